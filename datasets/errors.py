@@ -1,0 +1,41 @@
+"""Errors that end a build, each with the exit code that a caller can act on.
+
+A message names the item (file, line, clip) and the remedy. What concerns one clip only is not
+an error but a `Rejected` row.
+"""
+
+
+class TuttiError(Exception):
+    """Base of the errors that a user can do something about."""
+
+    exit_code = 1
+
+
+class UsageError(TuttiError):
+    """A wrong flag, recipe, configuration or input folder."""
+
+    exit_code = 2
+
+
+class IntegrityError(TuttiError):
+    """Bytes are not what a checksum, a manifest or a file format says."""
+
+    exit_code = 3
+
+
+class YieldError(TuttiError):
+    """Too few clips came through, or too many stages failed unexpectedly."""
+
+    exit_code = 5
+
+
+class StorageError(TuttiError):
+    """The disk is full, or a folder cannot be read or written (EX_IOERR)."""
+
+    exit_code = 74
+
+
+class TryLaterError(TuttiError):
+    """Another build holds the lock, or a server asks to come back later (EX_TEMPFAIL)."""
+
+    exit_code = 75

@@ -1,0 +1,209 @@
+"""The manifest: what a dataset version holds, clip by clip, and the digests that prove it.
+
+    versions/<version>/manifest/manifest.json            written last: its presence = complete
+    versions/<version>/manifest/clips/00.jsonl .. ff.jsonl   one row per clip, kept or not
+
+Canonical JSON everywhere (sorted keys, no spaces, UTF-8, LF), so that equal contents are equal
+bytes and a change is a small diff. The glossary of all fields is manifests/README.md.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from datasets.errors import IntegrityError, UsageError
+from datasets.record import Clip, Rejected
+from datasets.shard import ShardInfo, canonical_labels
+
+SCHEMA_VERSION = 1
+CLIP_BUCKETS = tuple(f"{number:02x}" for number in range(256))
+
+Json: TypeAlias = Any
+ClipRow: TypeAlias = dict[str, Json]
+
+
+def canonical_json(value: Json) -> str:
+    """One line of JSON that depends on the value only."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(value: Json) -> str:
+    """sha256 of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def bucket_of(clip_id: str) -> str:
+    """Name of the clip-row file that holds a clip: two hex digits."""
+    return hashlib.sha256(clip_id.encode()).hexdigest()[:2]
+
+
+def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
+    """The manifest's row of a clip: short, without nulls; unknown labels are left out."""
+    clip = row.clip if isinstance(row, Rejected) else row
+    fields: ClipRow = {
+        "id": clip.id,
+        "source": clip.source,
+        "recording": clip.recording,
+        "group": clip.group,
+        "partition": clip.partition,
+        "start_s": clip.start_s,
+        "end_s": clip.end_s,
+        "license": clip.license,
+        "quality": clip.quality,
+        "labels": {name: values for name, *values in canonical_labels(clip.labels, instruments)},
+    }
+    if clip.audio is not None:
+        fields["audio"] = {
+            "pcm_sha256": clip.audio.pcm_sha256,
+            "native_sha256": clip.audio.native_sha256,
+            "source_sha256": clip.audio.source_sha256,
+            "sample_rate": clip.audio.sample_rate,
+            "num_samples": clip.audio.num_samples,
+            "native_sample_rate": clip.audio.native_sample_rate,
+            "codec": clip.audio.codec,
+            "decoder": clip.audio.decoder,
+            "loudness_lufs": clip.audio.loudness_lufs,
+            "gain_db": clip.audio.gain_db,
+            "true_peak_dbtp": clip.audio.true_peak_dbtp,
+            "silence_share": clip.audio.silence_share,
+        }
+    if isinstance(row, Rejected):
+        fields |= {"status": row.status, "stage": row.stage, "reason": row.reason, "value": row.value}
+        fields["detail"] = row.detail or None
+    else:
+        fields |= {"status": "kept", "split": clip.split}
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def root_digest(rows: Iterable[ClipRow]) -> str:
+    """The identity of a dataset: sorted (id, split, stored-PCM digest, labels) of the kept rows.
+
+    Contents, not containers: another Parquet writer, worker count or archive order leaves it.
+    """
+    kept = (row for row in rows if row["status"] == "kept")
+    lines = sorted([row["id"], row["split"], row["audio"]["pcm_sha256"], row["labels"]] for row in kept)
+    return _digest_lines(lines)
+
+
+def split_digest(rows: Iterable[ClipRow]) -> str:
+    """Digest of which clip went to which split, whatever the audio."""
+    return _digest_lines(sorted([row["id"], row["split"]] for row in rows if row["status"] == "kept"))
+
+
+def _digest_lines(lines: Iterable[Json]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(canonical_json(line).encode() + b"\n")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset version on disk."""
+
+    folder: Path  # the version folder
+    content: Mapping[str, Json]  # manifest.json
+
+    @property
+    def version(self) -> str:
+        """First 12 hex digits of the sha256 of manifest.json."""
+        return file_sha256(manifest_path(self.folder))[:12]
+
+    @property
+    def instruments(self) -> list[str]:
+        """Class names, in the order of the shards' label columns."""
+        return list(self.content["instruments"])
+
+    @property
+    def root_digest(self) -> str:
+        """Identity of the contents."""
+        return str(self.content["root_digest"])
+
+    def shards(self, split: str | None = None) -> list[ShardInfo]:
+        """Shards of a split, or all: the list to read, never a glob of the folder."""
+        infos = [ShardInfo(**info) for info in self.content["shards"]]
+        return [info for info in infos if split in (None, info.split)]
+
+    def shard_paths(self, split: str) -> list[Path]:
+        """Files of a split.
+
+        Raises:
+            UsageError: the dataset has no such split.
+        """
+        infos = self.shards(split)
+        if not infos:
+            splits = sorted({info.split for info in self.shards()})
+            raise UsageError(f"{self.folder}: no split {split!r}; it has {', '.join(splits)}")
+        return [self.folder / info.path for info in infos]
+
+    def clip_rows(self) -> Iterator[ClipRow]:
+        """All clip rows, bucket after bucket.
+
+        Raises:
+            IntegrityError: a line is no JSON object; the message names file and line.
+        """
+        for bucket in self.content["clips"]:
+            yield from read_clip_rows(self.folder / bucket["path"])
+
+
+def manifest_path(folder: Path) -> Path:
+    """Where manifest.json lies in a version folder."""
+    return folder / "manifest" / "manifest.json"
+
+
+def clips_path(bucket: str) -> str:
+    """Path of a bucket of clip rows within a version folder."""
+    return f"manifest/clips/{bucket}.jsonl"
+
+
+def read_clip_rows(path: Path) -> Iterator[ClipRow]:
+    """Rows of one bucket file."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise IntegrityError(f"{path}:{number}: not a JSON line ({error.msg})") from error
+            if not isinstance(row, dict) or "id" not in row or "status" not in row:
+                raise IntegrityError(f"{path}:{number}: not a clip row: needs id and status")
+            yield row
+
+
+def version_folder(folder: Path) -> Path:
+    """The version folder meant by an output root (`build/NAME`) or a version folder itself.
+
+    Raises:
+        UsageError: neither holds a complete dataset.
+    """
+    for candidate in (folder, folder / "current"):
+        if manifest_path(candidate).is_file():
+            return candidate.resolve()
+    raise UsageError(f"{folder}: no dataset here (no manifest/manifest.json); build one with pipelines.build")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Load the manifest of an output root or a version folder.
+
+    Raises:
+        UsageError: there is none.
+        IntegrityError: it is damaged or of another schema version.
+    """
+    version = version_folder(folder)
+    path = manifest_path(version)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        schema_version = content["schema_version"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path}: not a manifest ({error!r})") from error
+    if schema_version != SCHEMA_VERSION:
+        raise IntegrityError(f"{path}: schema version {schema_version}, this code reads {SCHEMA_VERSION}")
+    return Manifest(version, content)

@@ -1,0 +1,106 @@
+"""The typed rows that flow through a build. None of them holds samples.
+
+`Recording` (one upstream audio file) -> `Clip` (an excerpt of it, with labels) -> the same clip
+with its `StoredAudio` -> the same clip with its split; or, at any point, `Rejected`.
+Rows are immutable: a stage answers a new one (`dataclasses.replace`).
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Seconds: TypeAlias = float
+Decibels: TypeAlias = float
+Lufs: TypeAlias = float  # loudness units relative to full scale, ITU-R BS.1770
+
+PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one annotator says about one instrument in one clip; no label means unknown."""
+
+    presence: int  # PRESENT or ABSENT
+    origin: str  # "human", "crowd", "weak" or "pseudo:<model digest>"
+    confidence: float | None = None  # belief that the instrument is present, in [0, 1]
+
+
+Labels: TypeAlias = Mapping[str, Label]  # instrument -> label; an instrument left out is unknown
+
+
+@dataclass(frozen=True)
+class Media:
+    """Where the bytes of a recording lie: a remote file, or a member of a remote archive."""
+
+    url: str  # canonical upstream URL, never a mirror's
+    member: str | None = None  # repaired name inside the archive
+    sha256: str | None = None  # of the remote file; None until it is in the cache
+
+
+@dataclass(frozen=True)
+class StoredAudio:
+    """Facts of a prepared clip; the samples lie in the cache as a mono FLAC named by `blob`."""
+
+    blob: str  # sha256 of the FLAC file
+    pcm_sha256: str  # of the stored PCM: mono int16, little-endian
+    native_sha256: str  # of the decoded excerpt: float32 little-endian, interleaved, native rate
+    source_sha256: str  # of the upstream file that was decoded
+    sample_rate: int
+    num_samples: int
+    native_sample_rate: int
+    native_num_samples: int
+    num_channels: int  # of the upstream file, before the mono mix
+    codec: str  # "WAV/PCM_16", "OGG/VORBIS", "webm/opus", ...
+    decoder: str  # "libsndfile" or "pyav"
+    silence_share: float  # share of native mono samples below the silence amplitude
+    loudness_lufs: Lufs | None  # of the stored audio; None: not measurable
+    gain_db: Decibels  # applied to reach the stored audio
+    true_peak_dbtp: Decibels | None  # of the stored audio; None: digital silence
+    complete: bool  # False: the container ends before its own end mark
+
+
+@dataclass(frozen=True)
+class Clip:
+    """An excerpt of a recording. `id` is stable for ever: `source/upstream-key@start_ms`."""
+
+    id: str
+    source: str
+    recording: str  # upstream key: the path in the archive, or the video id
+    group: str  # song, or what else must not straddle a split; prefixed with the source
+    partition: str  # upstream's own division: "train", "test", "balanced_train", ...
+    labels: Labels = field(default_factory=dict)
+    license: str = "unknown"  # identifier or URL
+    start_s: Seconds = 0.0
+    end_s: Seconds | None = None  # None: the end of the recording
+    declared_s: Seconds | None = None  # duration that upstream promises; None: no promise
+    audio: StoredAudio | None = None  # set by prepare
+    quality: float | None = None  # cleanlab label quality in [0, 1], set by outliers
+    split: str | None = None  # set by split
+    shard: str | None = None  # path of its shard within the version folder, set by split
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One upstream audio file and the clips that are cut from it."""
+
+    media: Media
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A clip that does not enter the dataset, and why. It keeps its row in the manifest."""
+
+    clip: Clip
+    stage: str
+    reason: str  # one word of the vocabulary in manifests/README.md
+    value: float | None = None  # the measured quantity that decided, where there is one
+    detail: str = ""  # for people; never part of a digest
+    status: str = "rejected"  # "rejected", or "gone" / "pending" where the audio was not to be had
+
+
+def clip_id(source: str, key: str, start_s: Seconds = 0.0) -> str:
+    """`source/key@start_ms`; the key in Unicode NFC, so that one name has one id everywhere."""
+    return f"{source}/{unicodedata.normalize('NFC', key)}@{round(start_s * 1000)}"

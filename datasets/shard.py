@@ -1,0 +1,221 @@
+"""THE Parquet schema: one row per clip, audio inside, readable by every Parquet tool.
+
+    from datasets.shard import read_shard
+    for row in read_shard(path, columns=["id", "audio", "presence"]): ...
+
+Rows are sorted by id. Audio is a complete FLAC file (mono, 16 bit); `huggingface` metadata makes
+it an `Audio` column there. Class names stand in the `tutti` metadata: C is their number.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.errors import IntegrityError
+from datasets.record import UNKNOWN, Clip, Labels
+
+SCHEMA_VERSION = 1
+
+# Audio is compressed already and never filtered on: no codec, dictionary or statistics for it.
+_LABEL_COLUMNS = ["source", "license", "sample_rate"]
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What the manifest says of one shard."""
+
+    path: str  # relative to the version folder
+    split: str
+    num_rows: int
+    num_bytes: int
+    sha256: str  # of the file: changes with the writer's version
+    content_sha256: str  # of sorted (id, PCM digest, labels): changes with the content only
+
+
+def schema(instruments: Sequence[str], sample_rate: int) -> pa.Schema:
+    """Arrow schema of a shard whose label columns follow `instruments`."""
+    size = len(instruments)
+    fields = [
+        ("id", pa.string()),
+        ("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("sample_rate", pa.int32()),
+        ("num_samples", pa.int64()),
+        ("source", pa.string()),
+        ("recording", pa.string()),
+        ("group", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("presence", pa.list_(pa.int8(), size)),
+        ("confidence", pa.list_(pa.float32(), size)),
+        ("label_origin", pa.list_(pa.string(), size)),
+        ("quality", pa.float32()),
+        ("loudness_lufs", pa.float32()),
+        ("gain_db", pa.float32()),
+        ("license", pa.string()),
+        ("audio_sha256", pa.string()),
+    ]
+    features = {name: _huggingface_feature(kind, sample_rate) for name, kind in fields}
+    metadata = {
+        "huggingface": json.dumps({"info": {"features": features}}),
+        "tutti": json.dumps({"schema_version": SCHEMA_VERSION, "instruments": list(instruments)}),
+    }
+    return pa.schema([pa.field(name, kind) for name, kind in fields], metadata=metadata)
+
+
+def _huggingface_feature(kind: pa.DataType, sample_rate: int) -> dict[str, Any]:
+    if pa.types.is_struct(kind):
+        return {"sampling_rate": sample_rate, "_type": "Audio"}
+    if pa.types.is_fixed_size_list(kind):
+        inner = _huggingface_feature(kind.value_type, sample_rate)
+        return {"feature": inner, "length": kind.list_size, "_type": "Sequence"}
+    names = {"float": "float32", "double": "float64"}
+    return {"dtype": names.get(str(kind), str(kind)), "_type": "Value"}
+
+
+def shard_path(split: str, index: int, count: int) -> str:
+    """Path of a shard within a version folder, in the Hugging Face layout."""
+    return f"data/{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+def canonical_labels(labels: Labels, instruments: Sequence[str]) -> list[list[Any]]:
+    """Known labels as sorted [instrument, presence, confidence, origin]: what digests cover."""
+    return [
+        [name, label.presence, None if label.confidence is None else round(label.confidence, 6), label.origin]
+        for name, label in sorted(labels.items())
+        if name in instruments
+    ]
+
+
+def content_line(clip: Clip, instruments: Sequence[str]) -> bytes:
+    """One clip's contribution to the content digest of its shard."""
+    if clip.audio is None:
+        raise ValueError(f"{clip.id}: has no stored audio; run prepare before write")
+    content = [clip.id, clip.audio.pcm_sha256, canonical_labels(clip.labels, instruments)]
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def write_shard(
+    stream: IO[bytes],
+    rows: Iterable[tuple[Clip, bytes]],
+    instruments: Sequence[str],
+    *,
+    sample_rate: int,
+    rows_per_group: int,
+) -> tuple[int, str]:
+    """Write prepared clips, sorted by id, with their audio files.
+
+    Args:
+        stream: open for writing in binary mode.
+        rows: (clip, complete audio file); only one row group of them is held at a time.
+        instruments: the classes, in the order of the label columns.
+        sample_rate: of every clip, in Hz.
+        rows_per_group: rows per Parquet row group: the unit of random access.
+
+    Returns:
+        Number of rows and content digest.
+
+    Raises:
+        ValueError: rows are not sorted by id, or a clip has no audio or another sample rate.
+    """
+    content = hashlib.sha256()
+    count, last_id = 0, ""
+    table_schema = schema(instruments, sample_rate)
+    with pq.ParquetWriter(
+        stream, table_schema, compression="NONE", use_dictionary=_LABEL_COLUMNS, write_statistics=["id", "source"]
+    ) as writer:
+        group: list[dict[str, Any]] = []
+        for clip, audio in rows:
+            if clip.id <= last_id:
+                raise ValueError(f"{clip.id}: rows must be sorted by id, each once, but it follows {last_id}")
+            last_id = clip.id
+            content.update(content_line(clip, instruments))
+            group.append(_row(clip, audio, instruments, sample_rate))
+            count += 1
+            if len(group) == rows_per_group:
+                writer.write_table(pa.Table.from_pylist(group, schema=table_schema))
+                group = []
+        if group or count == 0:
+            writer.write_table(pa.Table.from_pylist(group, schema=table_schema))
+    return count, content.hexdigest()
+
+
+def _row(clip: Clip, audio: bytes, instruments: Sequence[str], sample_rate: int) -> dict[str, Any]:
+    stored = clip.audio
+    if stored is None or stored.sample_rate != sample_rate:
+        found = None if stored is None else stored.sample_rate
+        raise ValueError(f"{clip.id}: expected stored audio at {sample_rate} Hz, got {found}")
+    labels = [clip.labels.get(name) for name in instruments]
+    return {
+        "id": clip.id,
+        "audio": {"bytes": audio, "path": f"{stored.pcm_sha256[:16]}.{audio_extension(audio)}"},
+        "sample_rate": stored.sample_rate,
+        "num_samples": stored.num_samples,
+        "source": clip.source,
+        "recording": clip.recording,
+        "group": clip.group,
+        "start_s": clip.start_s,
+        "end_s": clip.end_s,
+        "presence": [UNKNOWN if label is None else label.presence for label in labels],
+        "confidence": [None if label is None else label.confidence for label in labels],
+        "label_origin": [None if label is None else label.origin for label in labels],
+        "quality": clip.quality,
+        "loudness_lufs": stored.loudness_lufs,
+        "gain_db": stored.gain_db,
+        "license": clip.license,
+        "audio_sha256": stored.pcm_sha256,
+    }
+
+
+def audio_extension(audio: bytes) -> str:
+    """File extension of complete audio, told from its first bytes: flac or wav."""
+    return "flac" if audio[:4] == b"fLaC" else "wav"
+
+
+def open_shard(path: Path) -> pq.ParquetFile:
+    """Open a shard for reading.
+
+    Raises:
+        IntegrityError: the file is no Parquet file or not of our schema.
+    """
+    try:
+        shard = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise IntegrityError(f"{path}: not a readable shard ({error}); run pipelines.verify") from error
+    version = shard_metadata(shard.schema_arrow).get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise IntegrityError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}")
+    return shard
+
+
+def shard_metadata(table_schema: pa.Schema) -> dict[str, Any]:
+    """Our own metadata of a shard: schema version and class names."""
+    raw = (table_schema.metadata or {}).get(b"tutti", b"{}")
+    parsed: dict[str, Any] = json.loads(raw)
+    return parsed
+
+
+def shard_instruments(path: Path) -> list[str]:
+    """Class names of a shard, in the order of its label columns."""
+    return list(shard_metadata(open_shard(path).schema_arrow)["instruments"])
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of a shard as dictionaries, one row group in memory at a time."""
+    shard = open_shard(path)
+    for index in range(shard.num_row_groups):
+        wanted = None if columns is None else list(columns)
+        yield from shard.read_row_group(index, columns=wanted, use_threads=False).to_pylist()
+
+
+def encode_shard(rows: Iterable[tuple[Clip, bytes]], instruments: Sequence[str], sample_rate: int) -> bytes:
+    """A small shard in memory: for tests and examples."""
+    stream = io.BytesIO()
+    write_shard(stream, rows, instruments, sample_rate=sample_rate, rows_per_group=64)
+    return stream.getvalue()

@@ -1,0 +1,91 @@
+"""What a corpus is to the pipeline, and the registry: every file in `sources/` is one source.
+
+A source is a module with, in this order:
+
+    CARD        Card: title, homepage, licence, citation, size
+    REMOTES     tuple[RemoteFile, ...]: what to download before anything can be read
+    INSTRUMENTS tuple[str, ...]: the instruments that it labels, by their taxonomy names
+    PARTITIONS  tuple[str, ...]: upstream's own divisions, the values of `Clip.partition`
+    Config      frozen dataclass: the switches of its reader
+    read(files, config) -> Iterator[Recording]
+
+`files` maps `RemoteFile.name` to a `LocalFile`. A reader raises `IntegrityError` with file, line
+and remedy where an annotation cannot be understood; audio is never opened here.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from datasets import sources
+from datasets.errors import UsageError
+from datasets.record import Recording
+
+
+@dataclass(frozen=True)
+class Card:
+    """A corpus in a few lines, for `--list`, the README table and the manifest."""
+
+    title: str
+    homepage: str
+    license: str  # SPDX identifier where one exists
+    license_url: str
+    license_note: str  # what a user may and may not do, in one sentence
+    citation: str
+    num_clips: int
+    size_bytes: int  # of the download, approximately
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that the corpus's publisher serves. `url` is canonical: no query, no mirror."""
+
+    name: str  # short and unique within the source
+    url: str
+    md5: str | None = None
+    sha256: str | None = None  # None and no md5: nobody published a checksum
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A remote file that is in the cache, verified."""
+
+    source: str
+    remote: RemoteFile
+    path: Path
+    sha256: str
+    size_bytes: int
+    verified_by: str  # "sha256", "md5", "mirror" (its SHA256SUMS), or "first use"
+
+
+class Source(Protocol):
+    """The interface of a module in `sources/`."""
+
+    CARD: Card
+    REMOTES: tuple[RemoteFile, ...]
+    INSTRUMENTS: tuple[str, ...]
+    PARTITIONS: tuple[str, ...]
+    Config: type[Any]
+
+    def read(self, files: Mapping[str, LocalFile], config: Any) -> Iterator[Recording]:
+        """Recordings in any order; every clip id once."""
+        ...
+
+
+def source_names() -> list[str]:
+    """Names of all sources: the listing of the `sources` folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
+
+
+def load_source(name: str) -> Source:
+    """The module of a source.
+
+    Raises:
+        UsageError: no such source; the message lists those that exist.
+    """
+    if name not in source_names():
+        raise UsageError(f"unknown source {name!r}; known: {', '.join(source_names())}")
+    return cast(Source, importlib.import_module(f"datasets.sources.{name}"))

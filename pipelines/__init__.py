@@ -1,0 +1,6 @@
+"""How the data is made: Apache Beam pipelines from upstream archives to shards and a manifest."""
+
+import logging
+
+# Beam warns at import about Google clients that nobody here asked for.
+logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))

@@ -1,0 +1,91 @@
+"""The command line of `pipelines.build`: our flags, and the rest for Beam."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from datasets.errors import UsageError
+
+# Flags whose stages later versions bring; they parse today and say so.
+NOT_BUILT_YET = {
+    "frozen": "rebuilding from a manifest",
+    "parent": "sticky splits",
+}
+
+EPILOG = """
+examples:
+  python -m pipelines.build --dataset ultimate --mirror sample          no network, about a minute
+  python -m pipelines.build --dataset irmas --limit 200 --dry-run       what would be done
+  python -m pipelines.build --dataset folder --data-from ~/my-clips     your own audio and labels.csv
+  python -m pipelines.build --dataset ultimate --direct-running-mode multi_processing --direct-num-workers 8
+
+exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 5 yield too low, 74 disk or network,
+75 try later (another build holds the output), 130/143 interrupted
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of exiting, so that every error looks the same."""
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse where it would print the usage and exit."""
+        raise UsageError(message)
+
+
+def build_parser() -> Parser:
+    """All flags of the build command."""
+    parser = Parser(
+        prog="python -m pipelines.build",
+        description="Build a dataset: upstream archives in, Parquet shards with a manifest out.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--dataset", metavar="NAME", help="the recipe: ultimate, lumen, irmas, openmic2018, audioset, folder")
+    add("--list", action="store_true", help="print all recipes and sources with size and licence, then stop")
+    add("--mirror", metavar="sample|PATH|URL", help="read every URL at ROOT/<host>/<path>; sample: the built-in one")
+    add("--output", metavar="DIR", type=Path, help="output root (default: build/NAME)")
+    add("--cache-dir", metavar="DIR", type=Path, help="cache (default: $TUTTI_CACHE_DIR or ~/.cache/tutti)")
+    add("--data-from", metavar="DIR", action="append", default=[], help="audio that you already have; repeatable")
+    add("--limit", metavar="N", type=int, help="only N recordings per source, drawn by digest")
+    add("--seed", metavar="N", type=int, help="seed of the split (default: the recipe's)")
+    add("--embedder", metavar="ast|logmel|builtin|PATH", help="not built yet: label curation will use it")
+    add("--set", metavar="STAGE.FIELD=VALUE", action="append", default=[], help="change one field of the recipe")
+    add("--frozen", metavar="MANIFEST", help="not built yet: rebuild exactly what a manifest lists")
+    add("--parent", metavar="MANIFEST", help="not built yet: keep the splits of an earlier version")
+    add("--dry-run", action="store_true", help="print the plan and stop")
+    add("--download-only", action="store_true", help="fill the cache and stop")
+    add("--wait", metavar="S", type=float, default=0.0, help="seconds to wait for another build of this output")
+    add("--max-errors", metavar="SHARE", type=float, help="clips that may fail unexpectedly (default 0.001)")
+    parser.add_argument_group("Beam", "every other flag goes to Apache Beam: --runner, --direct-num-workers, ...")
+    return parser
+
+
+def flag_names() -> list[str]:
+    """Our flags, for suggestions."""
+    return [option for action in build_parser()._actions for option in action.option_strings]
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Our arguments, and the flags left for Beam. `-` and `_` are the same in flag names.
+
+    Raises:
+        UsageError: a wrong value, or a flag whose stage is not built yet.
+    """
+    known = {option.replace("-", "_"): option for option in flag_names()}
+    normalized = []
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        option = known.get(name.replace("-", "_"), name) if name.startswith("--") else name
+        normalized.append(option + equals + value)
+    arguments, rest = build_parser().parse_known_args(normalized)
+    for flag, what in NOT_BUILT_YET.items():
+        if getattr(arguments, flag) is not None:
+            raise UsageError(f"--{flag}: {what} is not built yet")
+    if arguments.dataset is None and not arguments.list:
+        raise UsageError("--dataset NAME is missing; --list shows the names")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UsageError(f"--limit {arguments.limit}: expected a positive number")
+    return arguments, rest

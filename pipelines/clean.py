@@ -1,0 +1,47 @@
+"""Stage 3, clean: what no training set should hold. One reason per clip, the first that fits.
+
+| reason | rule | source |
+|---|---|---|
+| truncated | decoded length off the declared one by > 0.1 s, or the container ends early | OpenMIC, AudioSet |
+| too_short | < 1 s | Lumen 2023, "Obvious outliers" |
+| silent | amplitude < 0.001 for > 80 % of the samples, or no measurable loudness | Lumen 2023 |
+
+Files that no decoder reads were rejected by prepare as `undecodable`; duplicates need to see
+all clips and are found in `duplicates.py`.
+"""
+
+from dataclasses import dataclass
+
+from datasets.record import Clip, Rejected, Seconds
+
+
+@dataclass(frozen=True)
+class CleanConfig:
+    """Thresholds of the rules above."""
+
+    min_duration_s: Seconds = 1.0  # Lumen 2023, "Obvious outliers"
+    max_silence_share: float = 0.8  # Lumen 2023, "Obvious outliers"
+    max_duration_error_s: Seconds = 0.1  # of a declared duration
+
+
+def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
+    """The clip itself, or why it must go."""
+    audio = clip.audio
+    if audio is None:
+        raise ValueError(f"{clip.id}: has no stored audio; run prepare before clean")
+    duration_s = audio.native_num_samples / audio.native_sample_rate
+    if clip.declared_s is not None and abs(duration_s - clip.declared_s) > config.max_duration_error_s:
+        return _reject(clip, "truncated", duration_s, f"decoded {duration_s:.3f} s of {clip.declared_s:.3f} s")
+    if not audio.complete:
+        return _reject(clip, "truncated", duration_s, f"the file ends early, after {duration_s:.3f} s")
+    if duration_s < config.min_duration_s:
+        return _reject(clip, "too_short", duration_s)
+    if audio.silence_share > config.max_silence_share:
+        return _reject(clip, "silent", audio.silence_share)
+    if audio.loudness_lufs is None:
+        return _reject(clip, "silent", audio.silence_share, "no measurable loudness")
+    return clip
+
+
+def _reject(clip: Clip, reason: str, value: float, detail: str = "") -> Rejected:
+    return Rejected(clip, stage="clean", reason=reason, value=round(value, 6), detail=detail)

@@ -1,0 +1,103 @@
+"""Stage 3b, exact duplicates: clips whose stored PCM is equal, within and across corpora.
+
+Of equal clips one survives: the one with the highest claim (an evaluation clip before a training
+clip), then the lowest id. Where their labels conflict nobody knows who is right: all are lost.
+Their songs are joined into one group either way, so that no split can separate them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from datasets.record import ABSENT, PRESENT, UNKNOWN, Clip, Rejected
+
+
+@dataclass(frozen=True)
+class ClipSummary:
+    """What the global steps know of a clip: one small row."""
+
+    id: str
+    source: str
+    partition: str
+    group: str
+    pcm_sha256: str
+    presence: tuple[int, ...]  # (num_instruments,): PRESENT, ABSENT or UNKNOWN
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The verdict on all clips."""
+
+    rejected: dict[str, tuple[str, str]]  # clip id -> (reason, detail)
+    joined: dict[str, str]  # group -> the lowest of the groups that it was joined with
+
+
+def summarize(row: Clip | Rejected, instruments: Sequence[str]) -> Iterator[ClipSummary]:
+    """The summary of a clip that is still in, nothing for a rejected one."""
+    if isinstance(row, Rejected):
+        return
+    clip = row
+    if clip.audio is None:
+        raise ValueError(f"{clip.id}: has no stored audio; run prepare first")
+    labels = [clip.labels.get(name) for name in instruments]
+    presence = tuple(UNKNOWN if label is None else label.presence for label in labels)
+    yield ClipSummary(clip.id, clip.source, clip.partition, clip.group, clip.audio.pcm_sha256, presence)
+
+
+def find_duplicates(clips: Iterable[ClipSummary], claim: Callable[[ClipSummary], int]) -> Duplicates:
+    """Judge all sets of clips with equal PCM.
+
+    Args:
+        clips: in any order.
+        claim: how much the clip is needed where it is; the highest survives.
+    """
+    by_pcm: dict[str, list[ClipSummary]] = defaultdict(list)
+    for clip in clips:
+        by_pcm[clip.pcm_sha256].append(clip)
+    rejected: dict[str, tuple[str, str]] = {}
+    links: list[list[str]] = []
+    for equal in by_pcm.values():
+        links.append(sorted({clip.group for clip in equal}))
+        if len(equal) == 1:
+            continue
+        equal.sort(key=lambda clip: (-claim(clip), clip.id))
+        if any(conflict(a.presence, b.presence) for a, b in combinations(equal, 2)):
+            for clip in equal:
+                others = ", ".join(other.id for other in equal if other is not clip)
+                rejected[clip.id] = ("duplicate_conflict", f"same audio, other labels: {others}")
+        else:
+            for clip in equal[1:]:
+                rejected[clip.id] = ("duplicate", f"same audio as {equal[0].id}")
+    return Duplicates(rejected, join_groups(links))
+
+
+def conflict(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether two label vectors cannot both be right.
+
+    They conflict where one says present and the other absent, and where neither set of present
+    instruments contains the other (two "predominant" instruments of one recording).
+    """
+    if any({x, y} == {PRESENT, ABSENT} for x, y in zip(a, b, strict=True)):
+        return True
+    present_a = {index for index, value in enumerate(a) if value == PRESENT}
+    present_b = {index for index, value in enumerate(b) if value == PRESENT}
+    return not (present_a <= present_b or present_b <= present_a)
+
+
+def join_groups(links: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Connected components of groups: each group -> the lowest name of its component."""
+    parent: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]  # path halving
+            name = parent[name]
+        return name
+
+    for linked in links:
+        roots = sorted({find(name) for name in linked})
+        for root in roots[1:]:
+            parent[root] = roots[0]
+    return {name: find(name) for name in sorted(parent)}

@@ -1,0 +1,91 @@
+"""What a build has done so far, counted by the workers and read by the one who waits.
+
+No Beam runner reports metrics while it runs, and some report none at all. So every worker
+process keeps one small file of tallies, and the driver adds them up.
+"""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets.files import write_file
+
+FLUSH_S = 0.5
+
+
+@dataclass
+class Tally:
+    """Counts of one stage: rows seen, clips rejected by reason, busy seconds."""
+
+    done: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def add(self, other: "Tally") -> None:
+        """Sum in place."""
+        self.done += other.done
+        self.rejected += other.rejected
+        self.seconds += other.seconds
+
+
+class Reporter:
+    """The tallies of this process; written to `folder/<pid>.json` now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / f"{os.getpid()}.json"
+        self._tallies: dict[str, Tally] = {}
+        self._written_s = time.monotonic()
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[Tally]:
+        """The stage's tally; the time within the block counts as its busy time."""
+        tally = self._tallies.setdefault(stage, Tally())
+        start = time.perf_counter()
+        try:
+            yield tally
+        finally:
+            tally.seconds += time.perf_counter() - start
+            if time.monotonic() - self._written_s > FLUSH_S:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write the tallies."""
+        content = {name: [t.done, t.rejected, t.seconds] for name, t in self._tallies.items()}
+        write_file(self._path, json.dumps(content).encode(), durable=False)
+        self._written_s = time.monotonic()
+
+
+_reporters: dict[str, Reporter] = {}
+
+
+def reporter(folder: Path) -> Reporter:
+    """The one reporter of this process for a folder."""
+    return _reporters.setdefault(str(folder), Reporter(folder))
+
+
+def read_tallies(folder: Path) -> dict[str, Tally]:
+    """Sum over all processes; stages in the order in which they first had something to say."""
+    total: dict[str, Tally] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            continue
+        for name, (done, rejected, seconds) in content.items():
+            total.setdefault(name, Tally()).add(Tally(done, Counter(rejected), seconds))
+    return total
+
+
+def progress_line(tallies: dict[str, Tally], elapsed_s: float) -> str:
+    """One line for a terminal: clips per stage, rate of the busiest stage, rejects by reason."""
+    shown = [f"{name} {tally.done}" for name, tally in tallies.items()]
+    rejected: Counter[str] = sum((tally.rejected for tally in tallies.values()), Counter())
+    prepared = tallies.get("prepare", Tally()).done
+    rate = f" | {prepared / elapsed_s:.0f} clips/s" if prepared and elapsed_s > 0 else ""
+    rejects = " | rejected " + ", ".join(f"{n} {reason}" for reason, n in rejected.most_common()) if rejected else ""
+    return f"{elapsed_s:5.0f} s | {' > '.join(shown) or 'starting'}{rate}{rejects}"

@@ -1,0 +1,150 @@
+"""A recipe is a dataset written down: sources, classes, and one frozen configuration per stage.
+
+    python -m pipelines.build --dataset irmas --set clean.min_duration_s=0.5 --set irmas.others=absent
+
+Recipes are Python: a file `recipes/<name>.py` with a function of that name. `--set` changes one
+field of one stage or source; the type of the field says how the text is read.
+"""
+
+import difflib
+import importlib
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, Union, get_args, get_origin
+
+from datasets.errors import UsageError
+from datasets.source import load_source
+from pipelines import recipes
+from pipelines.clean import CleanConfig
+from pipelines.prepare import PrepareConfig
+from pipelines.select import SelectConfig
+from pipelines.split import SplitConfig
+from pipelines.write import WriteConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a dataset holds."""
+
+    name: str
+    sources: Mapping[str, Any]  # source name -> its Config
+    split: SplitConfig
+    instruments: tuple[str, ...] | None = None  # classes; None: all that the sources label
+    select: SelectConfig = field(default_factory=SelectConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    write: WriteConfig = field(default_factory=WriteConfig)
+    seed: int = 0
+    max_errors: float = 0.001  # share of clips that may fail unexpectedly before the build does
+
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the dataset, in the order of its label columns."""
+        if self.instruments is not None:
+            return self.instruments
+        names = {name for source in self.sources for name in self._labelled_by(source)}
+        return tuple(sorted(names))
+
+    def _labelled_by(self, source: str) -> tuple[str, ...]:
+        module = load_source(source)
+        if module.INSTRUMENTS:
+            return module.INSTRUMENTS
+        named: tuple[str, ...] = module.instruments(self.sources[source])  # type: ignore[attr-defined]
+        return named
+
+
+STAGES = ("select", "prepare", "clean", "split", "write")
+
+
+def recipe_names() -> list[str]:
+    """Names of all recipes: the listing of the `recipes` folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__))
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        UsageError: no such recipe; the message names the nearest and lists all.
+    """
+    name = name.replace("-", "_")
+    if name not in recipe_names():
+        raise UsageError(f"unknown dataset {name!r}{nearest(name, recipe_names())}; known: {', '.join(recipe_names())}")
+    make: Callable[[], Recipe] = getattr(importlib.import_module(f"pipelines.recipes.{name}"), name)
+    return make()
+
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """`, did you mean 'x'?` where something similar is known, else nothing."""
+    match = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {match[0]!r}?" if match else ""
+
+
+def override(recipe: Recipe, setting: str) -> Recipe:
+    """The recipe with one field changed: `stage.field=value` or `source.field=value`.
+
+    Raises:
+        UsageError: no such stage or field, or a value of another type.
+    """
+    path, equals, text = setting.partition("=")
+    owner, dot, name = path.strip().replace("-", "_").partition(".")
+    if not (equals and dot):
+        raise UsageError(f"--set {setting}: expected stage.field=value")
+    if owner in recipe.sources:
+        changed = _with_field(recipe.sources[owner], name, text, setting)
+        return replace(recipe, sources={**recipe.sources, owner: changed})
+    if owner in STAGES:
+        return replace(recipe, **{owner: _with_field(getattr(recipe, owner), name, text, setting)})
+    known = [*STAGES, *recipe.sources]
+    raise UsageError(f"--set {setting}: no stage or source {owner!r}{nearest(owner, known)}; known: {', '.join(known)}")
+
+
+def _with_field(config: Any, name: str, text: str, setting: str) -> Any:
+    kinds = typing.get_type_hints(type(config))
+    if name not in kinds:
+        known = ", ".join(kinds)
+        raise UsageError(f"--set {setting}: no field {name!r}{nearest(name, kinds)}; known: {known}")
+    try:
+        return replace(config, **{name: parse_value(text, kinds[name])})
+    except ValueError as error:
+        raise UsageError(f"--set {setting}: {error}") from error
+
+
+def parse_value(text: str, kind: Any) -> Any:
+    """Read a value of an annotated type: str, int, float, bool, Literal, tuple of str, or None.
+
+    Raises:
+        ValueError: the text is no such value, or the type cannot be given as text.
+    """
+    origin, options = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if text not in options:
+            raise ValueError(f"expected one of {', '.join(map(str, options))}")
+        return text
+    if origin in (Union, types.UnionType):
+        if text.lower() in ("none", ""):
+            return None
+        inner = [option for option in options if option is not type(None)]
+        return parse_value(text, inner[0])
+    if origin is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError("expected true or false")
+        return text.lower() in ("true", "1")
+    if kind in (int, float, str):
+        return kind(text)
+    raise ValueError(f"a field of type {kind} is set in the recipe's Python file")
+
+
+def as_json(value: Any) -> Any:
+    """A recipe as JSON; fields that only say where something lies on this machine are left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("local")}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [as_json(item) for item in value]
+    return value

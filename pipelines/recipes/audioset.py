@@ -1,0 +1,24 @@
+"""AudioSet clips of exactly one of the eleven IRMAS classes; eval tests, 10 % of train validates."""
+
+from datasets.sources import audioset as source
+from datasets.taxonomy import IRMAS_INSTRUMENTS
+from pipelines.recipe import Recipe
+from pipelines.split import SplitConfig
+
+TRAIN = {"train": 0.9, "validation": 0.1}
+
+
+def audioset() -> Recipe:
+    """The recipe."""
+    return Recipe(
+        name="audioset",
+        sources={"audioset": source.Config()},
+        instruments=IRMAS_INSTRUMENTS,
+        split=SplitConfig(
+            rules={
+                "audioset/balanced_train": TRAIN,
+                "audioset/unbalanced_train": TRAIN,
+                "audioset/eval": "test",
+            }
+        ),
+    )

@@ -1,0 +1,19 @@
+"""IRMAS alone, by the protocol of the NSynth pre-training paper (2023).
+
+15 % of the train songs validate, the whole of IRMAS test tests (requirements P2, E1).
+"""
+
+from datasets.sources import irmas as source
+from datasets.taxonomy import IRMAS_INSTRUMENTS
+from pipelines.recipe import Recipe
+from pipelines.split import SplitConfig
+
+
+def irmas() -> Recipe:
+    """The recipe."""
+    return Recipe(
+        name="irmas",
+        sources={"irmas": source.Config()},
+        instruments=IRMAS_INSTRUMENTS,
+        split=SplitConfig(rules={"irmas/train": {"train": 0.85, "validation": 0.15}, "irmas/test": "test"}),
+    )

@@ -1,0 +1,26 @@
+"""The Lumen paper's own data: the corpora and split of `ultimate`, its two-valued labels.
+
+What is not annotated counts as absent; OpenMIC is present above 0.8 (requirement D13), and only
+clips with at least one of the eleven instruments present stay (D14).
+"""
+
+from dataclasses import replace
+
+from datasets.sources import audioset, irmas, openmic2018
+from pipelines.recipe import Recipe
+from pipelines.recipes.ultimate import ultimate
+from pipelines.select import SelectConfig
+
+
+def lumen() -> Recipe:
+    """The recipe."""
+    return replace(
+        ultimate(),
+        name="lumen",
+        sources={
+            "irmas": irmas.Config(others="absent"),
+            "openmic2018": openmic2018.Config(mode="lumen"),
+            "audioset": audioset.Config(selection="single", others="absent"),
+        },
+        select=SelectConfig(keep="present", keep_sources=("openmic2018",)),
+    )

@@ -1,0 +1,14 @@
+"""OpenMIC-2018 alone with its twenty classes: official test, 15 % of train as validation (P5)."""
+
+from datasets.sources import openmic2018 as source
+from pipelines.recipe import Recipe
+from pipelines.split import SplitConfig
+
+
+def openmic2018() -> Recipe:
+    """The recipe."""
+    return Recipe(
+        name="openmic2018",
+        sources={"openmic2018": source.Config()},
+        split=SplitConfig(rules={"openmic2018/train": {"train": 0.85, "validation": 0.15}, "openmic2018/test": "test"}),
+    )

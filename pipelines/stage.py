@@ -1,0 +1,160 @@
+"""The only place where pure functions meet Beam.
+
+A stage applies a function `(row) -> row | rows` to every row. A rejected clip travels on in the
+same collection; an unexpected exception rejects the clip as `error:<stage>`, but an error that
+concerns the whole build (`TuttiError`, a full disk) ends it.
+
+Only the portable subset of Beam is used: Create, ParDo, GroupByKey, Flatten. No tagged outputs,
+nothing emitted from finish_bundle, every branch flattens into one leaf: the Dask runner drops
+the rest silently.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import apache_beam as beam
+
+from datasets.errors import StorageError, TuttiError
+from datasets.record import Clip, Recording, Rejected
+from pipelines.progress import Reporter, reporter
+
+Row: TypeAlias = Any
+
+
+class Stage(beam.PTransform):  # type: ignore[misc]
+    """Apply `function` to every row that is not rejected.
+
+    Args:
+        name: of the stage: the Beam label, the counter, the `stage` of rejected rows.
+        function: one row in; one row, an iterable of rows, or None out.
+        progress: the folder of the build's tallies.
+    """
+
+    def __init__(self, name: str, function: Callable[[Row], Row | Iterable[Row] | None], progress: Path) -> None:
+        super().__init__(label=name)
+        self._do_fn = _Apply(name, function, progress)
+
+    def expand(self, rows: Any) -> Any:
+        """Beam's hook: rows in, rows out."""
+        return rows | beam.ParDo(self._do_fn)
+
+
+class _Apply(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, name: str, function: Callable[[Row], Row | Iterable[Row] | None], progress: Path) -> None:
+        self._name, self._function, self._progress = name, function, progress
+
+    def process(self, row: Row) -> Iterator[Row]:
+        if isinstance(row, Rejected):
+            yield row
+            return
+        with self._reporter().measure(self._name) as tally:
+            results = apply(self._name, self._function, row)
+            tally.done += max(1, len(clips_of(row)))
+            tally.rejected.update(result.reason for result in results if isinstance(result, Rejected))
+        yield from results
+
+    def finish_bundle(self) -> None:
+        self._reporter().flush()
+
+    def _reporter(self) -> Reporter:
+        return reporter(self._progress)
+
+
+def apply(name: str, function: Callable[[Row], Row | Iterable[Row] | None], row: Row) -> list[Row]:
+    """The results of one row; an unexpected exception becomes rejected clips.
+
+    Raises:
+        TuttiError: the function found that the build cannot go on.
+        StorageError: the disk is full or not writable.
+    """
+    try:
+        results = function(row)
+        if results is None:
+            return []
+        return list(results) if isinstance(results, (list, Iterator)) else [results]
+    except TuttiError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{name}: {error}; free space or check the permissions, then run the build again") from error
+    except Exception as error:
+        clips = clips_of(row)
+        if not clips:
+            raise
+        detail = re.sub(r" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")  # no address: rows are reproducible
+        return [Rejected(clip, stage=name, reason=f"error:{name}", detail=detail) for clip in clips]
+
+
+def clips_of(row: Row) -> tuple[Clip, ...]:
+    """The clips that a row stands for; none for a row that is no clip."""
+    if isinstance(row, Recording):
+        return row.clips
+    return (row,) if isinstance(row, Clip) else ()
+
+
+class Spread(beam.PTransform):  # type: ignore[misc]
+    """Hand recordings to all workers, by a digest of their first clip: the same way every time."""
+
+    def expand(self, rows: Any) -> Any:
+        """Beam's hook: recordings in, the same out."""
+        return rows | "key" >> beam.Map(_spread_key) | beam.GroupByKey() | "values" >> beam.FlatMap(_values)
+
+
+def _spread_key(recording: Recording) -> tuple[str, Recording]:
+    return hashlib.sha256(recording.clips[0].id.encode()).hexdigest()[:4], recording
+
+
+def _values(keyed: tuple[Any, Iterable[Row]]) -> Iterable[Row]:
+    return keyed[1]
+
+
+class Gather(beam.PTransform):  # type: ignore[misc]
+    """All rows as one list in one element, even where there are none: for small rows only."""
+
+    def expand(self, rows: Any) -> Any:
+        """Beam's hook: rows in, one list out."""
+        seed = rows.pipeline | "seed" >> beam.Create([None])
+        return (
+            (rows, seed)
+            | beam.Flatten()
+            | "one key" >> beam.Map(_one_key)
+            | beam.GroupByKey()
+            | "list" >> beam.Map(_listed)
+        )
+
+
+class Decide(beam.PTransform):  # type: ignore[misc]
+    """Join clips with decisions made globally: `function(clip, decision)` for each clip that has one.
+
+    Applied to a pair (rows, decisions); both clips and decisions have an `id`. Rejected rows pass.
+    """
+
+    def __init__(self, function: Callable[[Clip, Any], Row]) -> None:
+        super().__init__()
+        self._function = function
+
+    def expand(self, pair: Any) -> Any:
+        """Beam's hook: (rows, decisions) in, rows out."""
+        rows, decisions = pair
+        keyed = {"rows": rows | "row id" >> beam.Map(_by_id), "decisions": decisions | "id" >> beam.Map(_by_id)}
+        return keyed | beam.CoGroupByKey() | "apply" >> beam.FlatMap(_decided, self._function)
+
+
+def _by_id(row: Row) -> tuple[str, Row]:
+    return (row.clip.id if isinstance(row, Rejected) else row.id), row
+
+
+def _decided(joined: tuple[str, dict[str, Iterable[Row]]], function: Callable[[Clip, Any], Row]) -> Iterator[Row]:
+    decisions = list(joined[1]["decisions"])
+    for row in joined[1]["rows"]:
+        yield function(row, decisions[0]) if isinstance(row, Clip) else row
+
+
+def _one_key(row: Row) -> tuple[int, Row]:
+    return 0, row
+
+
+def _listed(keyed: tuple[int, Iterable[Row]]) -> list[Row]:
+    return [row for row in keyed[1] if row is not None]

@@ -1,0 +1,106 @@
+"""The output folder: one build at a time, versions that never change, a pointer swapped last.
+
+Below the output root (build/ultimate):
+
+    .lock                  held while a build runs; names its holder
+    .building/             what is not finished yet; never read by anybody
+    run.log                what Beam printed during the last build
+    versions/<version>/    immutable
+    current                symbolic link to a version, replaced atomically
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.errors import StorageError, TryLaterError
+from datasets.manifest import Manifest, read_manifest
+
+LOCK_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output root."""
+
+    root: Path
+
+    @property
+    def staging(self) -> Path:
+        """Where a build writes; becomes a version folder by one rename."""
+        return self.root / ".building"
+
+    @property
+    def progress(self) -> Path:
+        """Where the workers of a build tell how far they are."""
+        return self.root / ".progress"
+
+    @property
+    def log(self) -> Path:
+        """What Beam and its workers said during the last build; holds times, unlike everything else."""
+        return self.root / "run.log"
+
+    def current(self) -> str | None:
+        """The version that `current` points to, if any."""
+        link = self.root / "current"
+        return link.readlink().name if link.is_symlink() else None
+
+    @contextlib.contextmanager
+    def locked(self, wait_s: float) -> Iterator[None]:
+        """Hold the output for one build; the lock ends with the process, however it ends.
+
+        Raises:
+            TryLaterError: another build holds it after `wait_s` seconds; the message names it.
+            StorageError: the folder cannot be made or written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise StorageError(f"cannot write to {self.root} ({error.strerror}); choose another --output") from error
+        with lock:
+            deadline_s = time.monotonic() + wait_s
+            while not _try_lock(lock.fileno()):
+                if time.monotonic() >= deadline_s:
+                    lock.seek(0)
+                    raise TryLaterError(f"{self.root} is being built by {lock.read().strip()}; try later or use --wait")
+                time.sleep(LOCK_POLL_S)
+            lock.seek(0)
+            lock.truncate()
+            lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+            for leftover in (self.staging, self.progress):
+                shutil.rmtree(leftover, ignore_errors=True)
+                leftover.mkdir(parents=True)
+            try:
+                yield
+            finally:
+                for leftover in (self.staging, self.progress):
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+    def publish(self) -> Manifest:
+        """Make the staged version a visible one and point `current` to it."""
+        version = read_manifest(self.staging).version
+        target = self.root / "versions" / version
+        if not target.is_dir():
+            target.parent.mkdir(exist_ok=True)
+            self.staging.rename(target)
+        link = self.root / ".current.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("versions") / version)
+        link.replace(self.root / "current")
+        return read_manifest(target)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
