@@ -48,7 +48,7 @@ class Decoded:
     @property
     def duration_s(self) -> Seconds:
         """Decoded length."""
-        return self.waveform.shape[1] / self.sample_rate
+        return float(self.waveform.shape[1] / self.sample_rate)
 
 
 def decode(data: bytes, name: str) -> Decoded:
@@ -98,19 +98,19 @@ def _decode_soundfile(data: bytes, name: str) -> Decoded:
 
 def _decode_pyav(data: bytes, name: str, demuxer: str) -> Decoded:
     try:
-        with av.open(io.BytesIO(data), format=demuxer) as container:
+        with av.open(io.BytesIO(data), mode="r", format=demuxer) as container:
             if not container.streams.audio:
                 raise DecodeError(f"{name}: holds no audio stream")
             stream = container.streams.audio[0]
-            codec = f"{demuxer}/{stream.codec_context.name}"
-            rate = int(stream.codec_context.sample_rate)
             planar = av.AudioResampler(format="fltp")  # sample format only: same rate and layout
-            frames = [out.to_ndarray() for frame in container.decode(stream) for out in planar.resample(frame)]
+            frames = [out for frame in container.decode(stream) for out in planar.resample(frame)]
+            if not frames or frames[0].layout.nb_channels > MAX_CHANNELS:
+                raise DecodeError(f"{name}: holds no decodable audio")
+            waveform = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+            # The decoder's rate, not the header's: HE-AAC declares half of it.
+            return Decoded(waveform, frames[0].sample_rate, f"{demuxer}/{stream.codec_context.name}", "pyav", True)
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         raise DecodeError(f"{name}: {error}") from error
-    if not frames or frames[0].shape[0] > MAX_CHANNELS:
-        raise DecodeError(f"{name}: holds no decodable audio")
-    return Decoded(np.concatenate(frames, axis=1), rate, codec, "pyav", True)
 
 
 def _is_complete(data: bytes) -> bool:
@@ -139,9 +139,10 @@ def excerpt(decoded: Decoded, start_s: Seconds, end_s: Seconds | None) -> Wavefo
 
 def to_mono(waveform: Waveform) -> Mono:
     """Mean of the channels."""
+    total: Mono = waveform[0]
     if len(waveform) == 1:
-        return waveform[0]
-    total = waveform[0] + waveform[1]  # np.mean is six times slower on interleaved memory
+        return total
+    total = total + waveform[1]  # np.mean is six times slower on interleaved memory
     for channel in waveform[2:]:
         total += channel
     total /= np.float32(len(waveform))
@@ -211,12 +212,14 @@ def loudness_gain_db(
 
 def apply_gain(mono: Mono, gain_db: Decibels) -> Mono:
     """Scale by a gain in decibels."""
-    return mono * np.float32(10 ** (gain_db / 20))
+    scaled: Mono = mono * np.float32(10 ** (gain_db / 20))
+    return scaled
 
 
 def to_int16(mono: Mono) -> NDArray[np.int16]:
     """16-bit PCM: full scale 1.0 = 32768, rounded to nearest even, no dither."""
-    return np.rint(mono * np.float32(32768)).clip(-32768, 32767).astype(np.int16)
+    samples: NDArray[np.int16] = np.rint(mono * np.float32(32768)).clip(-32768, 32767).astype(np.int16)
+    return samples
 
 
 def pcm_sha256(samples: NDArray[np.int16]) -> str:

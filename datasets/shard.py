@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import soundfile
 
 from datasets.errors import IntegrityError
-from datasets.record import UNKNOWN, Clip, Labels
+from datasets.record import UNKNOWN, Clip, Label, Labels
 
 SCHEMA_VERSION = 1
 
@@ -97,7 +98,11 @@ def content_line(clip: Clip, instruments: Sequence[str]) -> bytes:
     """One clip's contribution to the content digest of its shard."""
     if clip.audio is None:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare before write")
-    content = [clip.id, clip.audio.pcm_sha256, canonical_labels(clip.labels, instruments)]
+    return _content_line(clip.id, clip.audio.pcm_sha256, clip.labels, instruments)
+
+
+def _content_line(clip_id: str, pcm_sha256: str, labels: Labels, instruments: Sequence[str]) -> bytes:
+    content = [clip_id, pcm_sha256, canonical_labels(labels, instruments)]
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -212,6 +217,24 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[dic
     for index in range(shard.num_row_groups):
         wanted = None if columns is None else list(columns)
         yield from shard.read_row_group(index, columns=wanted, use_threads=False).to_pylist()
+
+
+def content_digest(path: Path) -> str:
+    """Content digest of a shard file, from its rows; the audio is decoded and hashed again.
+
+    Raises:
+        IntegrityError: the audio of a row is not what its digest says.
+    """
+    instruments = shard_instruments(path)
+    digest = hashlib.sha256()
+    for row in read_shard(path, ["id", "audio", "audio_sha256", "presence", "confidence", "label_origin"]):
+        samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
+        if hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest() != row["audio_sha256"]:
+            raise IntegrityError(f"{path.name}: the audio of {row['id']} is damaged")
+        columns = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
+        labels = {name: Label(value, origin, sure) for name, value, sure, origin in columns if value != UNKNOWN}
+        digest.update(_content_line(row["id"], row["audio_sha256"], labels, instruments))
+    return digest.hexdigest()
 
 
 def encode_shard(rows: Iterable[tuple[Clip, bytes]], instruments: Sequence[str], sample_rate: int) -> bytes:

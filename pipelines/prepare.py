@@ -40,7 +40,7 @@ def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Ite
     """Clips of one recording with their stored audio; it is decoded once, and only if need be."""
     media = recording.media
     keys = {clip.id: _result_key(media, clip, config) for clip in recording.clips}
-    results = {clip.id: cache.result("prepare", keys[clip.id]) for clip in recording.clips}
+    results: dict[str, Any] = {clip.id: cache.result("prepare", keys[clip.id]) for clip in recording.clips}
     missing = [clip for clip in recording.clips if not _is_usable(results[clip.id], cache)]
     if missing:
         for clip, result in _prepare_missing(media, missing, config, cache):

@@ -24,7 +24,7 @@ from pipelines.progress import Reporter, reporter
 Row: TypeAlias = Any
 
 
-class Stage(beam.PTransform):  # type: ignore[misc]
+class Stage(beam.PTransform[Any, Any]):
     """Apply `function` to every row that is not rejected.
 
     Args:
@@ -42,7 +42,7 @@ class Stage(beam.PTransform):  # type: ignore[misc]
         return rows | beam.ParDo(self._do_fn)
 
 
-class _Apply(beam.DoFn):  # type: ignore[misc]
+class _Apply(beam.DoFn):
     def __init__(self, name: str, function: Callable[[Row], Row | Iterable[Row] | None], progress: Path) -> None:
         self._name, self._function, self._progress = name, function, progress
 
@@ -94,7 +94,7 @@ def clips_of(row: Row) -> tuple[Clip, ...]:
     return (row,) if isinstance(row, Clip) else ()
 
 
-class Spread(beam.PTransform):  # type: ignore[misc]
+class Spread(beam.PTransform[Any, Any]):
     """Hand recordings to all workers, by a digest of their first clip: the same way every time."""
 
     def expand(self, rows: Any) -> Any:
@@ -110,7 +110,7 @@ def _values(keyed: tuple[Any, Iterable[Row]]) -> Iterable[Row]:
     return keyed[1]
 
 
-class Gather(beam.PTransform):  # type: ignore[misc]
+class Gather(beam.PTransform[Any, Any]):
     """All rows as one list in one element, even where there are none: for small rows only."""
 
     def expand(self, rows: Any) -> Any:
@@ -125,7 +125,7 @@ class Gather(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class Decide(beam.PTransform):  # type: ignore[misc]
+class Decide(beam.PTransform[Any, Any]):
     """Join clips with decisions made globally: `function(clip, decision)` for each clip that has one.
 
     Applied to a pair (rows, decisions); both clips and decisions have an `id`. Rejected rows pass.

@@ -1,0 +1,239 @@
+"""A folder of the user's own audio, described by one CSV.
+
+    my-music/labels.csv
+        path,group,split,license,start_s,end_s,cello,piano
+        takes/one.wav,session 1,train,CC0-1.0,,,1,0
+        takes/two.flac,session 1,train,CC0-1.0,2.5,12.5,1,
+
+`path` is relative to the folder and the only column that must be there. A class column is named
+for its instrument and holds 1 (present), 0 (absent) or nothing (unknown). Without `group` every
+file is its own song; without `split` the build divides. Nothing is downloaded, and no path of this
+machine enters an id or a manifest: the download stage looks `folder:<path>` up below `root`.
+"""
+
+import csv
+import difflib
+import io
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from datasets.errors import UsageError
+from datasets.record import ABSENT, PRESENT, SPLITS, Clip, Label, Labels, Media, Recording, Seconds, clip_id
+from datasets.source import Card, LocalFile, RemoteFile
+from datasets.taxonomy import INSTRUMENTS as TAXONOMY
+
+CARD = Card(
+    title="A folder of your own audio, labelled in a CSV",
+    homepage="",
+    license="unknown",
+    license_url="",
+    license_note="Whatever you hold: state it in the column `license`, or for all files in the configuration.",
+    citation="none: your own recordings",
+    num_clips=0,
+    size_bytes=0,
+)
+
+REMOTES: tuple[RemoteFile, ...] = ()
+INSTRUMENTS: tuple[str, ...] = ()  # those of its CSV: `instruments(config)`
+PARTITIONS = ("all", *SPLITS)
+
+RESERVED = ("path", "group", "split", "license", "start_s", "end_s")
+PRESENCE = {"1": PRESENT, "0": ABSENT, "": None}
+
+_CLASS = re.compile(r"[a-z0-9_]+")
+_SECONDS = re.compile(r"\d{1,7}(\.\d{1,9})?", re.ASCII)
+_MIN_LIKENESS = 0.82  # difflib ratio: "drum" and "trumpets" are slips, "mandola" and "viola" are instruments
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the audio lies and what describes it."""
+
+    root: str = field(default="", metadata={"local": True})  # the folder; never part of a digest or a manifest
+    csv: str = "labels.csv"  # relative to root
+    license: str = "unknown"  # of rows that state none
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the CSV, its cells by column."""
+
+    where: str  # file and line, for errors
+    cells: Mapping[str, str]
+
+
+def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
+    """One recording per file, with the excerpts that its rows cut from it.
+
+    Raises:
+        UsageError: the CSV cannot be understood, or names a file that is not in the folder.
+    """
+    del files  # nothing was downloaded
+    root = _root(config)
+    header, rows = parse_table(_text(config), config.csv)
+    classes = class_columns(header, config.csv)
+    clips: dict[str, list[Clip]] = {}
+    seen: set[str] = set()
+    for row in rows:
+        path = relative_path(row.cells["path"], root, row.where)
+        clip = _clip(path, row, classes, config)
+        of_file = clips.setdefault(path, [])
+        if clip.id in seen:
+            raise UsageError(f"{row.where}: {path} stands twice from {clip.start_s} s on; remove one of the rows")
+        if of_file and of_file[0].group != clip.group:
+            raise UsageError(f"{row.where}: {path} is in two groups; give all its rows the same group")
+        seen.add(clip.id)
+        of_file.append(clip)
+    for path, of_file in clips.items():
+        yield Recording(Media(f"folder:{path}"), tuple(of_file))
+
+
+def instruments(config: Config) -> tuple[str, ...]:
+    """The class columns of the CSV, in its order.
+
+    Raises:
+        UsageError: there is no CSV or no class column, or a name looks like a slip.
+    """
+    header, _ = parse_table(_text(config), config.csv)
+    return class_columns(header, config.csv)
+
+
+def parse_table(text: str, name: str) -> tuple[tuple[str, ...], list[Row]]:
+    """Header and rows of the CSV; cells are stripped of surrounding blanks.
+
+    Raises:
+        UsageError: no header, no column `path`, no rows, or a row of another length.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader if line]
+    except csv.Error as error:
+        raise UsageError(f"{name}:{reader.line_num}: {error}; check the quotes of this line") from error
+    if not lines:
+        raise UsageError(f"{name}:1: is empty; its first line names the columns: path, then one per instrument")
+    header = tuple(lines[0][1])
+    if "path" not in header:
+        found = ", ".join(header)
+        raise UsageError(f"{name}:1: has no column 'path' among: {found}; name it, and separate columns by commas")
+    if len(lines) == 1:
+        raise UsageError(f"{name}:2: has no rows; add one per file")
+    rows = []
+    for line, cells in lines[1:]:
+        where = f"{name}:{line}"
+        if len(cells) != len(header):
+            raise UsageError(f"{where}: has {len(cells)} cells, the header {len(header)}; add or remove commas")
+        rows.append(Row(where, dict(zip(header, cells, strict=True))))
+    return header, rows
+
+
+def class_columns(header: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The columns that are instruments; one that the taxonomy lacks is a class of the user's own.
+
+    Raises:
+        UsageError: none, a repeated or ill-formed name, or one that is nearly a known name.
+    """
+    known = [*TAXONOMY, *RESERVED]
+    for column in header:
+        if header.count(column) > 1:
+            raise UsageError(f"{name}:1: column {column!r} stands twice; remove one")
+        if not _CLASS.fullmatch(column):
+            raise UsageError(f"{name}:1: column {column!r}: use small letters, digits and underscores: electric_guitar")
+        near = difflib.get_close_matches(column, known, n=1, cutoff=_MIN_LIKENESS)
+        if column not in known and near:
+            raise UsageError(f"{name}:1: unknown column {column!r}; did you mean {near[0]!r}?")
+    classes = tuple(column for column in header if column not in RESERVED)
+    if not classes:
+        raise UsageError(f"{name}:1: has no class column; add one per instrument, with 1, 0 or nothing in it")
+    return classes
+
+
+def relative_path(cell: str, root: Path, where: str) -> str:
+    """The path in POSIX form, checked to be a file within the folder.
+
+    Raises:
+        UsageError: empty, absolute, leading out of the folder (also by a link), or no file.
+    """
+    path = PurePosixPath(cell)
+    if not path.parts:
+        raise UsageError(f"{where}: path is empty; give the file's path below the folder")
+    if path.is_absolute() or ".." in path.parts:
+        raise UsageError(
+            f"{where}: path {cell!r} leads out of the folder; give it relative to the folder, without '..'"
+        )
+    if not (root / path).is_file():
+        raise UsageError(f"{where}: {cell!r} is not in the folder; correct the path or remove the row")
+    if not (root / path).resolve().is_relative_to(root.resolve()):
+        raise UsageError(f"{where}: {cell!r} is a link out of the folder; copy the file into it")
+    return str(path)
+
+
+def labels_of(row: Row, classes: tuple[str, ...]) -> Labels:
+    """Labels of one row; an empty cell is unknown.
+
+    Raises:
+        UsageError: a cell holds anything but 1, 0 or nothing.
+    """
+    labels: dict[str, Label] = {}
+    for name in classes:
+        if row.cells[name] not in PRESENCE:
+            raise UsageError(f"{row.where}: column {name!r} holds {row.cells[name]!r}; use 1, 0, or leave it empty")
+        presence = PRESENCE[row.cells[name]]
+        if presence is not None:
+            labels[name] = Label(presence, "human")
+    return labels
+
+
+def _clip(path: str, row: Row, classes: tuple[str, ...], config: Config) -> Clip:
+    start_s = _seconds(row, "start_s") or 0.0
+    end_s = _seconds(row, "end_s")
+    if end_s is not None and end_s <= start_s:
+        raise UsageError(f"{row.where}: end_s {end_s} is not after start_s {start_s}; correct one of them")
+    split = row.cells.get("split", "")
+    if split not in ("", *SPLITS):
+        raise UsageError(f"{row.where}: split {split!r}; use {', '.join(SPLITS)}, or leave it empty")
+    return Clip(
+        id=clip_id("folder", path, start_s),
+        source="folder",
+        recording=_nfc(path),
+        group=f"folder/{_nfc(row.cells.get('group') or path)}",
+        partition=split or "all",
+        labels=labels_of(row, classes),
+        license=row.cells.get("license") or config.license,
+        start_s=start_s,
+        end_s=end_s,
+        declared_s=None if end_s is None else round(end_s - start_s, 6),
+    )
+
+
+def _seconds(row: Row, column: str) -> Seconds | None:
+    cell = row.cells.get(column, "")
+    if not cell:
+        return None
+    if not _SECONDS.fullmatch(cell):
+        raise UsageError(f"{row.where}: {column} {cell!r} is no time in seconds; write 2.5")
+    return float(cell)
+
+
+def _root(config: Config) -> Path:
+    if not config.root:
+        raise UsageError(f"folder: no root; pass --data-from DIR, where DIR holds your audio and its {config.csv}")
+    root = Path(config.root)
+    if not root.is_dir():
+        raise UsageError(f"folder: root {config.root!r} is not a folder; pass --data-from DIR")
+    return root
+
+
+def _text(config: Config) -> str:
+    try:  # utf-8-sig: spreadsheets put a byte order mark first
+        return (_root(config) / config.csv).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{config.csv}: is not UTF-8 ({error}); save it as CSV in UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"{config.csv}: cannot be read in {config.root!r} ({error.strerror}); create it") from error
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
