@@ -146,7 +146,7 @@ def write_shard(
             if len(group) == rows_per_group:
                 writer.write_table(pa.Table.from_pylist(group, schema=table_schema))
                 group = []
-        if group or count == 0:
+        if group:  # no empty row group where there are no rows: Hugging Face cannot read one
             writer.write_table(pa.Table.from_pylist(group, schema=table_schema))
     return count, content.hexdigest()
 

@@ -7,6 +7,7 @@ of a mirror replaces the pinned checksums, and the manifest says so.
 
 import functools
 import gzip
+import hashlib
 import time
 import zlib
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ class Origins:
     """Where bytes may come from."""
 
     mirror: str | None = None  # folder or http(s) address
+    sums_sha256: str = ""  # of the mirror's SHA256SUMS when the build began; empty: it has none
     local_roots: tuple[tuple[str, str], ...] = ()  # source name -> folder of the user's own audio
 
 
@@ -60,7 +62,7 @@ def download(source: str, *, origins: Origins, cache: Cache) -> SourceFiles:
 
 def download_file(source: str, remote: RemoteFile, origins: Origins, cache: Cache) -> LocalFile:
     """One remote file; found in the cache where a trusted sha256 says that it is the same."""
-    listed = mirror_sums(origins.mirror).get(mirror_path(remote.url))
+    listed = mirror_sums(origins).get(mirror_path(remote.url))
     expected, md5 = (listed, None) if listed else (remote.sha256, remote.md5)
     verified_by = "mirror" if listed else "sha256" if remote.sha256 else "md5" if remote.md5 else "first use"
     if expected is None and md5 is not None:
@@ -136,7 +138,7 @@ def _open_media(media: Media, origins: Origins) -> tuple[Iterator[bytes], str | 
     if origins.mirror is None:
         return None
     stem = mirror_path(media.url)
-    sums = mirror_sums(origins.mirror)
+    sums = mirror_sums(origins)
     for extension in VIDEO_EXTENSIONS:
         path = f"{stem}.{extension}"
         # Over http only the listing tells the extension; a folder can also be asked directly.
@@ -155,23 +157,36 @@ def mirror_path(url: str) -> str:
     return f"{parts.netloc}{parts.path}" + (f"/{video}" if video else "")
 
 
+def origins_of(mirror: str | None, local_roots: tuple[tuple[str, str], ...] = ()) -> Origins:
+    """Origins with the state of the mirror's SHA256SUMS as it is now."""
+    sums = None if mirror is None else _sums_file(mirror)
+    return Origins(mirror, "" if sums is None else hashlib.sha256(sums).hexdigest(), local_roots)
+
+
 @functools.lru_cache(maxsize=4)
-def mirror_sums(mirror: str | None) -> dict[str, str]:
+def mirror_sums(origins: Origins) -> dict[str, str]:
     """The SHA256SUMS of a mirror: path -> digest; empty without a mirror or without the file.
 
     Raises:
-        IntegrityError: a line is not `<64 hex digits>  <path>`.
+        IntegrityError: the file changed since the build began, or a line is not `<64 hex digits>  <path>`.
     """
-    chunks = None if mirror is None else _open_mirrored(mirror, "SHA256SUMS")
-    if chunks is None:
+    content = None if origins.mirror is None or not origins.sums_sha256 else _sums_file(origins.mirror)
+    if content is None:
         return {}
+    if hashlib.sha256(content).hexdigest() != origins.sums_sha256:
+        raise IntegrityError(f"{origins.mirror}/SHA256SUMS: changed while the build ran; run it again")
     sums = {}
-    for number, line in enumerate(b"".join(chunks).decode("utf-8").splitlines(), start=1):
+    for number, line in enumerate(content.decode("utf-8").splitlines(), start=1):
         digest, _, path = line.partition(" ")
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef") or not path.lstrip(" *"):
-            raise IntegrityError(f"{mirror}/SHA256SUMS:{number}: expected '<sha256>  <path>', got {line!r}")
+            raise IntegrityError(f"{origins.mirror}/SHA256SUMS:{number}: expected '<sha256>  <path>', got {line!r}")
         sums[path.lstrip(" *")] = digest
     return sums
+
+
+def _sums_file(mirror: str) -> bytes | None:
+    chunks = _open_mirrored(mirror, "SHA256SUMS")
+    return None if chunks is None else b"".join(chunks)
 
 
 def is_http(address: str) -> bool:

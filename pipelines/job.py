@@ -14,7 +14,7 @@ from datasets.errors import TuttiError, UsageError, YieldError
 from datasets.manifest import Manifest, read_manifest
 from datasets.source import load_source, source_names
 from pipelines.cache import Cache, default_cache_folder
-from pipelines.download import Origins, is_http, mirror_path, mirror_sums
+from pipelines.download import Origins, is_http, mirror_path, mirror_sums, origins_of
 from pipelines.progress import progress_line, read_tallies
 from pipelines.recipe import Recipe, load_recipe, override, recipe_names
 from pipelines.runner import Interrupted, interruptible, leave, pipeline_options, run
@@ -105,7 +105,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         recipe = replace(recipe, max_errors=arguments.max_errors)
     recipe, roots = with_own_audio(recipe, arguments.data_from)
     cache = Cache((arguments.cache_dir or default_cache_folder()).absolute())
-    origins = Origins(mirror_root(arguments.mirror, cache), roots)
+    origins = origins_of(mirror_root(arguments.mirror, cache), roots)
     for source in recipe.sources:
         _check_reachable(source, origins)
     output = Output((arguments.output or Path("build") / recipe.name).absolute())
@@ -199,7 +199,7 @@ def summary(manifest: Manifest, plan: Plan, *, changed: bool, seconds: Mapping[s
 def describe(plan: Plan) -> str:
     """The plan of a build, for `--dry-run`."""
     lines = [f"dataset {plan.recipe.name} -> {plan.output.root}", f"classes {', '.join(plan.recipe.classes())}"]
-    sums = mirror_sums(plan.origins.mirror)
+    sums = mirror_sums(plan.origins)
     for source, config in sorted(plan.recipe.sources.items()):
         lines.append(f"source {source} {config}")
         for remote in load_source(source).REMOTES:

@@ -31,7 +31,7 @@ class PrepareConfig:
     sample_rate: int = 16_000  # Hz; AST, NSynth pre-training and Lumen all work at 16 kHz
     target_lufs: Lufs = -12.0  # NSynth pre-training paper
     max_true_peak_dbtp: Decibels = -1.0  # EBU R 128
-    max_gain_db: Decibels = 30.0  # beyond it noise is amplified, not music
+    max_gain_db: Decibels = 40.0  # a 16-bit source 40 dB below target has some 9 bits left
     silence_amplitude: float = 0.001  # of full scale; Lumen 2023, "Obvious outliers"
     audio_format: Literal["flac", "wav"] = "flac"
 

@@ -253,13 +253,15 @@ def count_rows(rows: Sequence[Mapping[str, Any]], instruments: Sequence[str]) ->
 
 def dataset_card(content: Mapping[str, Any]) -> str:
     """README.md of a version: a Hugging Face dataset card that `load_dataset(folder)` follows."""
-    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in SPLITS)
+    counts = content["counts"]["splits"]
+    # A split without rows cannot be loaded there; its shard exists all the same.
+    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in SPLITS if counts[split])
     kept = {name: entry["kept"] for name, entry in content["counts"]["sources"].items()}
     licenses = "".join(
         f"| {entry['title']} | [{entry['license']}]({entry['license_url']}) | {kept.get(name, 0)} |\n"
         for name, entry in content["sources"].items()
     )
-    splits = "".join(f"| {split} | {count} |\n" for split, count in content["counts"]["splits"].items())
+    splits = "".join(f"| {split} | {count} |\n" for split, count in counts.items())
     return (
         f"---\npretty_name: {content['dataset']}\ntask_categories:\n- audio-classification\n"
         f"configs:\n- config_name: default\n  data_files:\n{files}---\n\n"

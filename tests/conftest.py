@@ -1,10 +1,28 @@
-"""Fixtures shared by all tests. `shared` is the folder of real recordings beside the checkout."""
+"""Fixtures shared by all tests: the folder of real recordings, the sample mirror, built datasets."""
 
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+from datasets.sample import SampleSize, write_sample_mirror
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+# Enough of everything for every stage to have work, and every planted defect.
+TINY = SampleSize(
+    train_songs_per_class=2, train_parts=2, test_songs=6, test_excerpts=2, openmic_tracks=16, videos_per_class=1,
+    foreign_rows=20,
+)  # fmt: skip
+
+Build = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +31,73 @@ def shared() -> Path:
     if not (SHARED / "mirror" / "TRUTH.json").is_file():
         pytest.skip("needs the shared folder with real recordings beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for the whole run, also where several pytest workers share it."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """`folder/name`, made by the first worker that asks; the others wait."""
+    target, done = folder / name, folder / f"{name}.done"
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            make(target)
+            done.touch()
+    return target
+
+
+def run_build(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`python -m pipelines.build` as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.build", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def built(*arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    """The summary of a build that must succeed."""
+    result = run_build(*arguments, env=env)
+    assert result.returncode == 0, result.stderr
+    summary: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return summary
+
+
+@pytest.fixture(scope="session")
+def sample_mirror(session_folder: Path) -> Path:
+    """A tiny synthesized mirror in the upstream layouts, with its planted defects."""
+    return once(session_folder, "mirror", lambda root: write_sample_mirror(root, size=TINY))
+
+
+@pytest.fixture(scope="session")
+def sample_build(session_folder: Path, sample_mirror: Path) -> Path:
+    """The output root of `ultimate`, built from the tiny mirror; read it, do not write to it."""
+
+    def make(output: Path) -> None:
+        built(
+            "--dataset", "ultimate", "--mirror", str(sample_mirror), "--embedder", "logmel",
+            "--output", str(output), "--cache-dir", str(session_folder / "sample-cache"),
+        )  # fmt: skip
+
+    return once(session_folder, "sample-build", make)
+
+
+@pytest.fixture(scope="session")
+def mirror_build(session_folder: Path, shared: Path) -> Path:
+    """The output root of `ultimate`, built from the shared mirror of real recordings."""
+
+    def make(output: Path) -> None:
+        built(
+            "--dataset", "ultimate", "--mirror", str(shared / "mirror"), "--embedder", "logmel",
+            "--output", str(output), "--cache-dir", str(session_folder / "mirror-cache"),
+        )  # fmt: skip
+
+    return once(session_folder, "mirror-build", make)

@@ -1,0 +1,70 @@
+# Run `make` for the list of targets. Nothing is installed outside .venv and .venv-hf.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Arguments of pip for torch alone. For a CPU build where the index has CUDA builds only:
+# make setup TORCH_FLAGS="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_FLAGS ?=
+PYTEST_FLAGS ?= -n 2 --dist loadfile
+
+VENV := .venv
+HF_VENV := .venv-hf
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.installed ## create .venv with everything in it, pinned by constraints.txt
+
+# Dependencies only: tutti itself runs from its root and is never installed. Torch comes first and by
+# its pin: unpinned, another package's requirement may bring a build for another CUDA.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "tutti needs Python 3.11, this is " + sys.version.split()[0] + "; try: make setup PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): a few minutes the first time"
+	@$(BIN)/python $(PIP_INSTALL) $(TORCH_FLAGS) torch
+	@$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["dependencies"], *sum(project["optional-dependencies"].values(), []), sep="\n")' > $(VENV)/requirements.txt
+	@$(BIN)/python $(PIP_INSTALL) --requirement $(VENV)/requirements.txt
+	@touch $@
+
+.PHONY: setup-hf
+setup-hf: $(HF_VENV)/.installed ## create .venv-hf, where a test opens our shards with Hugging Face datasets
+
+# What both environments need (torch, numpy, pyarrow) is read from .venv through a .pth file.
+$(HF_VENV)/.installed: tests/huggingface-requirements.txt constraints.txt $(VENV)/.installed
+	@test -x $(HF_VENV)/bin/python || $(BIN)/python -m venv $(HF_VENV)
+	@echo "installing into $(HF_VENV)"
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(HF_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared-with-main.pth"
+	@$(HF_VENV)/bin/python $(PIP_INSTALL) --requirement tests/huggingface-requirements.txt
+	@touch $@
+
+.PHONY: demo
+demo: setup ## build the built-in sample, train on it, evaluate: the whole path in minutes, offline
+	$(BIN)/python -m pipelines.demo
+
+.PHONY: test
+test: setup setup-hf ## run all tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+.PHONY: check
+check: setup ## lint, formatting, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+.PHONY: bench
+bench: setup ## run every benchmark: our figure, the limit's, and the ratio
+	@for file in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename "$$file" .py); done
+
+.PHONY: clean
+clean: ## remove caches of tools; environments, builds and runs stay
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
