@@ -227,11 +227,6 @@ def pcm_sha256(samples: NDArray[np.int16]) -> str:
     return hashlib.sha256(np.ascontiguousarray(samples, "<i2").tobytes()).hexdigest()
 
 
-def waveform_sha256(waveform: Waveform) -> str:
-    """Digest of a waveform: float32 little-endian, interleaved."""
-    return hashlib.sha256(np.ascontiguousarray(waveform.T, "<f4").tobytes()).hexdigest()
-
-
 def encode(samples: NDArray[np.int16], sample_rate: int, audio_format: str) -> bytes:
     """A complete mono file: `flac` (16 bit, level 5) or `wav`."""
     stream = io.BytesIO()

@@ -45,7 +45,7 @@ class StoredAudio:
 
     blob: str  # sha256 of the FLAC file
     pcm_sha256: str  # of the stored PCM: mono int16, little-endian
-    native_sha256: str  # of the decoded excerpt: float32 little-endian, interleaved, native rate
+    native_sha256: str  # of the decoded excerpt as mono int16, little-endian, at its native rate
     source_sha256: str  # of the upstream file that was decoded
     sample_rate: int
     num_samples: int

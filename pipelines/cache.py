@@ -2,6 +2,7 @@
 
     blobs/<2>/<sha256>              immutable; renamed into place only when whole
     stages/<stage>/<2>/<key>.json   key = digest of code version, configuration and input digest
+    incoming/                       what is not whole yet
 
 Kill a build anywhere and run it again: what was finished is found here. Several builds, and
 several machines on a shared file system, can use one cache: equal names hold equal bytes.
@@ -42,6 +43,11 @@ class Cache:
 
     root: Path
 
+    @property
+    def incoming(self) -> Path:
+        """Folder of everything that is not whole yet."""
+        return self.root / "incoming"
+
     def blob_path(self, sha256: str) -> Path:
         """Where a blob lies, or would lie."""
         return self.root / "blobs" / sha256[:2] / sha256
@@ -69,7 +75,7 @@ class Cache:
         """Store derived bytes; their digest guards them, so no sync."""
         sha256 = hashlib.sha256(content).hexdigest()
         if not self.has_blob(sha256):
-            write_file(self.blob_path(sha256), content, durable=False)
+            write_file(self.blob_path(sha256), content, durable=False, via=self.incoming)
         return sha256
 
     def receive(self, chunks: Iterable[bytes], *, label: str, sha256: str | None, md5: str | None) -> Blob:
@@ -78,10 +84,10 @@ class Cache:
         Raises:
             IntegrityError: a digest differs; nothing is stored.
         """
-        incoming = self.root / "incoming" / digest_of(label)[:32]
+        received = self.incoming / digest_of(label)[:32]
         digest_sha256, digest_md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         num_bytes = 0
-        with atomic_file(incoming) as stream:
+        with atomic_file(received) as stream:
             for chunk in chunks:
                 stream.write(chunk)
                 digest_sha256.update(chunk)
@@ -96,7 +102,7 @@ class Cache:
                     )
         target = self.blob_path(blob.sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
-        incoming.replace(target)
+        received.replace(target)
         return blob
 
     def plain_tar_path(self, sha256: str) -> Path:
@@ -120,4 +126,5 @@ class Cache:
 
     def remember(self, stage: str, key: str, result: Any) -> None:
         """Keep a result (JSON) under its key."""
-        write_file(self._result_path(stage, key), canonical_json(result).encode(), durable=False)
+        content = canonical_json(result).encode()
+        write_file(self._result_path(stage, key), content, durable=False, via=self.incoming)

@@ -96,7 +96,7 @@ def _gunzip(cache: Cache, sha256: str, url: str) -> None:
     if target.is_file():
         return
     try:
-        with gzip.open(cache.blob_path(sha256)) as packed, atomic_file(target) as plain:
+        with gzip.open(cache.blob_path(sha256)) as packed, atomic_file(target, via=cache.incoming) as plain:
             while chunk := packed.read(CHUNK_BYTES):
                 plain.write(chunk)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from datasets.errors import TuttiError, UsageError, YieldError
+from datasets.files import sweep
 from datasets.manifest import Manifest, read_manifest
 from datasets.source import load_source, source_names
 from pipelines.cache import Cache, default_cache_folder
@@ -67,6 +68,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str], dataset: F
         print(describe(plan))
         return 0
     with plan.output.locked(arguments.wait):
+        sweep(plan.cache.incoming)
         flow = acquire if arguments.download_only else dataset
         construct = partial(_construct, flow, plan)
         seconds = run(construct, options, plan.output.log, _Progress(plan.output))

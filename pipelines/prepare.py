@@ -122,7 +122,7 @@ def store_audio(
     samples = audio.to_int16(audio.apply_gain(mono, gain_db))
     facts = {
         "pcm_sha256": audio.pcm_sha256(samples),
-        "native_sha256": audio.waveform_sha256(waveform),
+        "native_sha256": audio.pcm_sha256(audio.to_int16(native)),
         "sample_rate": config.sample_rate,
         "num_samples": samples.size,
         "native_sample_rate": decoded.sample_rate,

@@ -13,14 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from datasets.errors import IntegrityError, TuttiError
-from datasets.manifest import Manifest, file_sha256, read_clip_rows, read_manifest, root_digest
+from datasets.manifest import ClipRow, Manifest, file_sha256, read_clip_rows, read_manifest, root_digest
 from datasets.shard import ShardInfo, content_digest
 
 
 def verify(manifest: Manifest) -> Iterator[str]:
     """Problems of a dataset version, one line each; none if it is whole."""
     folder = manifest.folder
-    rows = []
+    rows: list[ClipRow] = []
     for bucket in manifest.content["clips"]:
         path = folder / bucket["path"]
         if not path.is_file():

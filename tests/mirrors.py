@@ -11,6 +11,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from datasets.archive import repair_name
+
 IRMAS_TRAIN = "zenodo.org/records/1290750/files/IRMAS-TrainingData.zip"
 IRMAS_TEST1 = "zenodo.org/records/1290750/files/IRMAS-TestingData-Part1.zip"
 OPENMIC = "zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz"
@@ -53,7 +55,7 @@ def rezip(
         if seed is not None:
             random.Random(seed).shuffle(members)
         for info in members:
-            new.writestr(info.filename, change(info.filename, old.read(info)))
+            new.writestr(repair_name(info), change(info.filename, old.read(info)))
     return out.getvalue()
 
 
