@@ -4,8 +4,11 @@ A name is a key, not a place: no member is written anywhere. Links, devices and 
 members. A gzipped tar has no random access: the download stage stores it as a plain tar.
 """
 
+import errno
 import functools
 import os
+import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -46,7 +49,15 @@ def open_archive(path: Path, label: str) -> Archive:
             magic = stream.read(4)
         # Not zipfile.is_zipfile: it also finds a zip that is the last member of a tar (OpenMIC's npz).
         return _Zip(path, label) if magic[:2] == b"PK" else _Tar(path, label)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        IndexError,
+        struct.error,
+    ) as error:
         raise IntegrityError(
             f"{label}: not a readable zip or tar archive ({error}); delete it and download it again"
         ) from error
@@ -70,7 +81,7 @@ class _Zip:
     def __init__(self, path: Path, label: str) -> None:
         self._label = label
         self._zip = zipfile.ZipFile(path)
-        self._members = {repair_name(i): i for i in self._zip.infolist() if not i.is_dir()}
+        self._members = {repair_name(i): i for i in self._zip.infolist() if _is_file(i)}
 
     def names(self) -> Iterator[str]:
         yield from self._members
@@ -82,8 +93,24 @@ class _Zip:
         _check_size(self._label, name, info.file_size)
         try:
             return self._zip.read(info)  # checks the CRC
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            RuntimeError,
+            ValueError,
+            IndexError,
+            struct.error,
+            OSError,
+        ) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek to before the file
+                raise
             raise IntegrityError(f"{self._label}: member {name!r} is damaged ({error})") from error
+
+
+def _is_file(info: zipfile.ZipInfo) -> bool:
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the maker was no Unix
+    return not info.is_dir() and kind in (0, stat.S_IFREG)
 
 
 class _Tar:

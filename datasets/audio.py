@@ -98,7 +98,7 @@ def _decode_soundfile(data: bytes, name: str) -> Decoded:
 
 def _decode_pyav(data: bytes, name: str, demuxer: str) -> Decoded:
     try:
-        with av.open(io.BytesIO(data), mode="r", format=demuxer) as container:
+        with av.open(io.BytesIO(data), mode="r", format=demuxer, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise DecodeError(f"{name}: holds no audio stream")
             stream = container.streams.audio[0]
@@ -175,7 +175,8 @@ def measure_loudness(mono: Mono, sample_rate: int) -> Lufs | None:
     duration_s = mono.size / sample_rate
     if duration_s < 0.02:  # too few samples for the K-weighting filters to settle
         return None
-    block_s = LOUDNESS_BLOCK_S if duration_s >= LOUDNESS_BLOCK_S else duration_s
+    # One sample less: pyloudnorm compares size with block_s * rate, which rounding may push above it.
+    block_s = LOUDNESS_BLOCK_S if duration_s >= LOUDNESS_BLOCK_S else (mono.size - 1) / sample_rate
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         loudness = float(_meter(sample_rate, block_s).integrated_loudness(mono))

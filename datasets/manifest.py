@@ -167,12 +167,12 @@ def clips_path(bucket: str) -> str:
 
 def read_clip_rows(path: Path) -> Iterator[ClipRow]:
     """Rows of one bucket file."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise IntegrityError(f"{path}:{number}: not a JSON line ({error.msg})") from error
+            except ValueError as error:  # also bytes that are not UTF-8
+                raise IntegrityError(f"{path}:{number}: not a JSON line ({error})") from error
             if not isinstance(row, dict) or "id" not in row or "status" not in row:
                 raise IntegrityError(f"{path}:{number}: not a clip row: needs id and status")
             yield row

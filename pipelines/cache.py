@@ -11,6 +11,7 @@ several machines on a shared file system, can use one cache: equal names hold eq
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class Cache:
         Raises:
             IntegrityError: a digest differs; nothing is stored.
         """
-        received = self.incoming / digest_of(label)[:32]
+        received = self.incoming / f"{digest_of(label)[:32]}.{os.getpid()}-{threading.get_ident()}"
         digest_sha256, digest_md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         num_bytes = 0
         with atomic_file(received) as stream:

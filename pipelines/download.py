@@ -18,13 +18,14 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import requests
 
-from datasets.errors import IntegrityError, StorageError, UsageError
+from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
 from datasets.files import atomic_file
 from datasets.record import Media, Recording, Rejected
 from datasets.source import LocalFile, RemoteFile, load_source
 from pipelines.cache import Blob, Cache
 
 USER_AGENT = "tutti/0.1 (music dataset builder; requests)"  # Zenodo answers default agents with 403
+HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}  # a .tgz must arrive as it is
 TIMEOUT_S = (10.0, 60.0)  # connect, read
 ATTEMPTS = 4
 CHUNK_BYTES = 1 << 20
@@ -74,10 +75,7 @@ def download_file(source: str, remote: RemoteFile, origins: Origins, cache: Cach
     else:
         chunks = _open_url(remote.url, origins.mirror)
         if chunks is None:
-            raise UsageError(
-                f"{source}: the mirror lacks {mirror_path(remote.url)}; put the file there "
-                f"(from {remote.url}), or build without --mirror"
-            )
+            raise UsageError(_not_found(source, remote, origins))
         blob = cache.receive(chunks, label=remote.url, sha256=expected, md5=md5)
         if md5 is not None:
             cache.remember("download", _pin_key(remote), {"sha256": blob.sha256})
@@ -85,6 +83,13 @@ def download_file(source: str, remote: RemoteFile, origins: Origins, cache: Cach
         _gunzip(cache, blob.sha256, remote.url)
     path = cache.archive_path(blob.sha256)
     return LocalFile(source, remote, path, blob.sha256, blob.num_bytes, verified_by)
+
+
+def _not_found(source: str, remote: RemoteFile, origins: Origins) -> str:
+    if origins.mirror is None:
+        return f"{source}: {remote.url} does not exist any more; look for a copy and pass it with --mirror"
+    path = mirror_path(remote.url)
+    return f"{source}: the mirror lacks {path}; put the file there (from {remote.url}), or build without --mirror"
 
 
 def _pin_key(remote: RemoteFile) -> str:
@@ -108,7 +113,7 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> Recording 
     media = recording.media
     if media.sha256 is not None:
         return recording
-    found = _open_media(media, origins)
+    found = _open_media(media, origins, cache)
     if found is None:
         reason, detail = _absence(media, origins)
         return [
@@ -130,7 +135,7 @@ def _absence(media: Media, origins: Origins) -> tuple[str, str]:
     return "not_in_mirror", f"{mirror_path(media.url)}.*"
 
 
-def _open_media(media: Media, origins: Origins) -> tuple[Iterator[bytes], str | None] | None:
+def _open_media(media: Media, origins: Origins, cache: Cache) -> tuple[Iterator[bytes], str | None] | None:
     scheme, _, rest = media.url.partition(":")
     roots = dict(origins.local_roots)
     if scheme in roots:
@@ -144,9 +149,12 @@ def _open_media(media: Media, origins: Origins) -> tuple[Iterator[bytes], str | 
         # Over http only the listing tells the extension; a folder can also be asked directly.
         if path not in sums and (is_http(origins.mirror) or not (Path(origins.mirror) / path).is_file()):
             continue
+        expected = sums.get(path)
+        if expected is not None and cache.has_blob(expected):
+            return iter(()), expected
         chunks = _open_mirrored(origins.mirror, path)
         if chunks is not None:
-            return chunks, sums.get(path)
+            return chunks, expected
     return None
 
 
@@ -176,11 +184,11 @@ def mirror_sums(origins: Origins) -> dict[str, str]:
     if hashlib.sha256(content).hexdigest() != origins.sums_sha256:
         raise IntegrityError(f"{origins.mirror}/SHA256SUMS: changed while the build ran; run it again")
     sums = {}
-    for number, line in enumerate(content.decode("utf-8").splitlines(), start=1):
+    for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
         digest, _, path = line.partition(" ")
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef") or not path.lstrip(" *"):
             raise IntegrityError(f"{origins.mirror}/SHA256SUMS:{number}: expected '<sha256>  <path>', got {line!r}")
-        sums[path.lstrip(" *")] = digest
+        sums[path.lstrip(" *").removeprefix("./")] = digest
     return sums
 
 
@@ -217,7 +225,7 @@ def _get(url: str) -> Iterator[bytes] | None:
         if attempt:
             time.sleep(2**attempt)
         try:
-            response = requests.get(url, stream=True, timeout=TIMEOUT_S, headers={"User-Agent": USER_AGENT})
+            response = requests.get(url, stream=True, timeout=TIMEOUT_S, headers=HEADERS)
         except requests.RequestException as error:
             problem = str(error)
             continue
@@ -228,6 +236,8 @@ def _get(url: str) -> Iterator[bytes] | None:
         problem = f"HTTP status {response.status_code}"
         if response.status_code < 500 and response.status_code != 429:
             break
+    if problem.endswith("429"):
+        raise TryLaterError(f"{url}: {problem}, too many requests; try again later, or pass --mirror with a copy")
     raise StorageError(f"{url}: {problem}; try again later, or pass --mirror with a copy")
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.errors import TuttiError, UsageError, YieldError
+from datasets.errors import StorageError, TuttiError, UsageError, YieldError
 from datasets.files import sweep
 from datasets.manifest import Manifest, read_manifest
 from datasets.source import load_source, source_names
@@ -51,6 +51,9 @@ def command(
     except TuttiError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {error}; free space or check the permissions, then run the build again", file=sys.stderr)
+        return StorageError.exit_code
     except Interrupted as stop:
         print(f"\nstopped by {stop}; run the same command again, it goes on where it was", file=sys.stderr)
         leave(stop.exit_code)

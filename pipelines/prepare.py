@@ -35,6 +35,11 @@ class PrepareConfig:
     silence_amplitude: float = 0.001  # of full scale; Lumen 2023, "Obvious outliers"
     audio_format: Literal["flac", "wav"] = "flac"
 
+    def __post_init__(self) -> None:
+        """Refuse a rate that no audio has."""
+        if not 1_000 <= self.sample_rate <= 192_000:
+            raise ValueError(f"sample_rate {self.sample_rate} Hz is outside 1000 to 192000")
+
 
 def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Iterator[Clip | Rejected]:
     """Clips of one recording with their stored audio; it is decoded once, and only if need be."""
@@ -72,7 +77,7 @@ def _prepare_missing(
     try:
         data = read_media(media, cache)
         decoded = audio.decode(data, media.member or media.url)
-    except (audio.DecodeError, IntegrityError) as error:
+    except audio.DecodeError as error:
         for clip in clips:
             yield clip, {"reason": "undecodable", "detail": str(error)}
         return
@@ -89,13 +94,21 @@ def _prepare_missing(
 
 
 def read_media(media: Media, cache: Cache) -> bytes:
-    """The upstream file of a recording, from the cache."""
+    """The upstream file of a recording, from the cache.
+
+    Raises:
+        DecodeError: an archive's member is damaged, as upstream made it.
+        IntegrityError: the cache itself is damaged, which is no property of the recording.
+    """
     if media.sha256 is None:
         raise ValueError(f"{media.url}: is not in the cache; fetch it first")
     if media.member is None:
-        return cache.blob_path(media.sha256).read_bytes()
+        return cache.read_blob(media.sha256)
     label = PurePosixPath(urlsplit(media.url).path).name
-    return open_archive(cache.archive_path(media.sha256), label).read(media.member)
+    try:
+        return open_archive(cache.archive_path(media.sha256), label).read(media.member)
+    except IntegrityError as error:
+        raise audio.DecodeError(str(error)) from error
 
 
 def store_audio(

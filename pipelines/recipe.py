@@ -8,6 +8,7 @@ field of one stage or source; the type of the field says how the text is read.
 
 import difflib
 import importlib
+import math
 import pkgutil
 import types
 import typing
@@ -77,9 +78,9 @@ def load_recipe(name: str) -> Recipe:
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """`, did you mean 'x'?` where something similar is known, else nothing."""
+    """` (did you mean 'x'?)` where something similar is known, else nothing."""
     match = difflib.get_close_matches(word, list(known), n=1)
-    return f", did you mean {match[0]!r}?" if match else ""
+    return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def override(recipe: Recipe, setting: str) -> Recipe:
@@ -134,6 +135,8 @@ def parse_value(text: str, kind: Any) -> Any:
         if text.lower() not in ("true", "false", "1", "0"):
             raise ValueError("expected true or false")
         return text.lower() in ("true", "1")
+    if kind is float and not math.isfinite(float(text)):
+        raise ValueError("expected a finite number")
     if kind in (int, float, str):
         return kind(text)
     raise ValueError(f"a field of type {kind} is set in the recipe's Python file")

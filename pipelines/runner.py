@@ -20,7 +20,7 @@ from typing import IO
 
 import apache_beam as beam
 import psutil
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from datasets import errors
 from datasets.errors import StorageError, TuttiError, UsageError
@@ -45,16 +45,19 @@ def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
     digests were checked on.
 
     Raises:
-        UsageError: Beam does not know a flag either.
+        UsageError: Beam does not know a flag either, or not its value.
     """
     normalized = [_underscored(flag) for flag in flags]
     if any("dask" in flag.lower() for flag in normalized):
         _import_dask_options()
     _refuse_unknown(normalized)
-    options = PipelineOptions(normalized)
-    chosen = options.get_all_options().get("runner")
-    if chosen in (None, "DirectRunner"):
-        options = PipelineOptions([f for f in normalized if not f.startswith("--runner")], runner="FnApiRunner")
+    try:
+        options = PipelineOptions(normalized)
+        chosen = options.get_all_options().get("runner")
+    except (SystemExit, ValueError) as error:  # argparse has explained it on stderr
+        raise UsageError(f"a Beam flag has a wrong value: {' '.join(flags)}") from error
+    if chosen is None or chosen.lower() in ("direct", "directrunner"):  # Beam ignores case and "Runner"
+        options.view_as(StandardOptions).runner = "FnApiRunner"
     return options
 
 

@@ -19,6 +19,11 @@ class SelectConfig:
     keep_sources: tuple[str, ...] = ()  # sources that `keep` applies to; empty: all
     limit: int | None = None  # recordings per source, drawn by digest; None: all
 
+    def __post_init__(self) -> None:
+        """Refuse a limit that leaves nothing."""
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit {self.limit}: expected a positive number, or none")
+
 
 def select(
     files: SourceFiles,

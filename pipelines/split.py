@@ -26,6 +26,13 @@ class SplitConfig:
     rules: Mapping[str, Rule] = field(default_factory=dict)  # "source/partition", "source/*" or "*"
     splitter: Literal["counts", "skmultilearn"] = "counts"  # skmultilearn: Lumen's, approximate
 
+    def __post_init__(self) -> None:
+        """Refuse a rule that names no split of ours."""
+        for name, rule in self.rules.items():
+            splits = [rule] if isinstance(rule, str) else list(rule)
+            if not splits or not set(splits) <= set(SPLITS):
+                raise ValueError(f"split rule {name!r} gives {splits}; splits are {', '.join(SPLITS)}")
+
 
 def grouped(train: float, validation: float, test: float) -> dict[str, Rule]:
     """Rules that divide everything by song: `grouped(65, 17.5, 17.5)`."""
@@ -85,7 +92,7 @@ def plan_split(
         return (rule,) if isinstance(rule, str) else tuple(name for name in SPLITS if name in rule)
 
     check_partitions(clips, allowed)
-    duplicates = find_duplicates(clips, claim=lambda clip: max(SPLITS.index(name) for name in allowed(clip)))
+    duplicates = find_duplicates(clips, claim=lambda clip: claim(allowed(clip)))
     survivors = [clip for clip in clips if clip.id not in duplicates.rejected]
     by_group: dict[str, list[ClipSummary]] = defaultdict(list)
     for clip in sorted(survivors, key=lambda clip: clip.id):
@@ -115,6 +122,12 @@ def plan_split(
             assignments.append(Assignment(clip.id, group, target[group]))
     assignments.sort(key=lambda assignment: assignment.id)
     return SplitPlan(tuple(assignments), certify(clips, assignments, config, instruments))
+
+
+def claim(allowed: Sequence[str]) -> int:
+    """How much an evaluation needs a clip: one that is sure to be in it before one that may be."""
+    ranks = [SPLITS.index(name) for name in allowed]
+    return min(ranks) * len(SPLITS) + max(ranks)
 
 
 def check_partitions(clips: Iterable[ClipSummary], allowed: Callable[[ClipSummary], Sequence[str]]) -> None:

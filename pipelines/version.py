@@ -16,7 +16,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.errors import StorageError, TryLaterError
@@ -30,6 +30,7 @@ class Output:
     """An output root."""
 
     root: Path
+    run: str = field(default_factory=lambda: f"{os.getpid()}-{time.monotonic_ns()}")  # names its progress only
 
     @property
     def staging(self) -> Path:
@@ -39,7 +40,7 @@ class Output:
     @property
     def progress(self) -> Path:
         """Where the workers of a build tell how far they are."""
-        return self.root / ".progress"
+        return self.root / ".progress" / self.run
 
     @property
     def log(self) -> Path:
@@ -75,14 +76,17 @@ class Output:
             lock.truncate()
             lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
-            for leftover in (self.staging, self.progress):
-                shutil.rmtree(leftover, ignore_errors=True)
-                leftover.mkdir(parents=True)
+            self._remove_leftovers()
+            self.staging.mkdir()
+            self.progress.mkdir(parents=True)
             try:
                 yield
             finally:
-                for leftover in (self.staging, self.progress):
-                    shutil.rmtree(leftover, ignore_errors=True)
+                self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        for folder in (self.staging, self.progress.parent):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self) -> Manifest:
         """Make the staged version a visible one and point `current` to it."""

@@ -49,6 +49,11 @@ class WriteConfig:
     rows_per_shard: int = 2048  # 256 to 512 MB of ten-second clips
     rows_per_group: int = 32  # the unit of random access
 
+    def __post_init__(self) -> None:
+        """Refuse a shard without rows."""
+        if self.rows_per_shard < 1 or self.rows_per_group < 1:
+            raise ValueError("rows_per_shard and rows_per_group are at least 1")
+
 
 @dataclass(frozen=True)
 class BucketInfo:

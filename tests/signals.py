@@ -4,7 +4,10 @@ Waveforms are float32 (num_channels, num_samples) in [-1, 1].
 """
 
 import io
+import struct
+from collections.abc import Mapping
 
+import av
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -40,8 +43,56 @@ def noise(
     return samples.clip(-1, 1).astype(np.float32)
 
 
-def encoded(waveform: Waveform, *, sample_rate: int = 44_100, kind: str = "WAV", subtype: str | None = "PCM_16") -> bytes:
+def encoded(
+    waveform: Waveform, *, sample_rate: int = 44_100, kind: str = "WAV", subtype: str | None = "PCM_16"
+) -> bytes:
     """A complete audio file; `kind` and `subtype` as libsndfile names them ("OGG" / "VORBIS")."""
     stream = io.BytesIO()
     soundfile.write(stream, waveform.T, sample_rate, format=kind, subtype=subtype)
     return stream.getvalue()
+
+
+def webm(waveform: Waveform, *, sample_rate: int = 48_000, tags: Mapping[str, str] | None = None) -> bytes:
+    """WebM with Opus, as YouTube serves it; the same bytes every time."""
+    return _muxed(waveform, sample_rate, container="webm", codec="libopus", tags=tags or {})
+
+
+def m4a(waveform: Waveform, *, sample_rate: int = 44_100) -> bytes:
+    """MP4 with AAC, as YouTube serves it."""
+    return _muxed(waveform, sample_rate, container="ipod", codec="aac", tags={})
+
+
+def _muxed(waveform: Waveform, sample_rate: int, *, container: str, codec: str, tags: Mapping[str, str]) -> bytes:
+    layout = {1: "mono", 2: "stereo"}[len(waveform)]
+    target = io.BytesIO()
+    with av.open(target, "w", format=container, options={"fflags": "+bitexact"}) as file:  # no random ids
+        file.metadata.update(tags)
+        stream = file.add_stream(codec, rate=sample_rate, layout=layout)
+        stream.bit_rate = 128_000
+        whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform), format="fltp", layout=layout)
+        whole.sample_rate, whole.pts = sample_rate, 0
+        resampler = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=sample_rate)
+        for frame in [*resampler.resample(whole), *resampler.resample(None), None]:
+            file.mux(stream.encode(frame))
+    return target.getvalue()
+
+
+def wav_header(
+    *, num_channels: int = 1, sample_rate: int = 16_000, num_bytes: int = 3_200, riff_bytes: int | None = None
+) -> bytes:
+    """The 44 bytes before the samples of a 16-bit WAV, whatever they claim."""
+    riff_bytes = num_bytes + 36 if riff_bytes is None else riff_bytes
+    byte_rate, block = (sample_rate * num_channels * 2) % 2**32, (num_channels * 2) % 2**16
+    chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, num_channels, sample_rate, byte_rate, block, 16)
+    return struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE") + chunk + struct.pack("<4sI", b"data", num_bytes)
+
+
+def ogg_pages(data: bytes) -> list[bytes]:
+    """The pages of an Ogg stream (RFC 3533): header, lacing table, body."""
+    pages = []
+    while data:
+        num_segments = data[26]
+        size = 27 + num_segments + sum(data[27 : 27 + num_segments])
+        pages.append(data[:size])
+        data = data[size:]
+    return pages

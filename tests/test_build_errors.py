@@ -31,7 +31,7 @@ def build(tmp_path: Path, mirror: Path, capsys: pytest.CaptureFixture[str]):
 
 def test_an_unknown_dataset_is_a_usage_error_that_names_the_nearest(build) -> None:
     assert build("--dataset", "ultimat")[0] == 2
-    assert "unknown dataset 'ultimat', did you mean 'ultimate'?" in build("--dataset", "ultimat")[1]
+    assert "unknown dataset 'ultimat' (did you mean 'ultimate'?)" in build("--dataset", "ultimat")[1]
 
 
 def test_an_unknown_flag_is_a_usage_error_that_names_the_nearest(build) -> None:

@@ -15,6 +15,7 @@ from conftest import ROOT, built
 from datasets.errors import IntegrityError, StorageError, TuttiError
 from datasets.manifest import read_manifest
 from pipelines.runner import translate
+from pipelines.version import Output
 
 
 @pytest.fixture
@@ -73,13 +74,10 @@ def test_a_dead_worker_process_ends_the_build_instead_of_hanging_it(start, tmp_p
 
 
 def test_a_second_build_of_the_same_output_is_turned_away_with_the_holder_named(start, tmp_path: Path) -> None:
-    first = start()
-    wait_for_prepared_clips(tmp_path, count=1)
-    second = start()
-    _, error = second.communicate(timeout=30)
-    first.kill()
-    first.communicate()
-    assert (second.returncode, f"is being built by pid {first.pid} on " in error) == (75, True)
+    with Output(tmp_path / "out").locked(wait_s=0):
+        second = start()
+        _, error = second.communicate(timeout=60)
+    assert (second.returncode, f"is being built by pid {os.getpid()} on " in error) == (75, True)
 
 
 def test_an_error_of_ours_keeps_its_kind_and_message_through_a_runner() -> None:

@@ -1,0 +1,95 @@
+"""Progress: every worker writes its tallies, the driver adds them up."""
+
+import json
+import os
+
+import pytest
+
+from pipelines.progress import Reporter, Tally, progress_line, read_tallies, reporter
+
+
+def counted(folder, stage, done, reasons=(), flush=True):
+    own = Reporter(folder)
+    with own.measure(stage) as tally:
+        tally.done += done
+        tally.rejected.update(reasons)
+    if flush:
+        own.flush()
+    return own
+
+
+def test_what_a_worker_counted_is_read_by_the_driver(tmp_path):
+    counted(tmp_path, "clean", 3, ["silent", "silent", "too_short"])
+
+    tallies = read_tallies(tmp_path)
+
+    assert tallies["clean"].done == 3
+    assert tallies["clean"].rejected == {"silent": 2, "too_short": 1}
+    assert tallies["clean"].seconds > 0
+    assert os.listdir(tmp_path) == [f"{os.getpid()}.json"]
+
+
+def test_tallies_of_all_workers_are_added(tmp_path):
+    (tmp_path / "1.json").write_text(json.dumps({"prepare": [5, {}, 1.5], "clean": [4, {"silent": 1}, 0.5]}))
+    (tmp_path / "2.json").write_text(json.dumps({"prepare": [7, {"undecodable": 2}, 2.0]}))
+
+    tallies = read_tallies(tmp_path)
+
+    assert {name: (t.done, dict(t.rejected), t.seconds) for name, t in tallies.items()} == {
+        "prepare": (12, {"undecodable": 2}, 3.5),
+        "clean": (4, {"silent": 1}, 0.5),
+    }
+
+
+@pytest.mark.parametrize("content", ["", '{"prepare": [5,'])
+def test_a_file_that_a_worker_is_writing_is_left_for_the_next_look(tmp_path, content):
+    (tmp_path / "1.json").write_text(content)
+    (tmp_path / "2.json").write_text('{"clean": [1, {}, 0.1]}')
+
+    assert list(read_tallies(tmp_path)) == ["clean"]
+
+
+def test_before_anything_began_there_is_nothing(tmp_path):
+    assert read_tallies(tmp_path / "not there") == {}
+
+
+def test_busy_time_is_the_sum_of_all_blocks_and_survives_an_error(tmp_path):
+    own = Reporter(tmp_path)
+
+    def fail():
+        with own.measure("clean") as tally:
+            tally.done += 1
+            raise ValueError("stop")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="stop"):
+            fail()
+    own.flush()
+
+    assert read_tallies(tmp_path)["clean"].done == 2
+
+
+def test_a_process_has_one_reporter_for_a_folder(tmp_path):
+    assert reporter(tmp_path / "a") is reporter(tmp_path / "a")
+    assert reporter(tmp_path / "a") is not reporter(tmp_path / "b")
+
+
+def test_the_line_shows_stages_rate_and_rejects_the_most_frequent_first():
+    tallies = {
+        "prepare": Tally(120),
+        "clean": Tally(110),
+    }
+    tallies["prepare"].rejected.update(["undecodable"])
+    tallies["clean"].rejected.update(["silent", "silent"])
+
+    assert progress_line(tallies, 10.0) == (
+        "   10 s | prepare 120 > clean 110 | 12 clips/s | rejected 2 silent, 1 undecodable"
+    )
+
+
+def test_the_line_before_anything_began():
+    assert progress_line({}, 0.4) == "    0 s | starting"
+
+
+def test_the_line_of_a_download_has_no_rate():
+    assert progress_line({"download": Tally(2)}, 5.0) == "    5 s | download 2"
