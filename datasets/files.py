@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -53,6 +54,22 @@ def write_file(path: Path, content: bytes, *, durable: bool = True, via: Path | 
     """Write a whole file atomically."""
     with atomic_file(path, durable=durable, via=via) as stream:
         stream.write(content)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that appears at `path` when the block ends without error; the first one wins."""
+    temporary = path.with_name(f".{path.name}.{OWNER}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():  # otherwise another process was first, and its folder is as good
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from datasets.errors import StorageError, TuttiError, UsageError, YieldError
-from datasets.files import sweep
+from datasets.files import atomic_folder, sweep
 from datasets.manifest import Manifest, read_manifest
+from datasets.sample import sample_key, write_sample_mirror
 from datasets.source import load_source, source_names
 from pipelines.cache import Cache, default_cache_folder
 from pipelines.download import Origins, is_http, mirror_path, mirror_sums, origins_of
@@ -136,12 +137,11 @@ def mirror_root(mirror: str | None, cache: Cache) -> str | None:
     if mirror is None or is_http(mirror):
         return mirror
     if mirror == "sample":
-        from datasets.sample import sample_key, write_sample_mirror
-
         root = cache.root / "sample" / sample_key()
-        if not (root / "SHA256SUMS").is_file():
+        if not root.is_dir():
             _note("generating the built-in sample mirror, once")
-            write_sample_mirror(root)
+            with atomic_folder(root) as folder:
+                write_sample_mirror(folder)
         return str(root)
     folder = Path(mirror).absolute()
     if not folder.is_dir():

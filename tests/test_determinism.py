@@ -1,7 +1,10 @@
 """Same inputs and recipe, same digests: for any runner, worker count, hash seed and archive order."""
 
 import shutil
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ def reference(sample_build: Path) -> dict[str, Any]:
 def rebuilt(sample_mirror: Path, tmp_path: Path) -> Iterator[Any]:
     """Builds from nothing: an empty cache, an empty output."""
 
-    def rebuild(*flags: str, mirror: Path = sample_mirror, env: dict[str, str] | None = None) -> dict[str, Any]:
+    def rebuild(*flags: str, mirror: Path | str = sample_mirror, env: dict[str, str] | None = None) -> dict[str, Any]:
         output = tmp_path / "out"
         places = ("--mirror", str(mirror), "--output", str(output), "--cache-dir", str(tmp_path / "cache"))
         built("--dataset", "ultimate", *places, *flags, env=env)
@@ -67,6 +70,19 @@ def test_dask_with_two_processes_gives_the_same(
     with cluster:
         flags = (f"--runner={DASK}", f"--dask_client_address={cluster.scheduler_address}", "--dask_npartitions=8")
         assert rebuilt(*flags) == reference
+
+
+def test_a_mirror_over_http_gives_the_same_as_the_folder(
+    rebuilt: Any, reference: dict[str, Any], sample_mirror: Path
+) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(sample_mirror))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert rebuilt(mirror=f"http://127.0.0.1:{server.server_port}") == reference
+        server.shutdown()
 
 
 def test_the_order_of_archives_and_lists_does_not_matter(
