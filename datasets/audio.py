@@ -219,8 +219,10 @@ def apply_gain(mono: Mono, gain_db: Decibels) -> Mono:
 
 def to_int16(mono: Mono) -> NDArray[np.int16]:
     """16-bit PCM: full scale 1.0 = 32768, rounded to nearest even, no dither."""
-    samples: NDArray[np.int16] = np.rint(mono * np.float32(32768)).clip(-32768, 32767).astype(np.int16)
-    return samples
+    scaled = mono * np.float32(32768)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -32768, 32767, out=scaled)
+    return scaled.astype(np.int16)
 
 
 def pcm_sha256(samples: NDArray[np.int16]) -> str:

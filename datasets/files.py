@@ -56,6 +56,16 @@ def write_file(path: Path, content: bytes, *, durable: bool = True, via: Path | 
         stream.write(content)
 
 
+def sync_folder(folder: Path) -> None:
+    """Make all files below a folder survive a power cut."""
+    for path in sorted(folder.rglob("*")):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that appears at `path` when the block ends without error; the first one wins."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.errors import StorageError, TryLaterError
+from datasets.files import sync_folder
 from datasets.manifest import Manifest, read_manifest
 
 LOCK_POLL_S = 0.2
@@ -94,6 +95,7 @@ class Output:
         target = self.root / "versions" / version
         if not target.is_dir():
             target.parent.mkdir(exist_ok=True)
+            sync_folder(self.staging)  # all at once: the first sync writes most of what the others wait for
             self.staging.rename(target)
         link = self.root / ".current.new"
         link.unlink(missing_ok=True)

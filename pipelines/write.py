@@ -123,7 +123,7 @@ def write_shard_file(
     """Write one shard below the version folder; holds the audio of one row group at a time."""
     path = folder / job.path
     rows = ((clip, cache.read_blob(_blob(clip))) for clip in sorted(job.clips, key=lambda clip: clip.id))
-    with atomic_file(path) as stream:
+    with atomic_file(path, durable=False) as stream:  # publishing syncs
         num_rows, content = write_shard(
             stream, rows, instruments, sample_rate=sample_rate, rows_per_group=config.rows_per_group
         )
@@ -147,7 +147,7 @@ def write_clip_rows(
     if repeated:
         raise IntegrityError(f"{repeated[0]}: occurs twice; ids must be unique")
     content = "".join(canonical_json(line) + "\n" for line in lines).encode()
-    write_file(folder / clips_path(bucket), content)
+    write_file(folder / clips_path(bucket), content, durable=False)  # publishing syncs
     return BucketInfo(clips_path(bucket), len(lines), hashlib.sha256(content).hexdigest())
 
 
@@ -194,8 +194,8 @@ def write_manifest(
         "shards": [asdict(shard) for shard in shards],
         "clips": [asdict(bucket) for bucket in buckets],
     }
-    write_file(folder / "README.md", dataset_card(content).encode())
-    write_file(manifest_path(folder), (canonical_json(content) + "\n").encode())
+    write_file(folder / "README.md", dataset_card(content).encode(), durable=False)
+    write_file(manifest_path(folder), (canonical_json(content) + "\n").encode(), durable=False)
     return str(content["root_digest"])
 
 

@@ -13,7 +13,7 @@ def irmas() -> Recipe:
     """The recipe."""
     return Recipe(
         name="irmas",
-        sources={"irmas": source.Config()},
+        sources={"irmas": source.Config(others="absent")},  # the paper trains binary cross-entropy on one-hot labels
         instruments=IRMAS_INSTRUMENTS,
         split=SplitConfig(rules={"irmas/train": {"train": 0.85, "validation": 0.15}, "irmas/test": "test"}),
     )

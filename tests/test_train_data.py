@@ -1,0 +1,224 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import signals
+import torch
+from dataset_fixture import INSTRUMENTS, SAMPLE_RATE, Example, write_dataset
+from numpy.typing import NDArray
+
+from datasets.audio import to_int16
+from datasets.errors import IntegrityError, UsageError
+from datasets.manifest import manifest_path, read_manifest
+from train.data import (
+    AudioSplit,
+    LogMelSplit,
+    chunks,
+    labelled_clips,
+    logmel_split,
+    read_split,
+    training_batches,
+)
+from train.features import LogMel, LogMelConfig
+
+CPU = torch.device("cpu")
+
+
+def tone(duration_s: float, frequency_hz: float = 440.0, amplitude: float = 0.2) -> NDArray[np.int16]:
+    return to_int16(
+        signals.sine(duration_s, frequency_hz=frequency_hz, amplitude=amplitude, sample_rate=SAMPLE_RATE)[0]
+    )
+
+
+def three_clips() -> list[Example]:
+    return [
+        Example("fixture/a@0", "train", tone(0.5), {"cello": 1, "voice": 0}),
+        Example("fixture/b@0", "train", tone(0.25, 880.0), {}, loudness_lufs=None),
+        Example("fixture/c@0", "train", tone(1.0), dict.fromkeys(INSTRUMENTS, 0), loudness_lufs=-15.5, gain_db=3.0),
+    ]
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "wav"])
+def test_a_split_is_read_back_sample_for_sample_with_its_labels(tmp_path: Path, audio_format: str) -> None:
+    examples = three_clips()
+    write_dataset(tmp_path, examples, rows_per_shard=2, audio_format=audio_format)
+    split = read_split(read_manifest(tmp_path), "train")
+    assert split.ids == ("fixture/a@0", "fixture/b@0", "fixture/c@0")
+    assert split.sample_rate == 16_000
+    assert split.samples.dtype == np.int16
+    for index, example in enumerate(examples):
+        assert np.array_equal(split.clip(index), example.samples)
+    assert split.presence.tolist() == [[1, -1, -1, 0], [-1, -1, -1, -1], [0, 0, 0, 0]]
+
+
+def test_what_the_true_peak_guard_held_back_is_applied_in_float(tmp_path: Path) -> None:
+    write_dataset(tmp_path, three_clips())
+    split = read_split(read_manifest(tmp_path), "train")
+    # At the target; loudness unknown; 3.5 dB short of -12 LUFS.
+    assert split.remaining_gain_db(-12.0, max_gain_db=30.0).tolist() == [0.0, 0.0, 3.5]
+    assert split.remaining_gain_db(-12.0, max_gain_db=5.0).tolist() == [0.0, 0.0, 2.0]  # 3 dB are used up
+    assert split.remaining_gain_db(-20.0, max_gain_db=30.0).tolist() == [0.0, 0.0, 0.0]  # never turned down
+
+    config = LogMelConfig()
+    logmel = logmel_split(split, LogMel(config), CPU, target_lufs=-12.0, max_gain_db=30.0)
+    alone = LogMel(config)(torch.from_numpy(split.clip(2)[None].astype(np.float32) / 32768))[0]
+    louder = logmel.frames[logmel.starts[2] :].float() - alone
+    assert torch.allclose(louder[alone > -60], torch.tensor(3.5), atol=0.1)  # float16
+
+
+def test_only_the_shards_that_the_manifest_lists_are_read(tmp_path: Path) -> None:
+    write_dataset(tmp_path, three_clips(), rows_per_shard=1)
+    path = manifest_path(tmp_path)
+    content = json.loads(path.read_text())
+    content["shards"] = content["shards"][1:]
+    path.write_text(json.dumps(content))
+    assert read_split(read_manifest(tmp_path), "train").ids == ("fixture/b@0", "fixture/c@0")
+
+
+def test_a_split_that_the_dataset_lacks_is_named_with_those_it_has(tmp_path: Path) -> None:
+    write_dataset(tmp_path, three_clips())
+    with pytest.raises(UsageError, match=r"no split 'validation'; it has train"):
+        read_split(read_manifest(tmp_path), "validation")
+
+
+def test_a_shard_without_rows_is_an_empty_split(tmp_path: Path) -> None:
+    write_dataset(tmp_path, three_clips())
+    write_empty_shard(tmp_path)
+    split = read_split(read_manifest(tmp_path), "validation")
+    assert (len(split), split.presence.shape) == (0, (0, 4))
+
+
+def write_empty_shard(folder: Path) -> None:
+    path = manifest_path(folder)
+    content = json.loads(path.read_text())
+    other = write_dataset(folder / "other", [replace(three_clips()[0], split="validation")])
+    shard = other / "data" / "validation-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(shard).slice(0, 0), folder / "data" / shard.name)
+    content["shards"].append(
+        {
+            "path": f"data/{shard.name}",
+            "split": "validation",
+            "num_rows": 0,
+            "num_bytes": 0,
+            "sha256": "",
+            "content_sha256": "",
+        }
+    )
+    path.write_text(json.dumps(content))
+
+
+def test_samples_that_differ_from_their_digest_are_refused_by_shard_and_clip(tmp_path: Path) -> None:
+    write_dataset(tmp_path, three_clips(), audio_format="wav")
+    shard = tmp_path / "data" / "train-00000-of-00001.parquet"
+    content = bytearray(shard.read_bytes())
+    position = bytes(content).find(three_clips()[2].samples.tobytes())
+    content[position + 1000] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: clip fixture/c@0: samples differ"):
+        read_split(read_manifest(tmp_path), "train")
+
+
+def test_a_shard_with_another_row_count_than_the_manifest_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path, three_clips())
+    path = manifest_path(tmp_path)
+    content = json.loads(path.read_text())
+    content["shards"][0]["num_rows"] = 4
+    path.write_text(json.dumps(content))
+    with pytest.raises(IntegrityError, match=r"train-00000.*: 3 rows, the manifest says 4"):
+        read_split(read_manifest(tmp_path), "train")
+
+
+def test_a_missing_shard_is_an_integrity_error_that_names_it(tmp_path: Path) -> None:
+    write_dataset(tmp_path, three_clips())
+    (tmp_path / "data" / "train-00000-of-00001.parquet").unlink()
+    with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: not a readable shard"):
+        read_split(read_manifest(tmp_path), "train")
+
+
+def test_shards_of_other_classes_than_the_manifest_are_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path, three_clips())
+    path = manifest_path(tmp_path)
+    path.write_text(path.read_text().replace('"instruments":["cello"', '"instruments":["banjo"'))
+    with pytest.raises(IntegrityError, match=r"labels \['cello'.*the manifest \['banjo'"):
+        read_split(read_manifest(tmp_path), "train")
+
+
+def numbered_frames(*lengths: int, num_classes: int = 2) -> LogMelSplit:
+    """Clips whose frames count 0, 1, 2, ... within clip n, plus 100 n."""
+    frames = torch.cat([100 * clip + torch.arange(length) for clip, length in enumerate(lengths)])
+    sizes = torch.tensor(lengths)
+    return LogMelSplit(
+        frames[:, None].half(), sizes.cumsum(0) - sizes, sizes, torch.zeros(len(lengths), num_classes, dtype=torch.int8)
+    )
+
+
+def test_a_window_past_the_end_is_filled_from_the_start_of_its_clip() -> None:
+    split = numbered_frames(4, 10)
+    windows = split.windows(torch.tensor([0, 1]), torch.tensor([0, 8]), 6)
+    assert windows[:, :, 0].tolist() == [[0, 1, 2, 3, 0, 1], [108, 109, 100, 101, 102, 103]]
+
+
+def test_chunks_cover_every_clip_and_the_last_one_is_filled() -> None:
+    split = numbered_frames(10, 3, 6)  # a ten-second clip in three-second chunks makes four
+    clips, first = chunks(split, 3)
+    assert clips.tolist() == [0, 0, 0, 0, 1, 2, 2]
+    assert first.tolist() == [0, 3, 6, 9, 0, 0, 3]
+    assert split.windows(torch.tensor([0]), torch.tensor([9]), 3)[0, :, 0].tolist() == [9, 0, 1]
+
+
+def epoch(split: LogMelSplit, *, seed: int = 0, number: int = 0, batch_size: int = 4) -> list[list[list[float]]]:
+    clips = np.arange(len(split))
+    batches = training_batches(split, clips, window_frames=5, batch_size=batch_size, seed=seed, epoch=number)
+    return [windows[:, :, 0].tolist() for windows, _ in batches]
+
+
+def test_an_epoch_is_a_function_of_seed_and_number() -> None:
+    split = numbered_frames(*[20] * 10)
+    assert epoch(split, seed=1, number=2) == epoch(split, seed=1, number=2)
+    assert epoch(split, seed=1, number=2) != epoch(split, seed=1, number=3)
+    assert epoch(split, seed=1, number=2) != epoch(split, seed=2, number=2)
+
+
+def test_an_epoch_holds_one_window_of_every_clip_in_batches_of_nearly_equal_size() -> None:
+    batches = epoch(numbered_frames(*[20] * 9), batch_size=4)
+    assert sorted(len(batch) for batch in batches) == [3, 3, 3]
+    assert sorted(int(window[0] // 100) for batch in batches for window in batch) == list(range(9))
+
+
+def test_windows_lie_inside_their_clip_and_reach_both_its_ends() -> None:
+    split = numbered_frames(8, 8, 8, 8)
+    windows = [window for number in range(60) for batch in epoch(split, number=number) for window in batch]
+    starts = {int(window[0] % 100) for window in windows}
+    assert all(window == list(range(int(window[0]), int(window[0]) + 5)) for window in windows)
+    assert starts == {0, 1, 2, 3}
+
+
+def test_clips_without_a_known_label_are_not_learned_from() -> None:
+    presence = np.array([[-1, -1], [-1, 0], [1, -1], [-1, -1]], np.int8)
+    assert labelled_clips(presence).tolist() == [1, 2]
+
+
+def test_clips_of_one_length_share_a_batch_and_stay_in_order() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [4_000, 8_000, 4_000, 8_000, 4_000]
+    clips = [rng.integers(-3_000, 3_000, size).astype(np.int16) for size in sizes]
+    audio = AudioSplit(
+        ids=tuple("abcde"),
+        sample_rate=SAMPLE_RATE,
+        samples=np.concatenate(clips),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        presence=np.zeros((5, 1), np.int8),
+        loudness_lufs=np.full(5, -12, np.float32),
+        gain_db=np.zeros(5, np.float32),
+    )
+    front_end = LogMel(LogMelConfig(hop_length=160))
+    split = logmel_split(audio, front_end, CPU, target_lufs=-12.0, max_gain_db=30.0)
+    assert split.lengths.tolist() == [25, 50, 25, 50, 25]
+    for index, clip in enumerate(clips):
+        start = int(split.starts[index])
+        expected = front_end(torch.from_numpy(clip[None].astype(np.float32) / 32768))[0]
+        found = split.frames[start : start + len(expected)].float()
+        assert torch.allclose(found, expected, atol=0.04)  # float16

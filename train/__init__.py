@@ -1,0 +1,8 @@
+"""How a dataset version becomes a trained model: training, evaluation, prediction.
+
+    python -m train.run      --data build/ultimate --recipe logmel_cnn
+    python -m train.evaluate --run RUN --data build/ultimate --split test
+    python -m train.predict  --run RUN song.wav
+
+Imports augment and datasets only.
+"""

@@ -1,0 +1,234 @@
+"""Multi-label metrics over known labels only; numpy, exact.
+
+Presence is int8: 1 present, 0 absent, -1 unknown. An unknown label enters no figure: not as a
+false positive, not in a rank, not in a mean. A figure that nothing known supports is None.
+Shapes: N clips, C classes, K candidate thresholds.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.record import ABSENT, PRESENT, UNKNOWN
+
+Presence: TypeAlias = NDArray[np.int8]
+Scores: TypeAlias = NDArray[np.floating]
+Floats: TypeAlias = NDArray[np.float64]
+Counts: TypeAlias = NDArray[np.int64]
+
+DEFAULT_THRESHOLD = 0.5
+_BLOCK = 4096  # clips whose (C, C) rank comparisons are held at once
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts per class (C,) over known labels."""
+
+    true_positives: Counts
+    false_positives: Counts
+    false_negatives: Counts
+
+    @property
+    def support(self) -> Counts:
+        """Known present labels."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def precision(self) -> Floats:
+        """TP / (TP + FP); 0 where nothing is predicted."""
+        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> Floats:
+        """TP / (TP + FN); 0 where nothing is present."""
+        return _ratio(self.true_positives, self.support)
+
+    @property
+    def f1(self) -> Floats:
+        """2 TP / (2 TP + FP + FN); 0 where nothing is predicted or present."""
+        errors = self.false_positives + self.false_negatives
+        return _ratio(2 * self.true_positives, 2 * self.true_positives + errors)
+
+
+def _ratio(numerator: NDArray[np.generic], denominator: NDArray[np.generic]) -> Floats:
+    top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+
+
+def _harmonic_mean(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b > 0 else 0.0
+
+
+def confusion(presence_NC: Presence, predicted_NC: NDArray[np.bool_]) -> Confusion:
+    """Compare predictions with what is known."""
+    present, absent = presence_NC == PRESENT, presence_NC == ABSENT
+    return Confusion(
+        (present & predicted_NC).sum(axis=0),
+        (absent & predicted_NC).sum(axis=0),
+        (present & ~predicted_NC).sum(axis=0),
+    )
+
+
+def f_scores(counts: Confusion) -> dict[str, float | None]:
+    """Micro and macro precision, recall, F1, and both macro F1 in use.
+
+    `macro_f1` is the mean of the classes' F1 (scikit-learn's, and the NSynth paper's code);
+    `macro_f1_harmonic` the harmonic mean of macro precision and macro recall (that paper's text).
+    Macro means run over classes with a known present label: without one, recall has no meaning.
+    """
+    scored = counts.support > 0
+    names = ("micro_precision", "micro_recall", "micro_f1", "macro_precision", "macro_recall", "macro_f1")
+    if not scored.any():
+        return dict.fromkeys((*names, "macro_f1_harmonic"))
+    micro = Confusion(
+        counts.true_positives.sum(keepdims=True),
+        counts.false_positives.sum(keepdims=True),
+        counts.false_negatives.sum(keepdims=True),
+    )
+    figures = [float(values[0]) for values in (micro.precision, micro.recall, micro.f1)]
+    figures += [float(values[scored].mean()) for values in (counts.precision, counts.recall, counts.f1)]
+    harmonic = _harmonic_mean(figures[3], figures[4])
+    return {**dict(zip(names, figures, strict=True)), "macro_f1_harmonic": harmonic}
+
+
+def average_precisions(presence_NC: Presence, scores_NC: Scores) -> list[float | None]:
+    """Average precision per class: the step-wise sum of (R_n - R_n-1) P_n, ties taken together.
+
+    None for a class without a known present or without a known absent label: every ranking of
+    one kind is perfect.
+    """
+    return [_average_precision(presence, scores) for presence, scores in zip(presence_NC.T, scores_NC.T, strict=True)]
+
+
+def _average_precision(presence_N: Presence, scores_N: Scores) -> float | None:
+    known = presence_N != UNKNOWN
+    relevant, scores = presence_N[known] == PRESENT, scores_N[known]
+    if relevant.all() or not relevant.any():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    found = np.cumsum(relevant[order])[last_of_tie]
+    ranks = np.flatnonzero(last_of_tie) + 1
+    return float(np.sum(np.diff(found, prepend=0) / relevant.sum() * (found / ranks)))
+
+
+def mean_average_precision(presence_NC: Presence, scores_NC: Scores) -> float | None:
+    """Mean over the classes that have an average precision."""
+    return _mean([value for value in average_precisions(presence_NC, scores_NC) if value is not None])
+
+
+def label_ranking_average_precision(presence_NC: Presence, scores_NC: Scores) -> float | None:
+    """LRAP (Tsoumakas et al. 2010) where every clip ranks its known labels only.
+
+    For each known present label: the share of present ones among the known labels that score at
+    least as high; mean per clip, then over clips. A clip without a known present or without a
+    known absent label has no ranking to get wrong and is left out (scikit-learn counts it as 1).
+    """
+    present_NC, absent_NC = presence_NC == PRESENT, presence_NC == ABSENT
+    ranked = np.flatnonzero(present_NC.any(axis=1) & absent_NC.any(axis=1))
+    values: list[float] = []
+    for start in range(0, len(ranked), _BLOCK):
+        rows = ranked[start : start + _BLOCK]
+        present, known, scores = present_NC[rows], present_NC[rows] | absent_NC[rows], scores_NC[rows]
+        above_NCC = scores[:, None, :] >= scores[:, :, None]  # [n, j, k]: k scores at least as high as j
+        present_above = (above_NCC & present[:, None, :]).sum(axis=2)
+        known_above = (above_NCC & known[:, None, :]).sum(axis=2)
+        precision_NC = np.where(present, _ratio(present_above, known_above), 0.0)
+        values += (precision_NC.sum(axis=1) / present.sum(axis=1)).tolist()
+    return _mean(values)
+
+
+def hamming_score(presence_NC: Presence, predicted_NC: NDArray[np.bool_]) -> float | None:
+    """Share of known labels that are right, per clip, then the mean over clips with a known label.
+
+    1 - Hamming loss. Predicting nothing scores high where few instruments play (.9 on IRMAS).
+    """
+    known_NC = presence_NC != UNKNOWN
+    right_NC = known_NC & ((presence_NC == PRESENT) == predicted_NC)
+    has_known = known_NC.any(axis=1)
+    return _mean((right_NC[has_known].sum(axis=1) / known_NC[has_known].sum(axis=1)).tolist())
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def predict(probability_NC: Scores, thresholds_C: Scores) -> NDArray[np.bool_]:
+    """Present where the probability reaches the threshold of its class."""
+    predicted: NDArray[np.bool_] = np.asarray(probability_NC, np.float64) >= np.asarray(thresholds_C, np.float64)
+    return predicted
+
+
+def summary(presence_NC: Presence, probability_NC: Scores, thresholds_C: Scores) -> dict[str, float | None]:
+    """All figures of a set of clips."""
+    predicted_NC = predict(probability_NC, thresholds_C)
+    return f_scores(confusion(presence_NC, predicted_NC)) | {
+        "lrap": label_ranking_average_precision(presence_NC, probability_NC),
+        "map": mean_average_precision(presence_NC, probability_NC),
+        "hamming_score": hamming_score(presence_NC, predicted_NC),
+    }
+
+
+def f1_objective(presence_NC: Presence, probability_NC: Scores, threshold: float) -> float | None:
+    """Mean of micro and macro F1 at one threshold."""
+    scores = f_scores(confusion(presence_NC, np.asarray(probability_NC, np.float64) >= threshold))
+    micro, macro = scores["micro_f1"], scores["macro_f1"]
+    return None if micro is None or macro is None else (micro + macro) / 2
+
+
+def best_threshold(presence_NC: Presence, probability_NC: Scores) -> float:
+    """The one threshold for all classes with the greatest mean of micro and macro F1.
+
+    Exact: every partition of the known probabilities is tried, by one sort per class. Between
+    two probabilities the threshold is their midpoint; of equal ones the lowest wins. 0.5 where
+    nothing is known to be present.
+    """
+    probability = np.asarray(probability_NC, np.float64)
+    known = presence_NC != UNKNOWN
+    candidates_K = _candidates(probability[known])
+    true_positives_KC = _at_least(probability, presence_NC == PRESENT, candidates_K)
+    false_positives_KC = _at_least(probability, presence_NC == ABSENT, candidates_K)
+    support_C = (presence_NC == PRESENT).sum(axis=0)
+    if not support_C.any():
+        return DEFAULT_THRESHOLD
+    # F1 = 2 TP / (predicted + present)
+    predicted_KC = true_positives_KC + false_positives_KC
+    micro_K = 2 * true_positives_KC.sum(axis=1) / (predicted_KC.sum(axis=1) + support_C.sum())
+    scored = support_C > 0
+    macro_K = (2 * true_positives_KC / np.maximum(predicted_KC + support_C, 1))[:, scored].mean(axis=1)
+    return float(candidates_K[np.argmax(micro_K + macro_K)])
+
+
+def best_thresholds_per_class(presence_NC: Presence, probability_NC: Scores) -> list[float]:
+    """The threshold with the greatest F1 for each class by itself.
+
+    A class without a known present and a known absent label takes the global threshold.
+    """
+    fallback = best_threshold(presence_NC, probability_NC)
+    thresholds = []
+    for column in range(presence_NC.shape[1]):
+        presence_N1, probability_N1 = presence_NC[:, [column]], probability_NC[:, [column]]
+        both = (presence_N1 == PRESENT).any() and (presence_N1 == ABSENT).any()
+        thresholds.append(best_threshold(presence_N1, probability_N1) if both else fallback)
+    return thresholds
+
+
+def _candidates(values: Floats) -> Floats:
+    """The lowest value and the midpoints between neighbours: all partitions but the empty one."""
+    unique = np.unique(values)
+    if len(unique) < 2:
+        return unique
+    middle = (unique[:-1] + unique[1:]) / 2
+    middle = np.where(middle > unique[:-1], middle, unique[1:])  # neighbours without a number between them
+    return np.append(unique[0], middle)
+
+
+def _at_least(probability_NC: Floats, chosen_NC: NDArray[np.bool_], candidates_K: Floats) -> Counts:
+    """How many chosen labels of each class reach each candidate: (K, C)."""
+    columns = [
+        chosen.sum() - np.searchsorted(np.sort(values[chosen]), candidates_K, side="left")
+        for values, chosen in zip(probability_NC.T, chosen_NC.T, strict=True)
+    ]
+    return np.stack(columns, axis=1)

@@ -1,0 +1,88 @@
+"""A split's figures, for metrics.json and for people."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from datasets.record import UNKNOWN
+from train.baseline import best_constant
+from train.metrics import Presence, Scores, average_precisions, confusion, predict, summary
+
+Report: TypeAlias = dict[str, Any]
+
+_FIGURES = {
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "macro_f1_harmonic": "macro F1 (harmonic)",
+    "map": "mAP",
+    "lrap": "LRAP",
+    "hamming_score": "Hamming score",
+}
+
+
+def evaluation_report(
+    presence_NC: Presence, probability_NC: Scores, thresholds: Sequence[float], instruments: Sequence[str]
+) -> Report:
+    """Figures of the model, of the best constant predictor, and per class; None: nothing known."""
+    thresholds_C = np.asarray(thresholds, np.float64)
+    counts = confusion(presence_NC, predict(probability_NC, thresholds_C))
+    precisions = average_precisions(presence_NC, probability_NC)
+    known = (presence_NC != UNKNOWN).sum(axis=0)
+    per_class = {
+        name: {
+            "precision": float(counts.precision[index]) if counts.support[index] else None,
+            "recall": float(counts.recall[index]) if counts.support[index] else None,
+            "f1": float(counts.f1[index]) if counts.support[index] else None,
+            "average_precision": precisions[index],
+            "support": int(counts.support[index]),  # known present
+            "known": int(known[index]),
+            "threshold": float(thresholds_C[index]),
+        }
+        for index, name in enumerate(instruments)
+    }
+    report: Report = rounded(
+        {
+            "num_clips": len(presence_NC),
+            "num_known_labels": int(known.sum()),
+            "model": summary(presence_NC, probability_NC, thresholds_C),
+            "constant": best_constant(presence_NC, instruments),
+            "per_class": per_class,
+        }
+    )
+    return report
+
+
+def rounded(value: Any) -> Any:
+    """Floats to six decimals, at any depth: all that a few thousand clips can support."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return value
+
+
+def headline(report: Report) -> dict[str, Any]:
+    """The figures that a summary line shows: the model's beside the best constant predictor's."""
+    return {"model": {name: report["model"][name] for name in _FIGURES}} | {
+        "constant": {name: report["constant"][name] for name in _FIGURES}
+    }
+
+
+def table(report: Report, title: str) -> str:
+    """Two tables in plain text: model against the best constant, and the classes."""
+    lines = [f"{title}: {report['num_clips']} clips, {report['num_known_labels']} known labels", ""]
+    lines.append(f"{'':24}{'model':>8}{'best constant':>16}")
+    for name, words in _FIGURES.items():
+        lines.append(f"{words:24}{_figure(report['model'][name]):>8}{_figure(report['constant'][name]):>16}")
+    lines += ["", f"{'':24}{'P':>8}{'R':>8}{'F1':>8}{'AP':>8}{'present':>9}{'known':>8}"]
+    for name, row in report["per_class"].items():
+        figures = "".join(f"{_figure(row[key]):>8}" for key in ("precision", "recall", "f1", "average_precision"))
+        lines.append(f"{name:24}{figures}{row['support']:>9}{row['known']:>8}")
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
