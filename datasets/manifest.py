@@ -9,7 +9,7 @@ bytes and a change is a small diff. The glossary of all fields is manifests/READ
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -89,20 +89,20 @@ def root_digest(rows: Iterable[ClipRow]) -> str:
 
     Contents, not containers: another Parquet writer, worker count or archive order leaves it.
     """
-    kept = (row for row in rows if row["status"] == "kept")
-    lines = sorted([row["id"], row["split"], row["audio"]["pcm_sha256"], row["labels"]] for row in kept)
-    return _digest_lines(lines)
+    return _digest_kept(rows, lambda row: [row["id"], row["split"], row["audio"]["pcm_sha256"], row["labels"]])
 
 
 def split_digest(rows: Iterable[ClipRow]) -> str:
     """Digest of which clip went to which split, whatever the audio."""
-    return _digest_lines(sorted([row["id"], row["split"]] for row in rows if row["status"] == "kept"))
+    return _digest_kept(rows, lambda row: [row["id"], row["split"]])
 
 
-def _digest_lines(lines: Iterable[Json]) -> str:
+def _digest_kept(rows: Iterable[ClipRow], content: Callable[[ClipRow], Json]) -> str:
+    # Lines, not rows, are held and sorted: a tenth of the memory.
+    lines = sorted((row["id"], canonical_json(content(row))) for row in rows if row["status"] == "kept")
     digest = hashlib.sha256()
-    for line in lines:
-        digest.update(canonical_json(line).encode() + b"\n")
+    for _, line in lines:
+        digest.update(line.encode() + b"\n")
     return digest.hexdigest()
 
 

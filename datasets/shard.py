@@ -228,7 +228,10 @@ def content_digest(path: Path) -> str:
     instruments = shard_instruments(path)
     digest = hashlib.sha256()
     for row in read_shard(path, ["id", "audio", "audio_sha256", "presence", "confidence", "label_origin"]):
-        samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
+        try:
+            samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
+        except soundfile.LibsndfileError as error:
+            raise IntegrityError(f"{path.name}: the audio of {row['id']} is damaged ({error.error_string})") from error
         if hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest() != row["audio_sha256"]:
             raise IntegrityError(f"{path.name}: the audio of {row['id']} is damaged")
         columns = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)

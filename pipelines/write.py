@@ -21,6 +21,7 @@ from datasets.errors import IntegrityError
 from datasets.files import atomic_file, write_file
 from datasets.manifest import (
     SCHEMA_VERSION,
+    ClipRow,
     bucket_of,
     canonical_json,
     clip_row,
@@ -47,7 +48,7 @@ class WriteConfig:
     """The shape of the shards."""
 
     rows_per_shard: int = 2048  # 256 to 512 MB of ten-second clips
-    rows_per_group: int = 32  # the unit of random access
+    rows_per_group: int = 16  # the unit of random access, and of memory
 
     def __post_init__(self) -> None:
         """Refuse a shard without rows."""
@@ -177,7 +178,10 @@ def write_manifest(
     buckets = sorted((p for p in parts if isinstance(p, BucketInfo)), key=lambda bucket: bucket.path)
     sources = sorted((p for p in parts if isinstance(p, SourceFiles)), key=lambda source: source.source)
     certificate = next(p for p in parts if isinstance(p, dict))
-    rows = [row for bucket in buckets for row in read_clip_rows(folder / bucket.path)]
+
+    def rows() -> Iterator[ClipRow]:
+        return (row for bucket in buckets for row in read_clip_rows(folder / bucket.path))
+
     content = {
         "schema_version": SCHEMA_VERSION,
         "dataset": dataset,
@@ -187,10 +191,10 @@ def write_manifest(
         "mirrored": mirrored,
         "sources": {source.source: _source_entry(source) for source in sources},
         "tools": tool_versions(),
-        "counts": count_rows(rows, instruments),
+        "counts": count_rows(rows(), instruments),
         "split_certificate": certificate,
-        "split_digest": split_digest(rows),
-        "root_digest": root_digest(rows),
+        "split_digest": split_digest(rows()),
+        "root_digest": root_digest(rows()),
         "shards": [asdict(shard) for shard in shards],
         "clips": [asdict(bucket) for bucket in buckets],
     }
@@ -227,32 +231,30 @@ def tool_versions() -> dict[str, str]:
     return versions | {"libsndfile": soundfile.__libsndfile_version__}
 
 
-def count_rows(rows: Sequence[Mapping[str, Any]], instruments: Sequence[str]) -> dict[str, Any]:
-    """Counts by status, split, source, reason, and present labels by split."""
-    kept = [row for row in rows if row["status"] == "kept"]
-    lost = [row for row in rows if row["status"] != "kept"]
-    sources = {
-        source: {
-            "kept": sum(row["source"] == source for row in kept),
-            **Counter(row["status"] for row in lost if row["source"] == source),
-            "reasons": dict(Counter(row["reason"] for row in lost if row["source"] == source)),
-            "splits": dict(Counter(row["split"] for row in kept if row["source"] == source)),
-        }
-        for source in sorted({row["source"] for row in rows})
-    }
-    present = {
-        split: {
-            name: sum(row["split"] == split and row["labels"].get(name, [0])[0] == PRESENT for row in kept)
-            for name in instruments
-        }
-        for split in SPLITS
-    }
+def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) -> dict[str, Any]:
+    """Counts by status, split, source, reason, and present labels by split; one row at a time."""
+    statuses: dict[str, Counter[str]] = defaultdict(Counter)  # by source, and so on
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    present: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        source = row["source"]
+        statuses[source][row["status"]] += 1
+        if row["status"] != "kept":
+            reasons[source][row["reason"]] += 1
+            continue
+        splits[source][row["split"]] += 1
+        present[row["split"]].update(name for name, label in row["labels"].items() if label[0] == PRESENT)
+    all_splits, all_reasons = sum(splits.values(), Counter()), sum(reasons.values(), Counter())
     return {
-        "kept": len(kept),
-        "rejected": dict(Counter(row["reason"] for row in lost)),
-        "splits": {split: sum(row["split"] == split for row in kept) for split in SPLITS},
-        "sources": sources,
-        "present": present,
+        "kept": all_splits.total(),
+        "rejected": dict(all_reasons),
+        "splits": {split: all_splits[split] for split in SPLITS},
+        "sources": {
+            source: {"kept": 0, **statuses[source], "reasons": dict(reasons[source]), "splits": dict(splits[source])}
+            for source in sorted(statuses)
+        },
+        "present": {split: {name: present[split][name] for name in instruments} for split in SPLITS},
     }
 
 

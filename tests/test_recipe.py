@@ -226,7 +226,10 @@ def test_one_field_of_a_source_is_changed_and_nothing_else(setting, source, conf
         ("", "expected stage.field=value"),
         ("cleen.min_duration_s=1", "no stage or source 'cleen' (did you mean 'clean'?); known: select, prepare, clean"),
         ("nsynth.x=1", "no stage or source 'nsynth'; known: select, prepare, clean, split, write, irmas, openmic2018"),
-        ("clean.min_duration=1", "no field 'min_duration' (did you mean 'min_duration_s'?); known: min_duration_s, max"),
+        (
+            "clean.min_duration=1",
+            "no field 'min_duration' (did you mean 'min_duration_s'?); known: min_duration_s, max",
+        ),
         ("clean.min_duration_s=long", "could not convert string to float: 'long'"),
         ("prepare.sample_rate=16000.5", "invalid literal for int() with base 10: '16000.5'"),
         ("select.keep=nown", "expected one of all, known, present"),
