@@ -6,17 +6,15 @@ Recipes are Python: a file `recipes/<name>.py` with a function of that name. `--
 field of one stage or source; the type of the field says how the text is read.
 """
 
-import difflib
 import importlib
-import math
 import pkgutil
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from datasets.errors import UsageError
+from datasets.settings import nearest, parse_value
 from datasets.source import load_source
 from pipelines import recipes
 from pipelines.clean import CleanConfig
@@ -77,12 +75,6 @@ def load_recipe(name: str) -> Recipe:
     return make()
 
 
-def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """` (did you mean 'x'?)` where something similar is known, else nothing."""
-    match = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""
-
-
 def override(recipe: Recipe, setting: str) -> Recipe:
     """The recipe with one field changed: `stage.field=value` or `source.field=value`.
 
@@ -111,35 +103,6 @@ def _with_field(config: Any, name: str, text: str, setting: str) -> Any:
         return replace(config, **{name: parse_value(text, kinds[name])})
     except ValueError as error:
         raise UsageError(f"--set {setting}: {error}") from error
-
-
-def parse_value(text: str, kind: Any) -> Any:
-    """Read a value of an annotated type: str, int, float, bool, Literal, tuple of str, or None.
-
-    Raises:
-        ValueError: the text is no such value, or the type cannot be given as text.
-    """
-    origin, options = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if text not in options:
-            raise ValueError(f"expected one of {', '.join(map(str, options))}")
-        return text
-    if origin in (Union, types.UnionType):
-        if text.lower() in ("none", ""):
-            return None
-        inner = [option for option in options if option is not type(None)]
-        return parse_value(text, inner[0])
-    if origin is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    if kind is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise ValueError("expected true or false")
-        return text.lower() in ("true", "1")
-    if kind is float and not math.isfinite(float(text)):
-        raise ValueError("expected a finite number")
-    if kind in (int, float, str):
-        return kind(text)
-    raise ValueError(f"a field of type {kind} is set in the recipe's Python file")
 
 
 def as_json(value: Any) -> Any:

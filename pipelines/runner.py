@@ -5,7 +5,6 @@ the pipeline runs in a daemon thread: this one polls progress, answers signals, 
 workers, and gives back our own errors.
 """
 
-import difflib
 import os
 import re
 import signal
@@ -24,6 +23,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from datasets import errors
 from datasets.errors import StorageError, TuttiError, UsageError
+from datasets.settings import nearest
+from pipelines.arguments import flag_names
 
 POLL_S = 0.1
 OUR_ERROR = re.compile(r"(?:datasets\.errors\.)?(\w*Error): (.*?)(?: \[while running .*)?$", re.MULTILINE)
@@ -82,7 +83,7 @@ def _refuse_unknown(flags: Sequence[str]) -> None:
     for flag in flags:
         name = flag.partition("=")[0]
         if name.startswith("-") and name not in known:
-            raise UsageError(f"unknown flag {name}{_nearest_flag(name, known)}; see --help")
+            raise UsageError(f"unknown flag {name}{nearest(name, [*flag_names(), *known])}; see --help")
         if not name.startswith("-") and not _follows_flag(flags, flag):
             raise UsageError(f"unexpected argument {flag!r}; see --help")
 
@@ -90,13 +91,6 @@ def _refuse_unknown(flags: Sequence[str]) -> None:
 def _follows_flag(flags: Sequence[str], value: str) -> bool:
     position = list(flags).index(value)
     return position > 0 and flags[position - 1].startswith("--") and "=" not in flags[position - 1]
-
-
-def _nearest_flag(name: str, known: set[str]) -> str:
-    from pipelines.arguments import flag_names
-
-    match = difflib.get_close_matches(name, [*flag_names(), *known], n=1)
-    return f", did you mean {match[0]}?" if match else ""
 
 
 def run(

@@ -146,9 +146,12 @@ def test_beams_flags_pass_with_dashes_or_underscores(flags):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--direct_num_worker=2"], "unknown flag --direct_num_worker, did you mean --direct_num_workers?; see --help"),
-        (["--direct-num-worker", "2"], "unknown flag --direct_num_worker, did you mean --direct_num_workers?; see"),
-        (["--mirorr=x"], "unknown flag --mirorr, did you mean --mirror?; see --help"),
+        (
+            ["--direct_num_worker=2"],
+            "unknown flag --direct_num_worker (did you mean '--direct_num_workers'?); see",
+        ),
+        (["--direct-num-worker", "2"], "unknown flag --direct_num_worker (did you mean '--direct_num_workers'?); see"),
+        (["--mirorr=x"], "unknown flag --mirorr (did you mean '--mirror'?); see --help"),
         (["--zzzzzz"], "unknown flag --zzzzzz; see --help"),
         (["-x"], "unknown flag -x"),
         (["irmas"], "unexpected argument 'irmas'; see --help"),

@@ -9,12 +9,13 @@ import pytest
 from datasets.errors import UsageError
 from datasets.manifest import canonical_json
 from datasets.record import SPLITS
+from datasets.settings import nearest, parse_value
 from datasets.source import load_source
 from datasets.sources import audioset, folder, irmas, openmic2018
 from datasets.taxonomy import INSTRUMENTS, IRMAS_INSTRUMENTS
 from pipelines.clean import CleanConfig
 from pipelines.prepare import PrepareConfig
-from pipelines.recipe import STAGES, Recipe, as_json, load_recipe, nearest, override, parse_value, recipe_names
+from pipelines.recipe import STAGES, Recipe, as_json, load_recipe, override, recipe_names
 from pipelines.select import SelectConfig
 from pipelines.split import SplitConfig, rule_for
 

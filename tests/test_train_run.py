@@ -257,9 +257,9 @@ def test_the_commands_train_and_evaluate(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "logmel_cn", "--data", "."], "unknown recipe 'logmel_cn', did you mean logmel_cnn?"),
+        (["--recipe", "logmel_cn", "--data", "."], "unknown recipe 'logmel_cn' (did you mean 'logmel_cnn'?)"),
         (["--recipe", "logmel_cnn", "--data", "."], "no dataset here"),
-        (["--recipe", "logmel_cnn", "--dat", "."], "unknown flag --dat, did you mean --data?"),
+        (["--recipe", "logmel_cnn", "--dat", "."], "unknown flag --dat (did you mean '--data'?)"),
         (["--recipe", "logmel_cnn"], "the following arguments are required: --data"),
         (["--recipe", "logmel_cnn", "--data", ".", "--seed", "-1"], "seed must be at least 0"),
     ],

@@ -1,12 +1,12 @@
 """What the three commands share: flags, nearest names, errors to exit codes."""
 
 import argparse
-import difflib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from datasets.errors import StorageError, TuttiError, UsageError
+from datasets.settings import nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,12 +51,6 @@ def _with_dashes(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`, did you mean X?` where a known name resembles this one, else nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean {matches[0]}?" if matches else ""
 
 
 def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:

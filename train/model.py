@@ -16,8 +16,8 @@ from typing import Any, Protocol, cast
 from torch import nn
 
 from datasets.errors import UsageError
+from datasets.settings import nearest
 from train import models
-from train.cli import nearest
 
 
 class ModelModule(Protocol):

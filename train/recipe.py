@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from datasets.errors import UsageError
 from datasets.record import Decibels, Lufs, Seconds
+from datasets.settings import nearest, parse_value
 from train import recipes
-from train.cli import nearest
 from train.features import LogMelConfig
 from train.model import load_model
 
@@ -123,24 +123,7 @@ def _replaced(config: Any, names: Sequence[str], text: str) -> Any:
         inner = ", ".join(f"{name}.{item.name}" for item in dataclasses.fields(value))
         raise ValueError(f"{name!r} is a group; set one of {inner}")
     kind = typing.get_type_hints(type(config))[name]
-    return dataclasses.replace(config, **{name: _parsed(text, kind)})
-
-
-def _parsed(text: str, kind: Any) -> Any:
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if text not in choices:
-            raise ValueError(f"expected one of {', '.join(choices)}{nearest(text, choices)}")
-        return text
-    if kind is bool:
-        values = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-        if text.lower() not in values:
-            raise ValueError("expected true or false")
-        return values[text.lower()]
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"expected {kind.__name__}, got {text!r}") from None
+    return dataclasses.replace(config, **{name: parse_value(text, kind)})
 
 
 def recipe_to_json(recipe: TrainRecipe) -> dict[str, Any]:
