@@ -94,7 +94,7 @@ def test_dashes_and_underscores_in_flags_are_the_same() -> None:
 def test_an_unknown_flag_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(UsageError, match=r"unknown flag --data-form \(did you mean '--data-from'\?\)"):
         parser().parse(["--data-form", "x"])
-    with pytest.raises(UsageError, match="unknown flag --ru .did you mean '--run'"):  # no abbreviations
+    with pytest.raises(UsageError, match=r"unknown flag --ru .did you mean '--run'"):  # no abbreviations
         parser().parse(["--ru", "x"])
 
 
