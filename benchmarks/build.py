@@ -42,7 +42,7 @@ from datasets.sample import SampleSize, write_sample_mirror
 from datasets.source import LocalFile
 from pipelines.cache import Cache
 from pipelines.download import download, fetch, origins_of
-from pipelines.prepare import PrepareConfig, read_media
+from pipelines.prepare import PrepareConfig, gain_for, read_media
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.select import select
 
@@ -102,14 +102,8 @@ def kernel_seconds(items: Sequence[Recording], cache: Cache, config: PrepareConf
             mono = audio.resample(mono, decoded.sample_rate, config.sample_rate)
             loudness = audio.measure_loudness(mono, config.sample_rate)
             peak = audio.true_peak_dbtp(mono, config.sample_rate)
-            gain_db = audio.loudness_gain_db(
-                loudness,
-                peak,
-                target_lufs=config.target_lufs,
-                max_true_peak_dbtp=config.max_true_peak_dbtp,
-                max_gain_db=config.max_gain_db,
-            )
-            audio.encode(audio.to_int16(audio.apply_gain(mono, gain_db)), config.sample_rate, config.audio_format)
+            samples = audio.to_int16(audio.apply_gain(mono, gain_for(loudness, peak, config)))
+            audio.encode(samples, config.sample_rate, config.audio_format)
         total_s += time.perf_counter() - start_s
     return total_s
 

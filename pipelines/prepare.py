@@ -125,13 +125,7 @@ def store_audio(
     mono = audio.resample(native, decoded.sample_rate, config.sample_rate)
     loudness = audio.measure_loudness(mono, config.sample_rate)
     peak = audio.true_peak_dbtp(mono, config.sample_rate)
-    gain_db = audio.loudness_gain_db(
-        loudness,
-        peak,
-        target_lufs=config.target_lufs,
-        max_true_peak_dbtp=config.max_true_peak_dbtp,
-        max_gain_db=config.max_gain_db,
-    )
+    gain_db = gain_for(loudness, peak, config)
     samples = audio.to_int16(audio.apply_gain(mono, gain_db))
     facts = {
         "pcm_sha256": audio.pcm_sha256(samples),
@@ -150,3 +144,14 @@ def store_audio(
         "complete": decoded.complete,
     }
     return facts, audio.encode(samples, config.sample_rate, config.audio_format)
+
+
+def gain_for(loudness: Lufs | None, true_peak: Decibels | None, config: PrepareConfig) -> Decibels:
+    """Gain towards the configured loudness, under the configured guards."""
+    return audio.loudness_gain_db(
+        loudness,
+        true_peak,
+        target_lufs=config.target_lufs,
+        max_true_peak_dbtp=config.max_true_peak_dbtp,
+        max_gain_db=config.max_gain_db,
+    )
