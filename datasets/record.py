@@ -18,7 +18,7 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Label:
     """What one annotator says about one instrument in one clip; no label means unknown."""
 
@@ -30,7 +30,7 @@ class Label:
 Labels: TypeAlias = Mapping[str, Label]  # instrument -> label; an instrument left out is unknown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Media:
     """Where the bytes of a recording lie: a remote file, or a member of a remote archive."""
 
@@ -39,7 +39,7 @@ class Media:
     sha256: str | None = None  # of the remote file; None until it is in the cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredAudio:
     """Facts of a prepared clip; the samples lie in the cache as a mono FLAC named by `blob`."""
 
@@ -61,7 +61,7 @@ class StoredAudio:
     complete: bool  # False: the container ends before its own end mark
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """An excerpt of a recording. `id` is stable for ever: `source/upstream-key@start_ms`."""
 
@@ -81,7 +81,7 @@ class Clip:
     shard: str | None = None  # path of its shard within the version folder, set by split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One upstream audio file and the clips that are cut from it."""
 
@@ -89,7 +89,7 @@ class Recording:
     clips: tuple[Clip, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A clip that does not enter the dataset, and why. It keeps its row in the manifest."""
 

@@ -13,7 +13,7 @@ from itertools import combinations
 from datasets.record import ABSENT, PRESENT, UNKNOWN, Clip, Rejected
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClipSummary:
     """What the global steps know of a clip: one small row."""
 
@@ -25,7 +25,7 @@ class ClipSummary:
     presence: tuple[int, ...]  # (num_instruments,): PRESENT, ABSENT or UNKNOWN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Duplicates:
     """The verdict on all clips."""
 

@@ -39,7 +39,7 @@ def grouped(train: float, validation: float, test: float) -> dict[str, Rule]:
     return {"*": {"train": train, "validation": validation, "test": test}}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """What the global steps decided about one clip."""
 
