@@ -39,3 +39,7 @@ class TryLaterError(TuttiError):
     """Another build holds the lock, or a server asks to come back later (EX_TEMPFAIL)."""
 
     exit_code = 75
+
+
+class BlockedError(TryLaterError):
+    """A server refuses us, or sends a page for people where a file should be."""

@@ -37,6 +37,7 @@ class Media:
     url: str  # canonical upstream URL, never a mirror's
     member: str | None = None  # repaired name inside the archive
     sha256: str | None = None  # of the remote file; None until it is in the cache
+    offset_s: Seconds = 0.0  # where in the recording the file begins: 0 but for a ready-cut clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Clip:
     start_s: Seconds = 0.0
     end_s: Seconds | None = None  # None: the end of the recording
     declared_s: Seconds | None = None  # duration that upstream promises; None: no promise
+    acquired: str | None = None  # how its audio was had: "archive", "mirror", "full", "section", "own"
     audio: StoredAudio | None = None  # set by prepare
     quality: float | None = None  # cleanlab label quality in [0, 1], set by outliers
     split: str | None = None  # set by split
