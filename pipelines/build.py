@@ -12,6 +12,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from datasets.manifest import bucket_of
 from pipelines.arguments import parse
 from pipelines.cache import Cache
 from pipelines.clean import clean
@@ -25,10 +26,9 @@ from pipelines.split import assignments_of, certificate_of, plan_split
 from pipelines.stage import Decide, Gather, Spread, Stage
 from pipelines.version import Output
 from pipelines.write import (
-    apply_assignment,
     assign_shards,
-    by_bucket,
     by_shard,
+    decide,
     empty_shards,
     shard_job,
     write_clip_rows,
@@ -84,22 +84,17 @@ def dataset(root: beam.Pipeline, recipe: Recipe, origins: Origins, cache: Cache,
         | "rank" >> beam.Map(assign_shards, recipe.write)
     )
     assignments = plan | "assignments" >> beam.FlatMap(assignments_of)
-    rows = (clips, assignments) | "assign" >> Decide(apply_assignment)
+    buckets = (clips, assignments) | "by bucket" >> Decide(bucket_of, decide)
+    records = buckets | stage("clip rows", partial(write_clip_rows, folder=folder, instruments=classes))
     shards = (
-        (rows | "kept" >> beam.FlatMap(by_shard), plan | "empty shards" >> beam.FlatMap(empty_shards))
+        (buckets | "kept" >> beam.FlatMap(by_shard), plan | "empty shards" >> beam.FlatMap(empty_shards))
         | "shard members" >> beam.Flatten()
         | "by shard" >> beam.GroupByKey()
         | "shard jobs" >> beam.Map(shard_job)
         | stage("write", partial(write_shard_file, folder=folder, cache=cache, **shard))
     )
-    buckets = (
-        rows
-        | "bucket" >> beam.Map(by_bucket)
-        | "by bucket" >> beam.GroupByKey()
-        | stage("clip rows", partial(write_clip_rows, folder=folder, instruments=classes))
-    )
     return (
-        (files, shards, buckets, plan | "certificate" >> beam.Map(certificate_of))
+        (files, shards, records, plan | "certificate" >> beam.Map(certificate_of))
         | "parts" >> beam.Flatten()
         | "all parts" >> Gather()
         | stage("manifest", partial(write_manifest, folder=folder, instruments=classes, **record))

@@ -65,7 +65,10 @@ _reporters: dict[str, Reporter] = {}
 
 def reporter(folder: Path) -> Reporter:
     """The one reporter of this process for a folder."""
-    return _reporters.setdefault(str(folder), Reporter(folder))
+    key = str(folder)
+    if key not in _reporters:
+        _reporters[key] = Reporter(folder)
+    return _reporters[key]
 
 
 def read_tallies(folder: Path) -> dict[str, Tally]:

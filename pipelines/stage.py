@@ -126,30 +126,33 @@ class Gather(beam.PTransform[Any, Any]):
 
 
 class Decide(beam.PTransform[Any, Any]):
-    """Join clips with decisions made globally: `function(clip, decision)` for each clip that has one.
+    """Join clips with decisions made globally, many at a time: rows cross one shuffle, in a few large groups.
 
-    Applied to a pair (rows, decisions); both clips and decisions have an `id`. Rejected rows pass.
+    Applied to a pair (rows, decisions), both with an id; `function(key, rows, decisions)` sees all
+    rows and decisions whose ids have the same key.
     """
 
-    def __init__(self, function: Callable[[Clip, Any], Row]) -> None:
+    def __init__(self, key: Callable[[str], str], function: Callable[[str, list[Row], list[Any]], Row]) -> None:
         super().__init__()
-        self._function = function
+        self._key, self._function = key, function
 
     def expand(self, pair: Any) -> Any:
-        """Beam's hook: (rows, decisions) in, rows out."""
+        """Beam's hook: (rows, decisions) in, one result per key out."""
         rows, decisions = pair
-        keyed = {"rows": rows | "row id" >> beam.Map(_by_id), "decisions": decisions | "id" >> beam.Map(_by_id)}
-        return keyed | beam.CoGroupByKey() | "apply" >> beam.FlatMap(_decided, self._function)
+        keyed = {
+            "rows": rows | "key of row" >> beam.Map(_keyed, self._key),
+            "decisions": decisions | "key of decision" >> beam.Map(_keyed, self._key),
+        }
+        return keyed | beam.CoGroupByKey() | "apply" >> beam.Map(_decided, self._function)
 
 
-def _by_id(row: Row) -> tuple[str, Row]:
-    return (row.clip.id if isinstance(row, Rejected) else row.id), row
+def _keyed(row: Row, key: Callable[[str], str]) -> tuple[str, Row]:
+    return key(row.clip.id if isinstance(row, Rejected) else row.id), row
 
 
-def _decided(joined: tuple[str, dict[str, Iterable[Row]]], function: Callable[[Clip, Any], Row]) -> Iterator[Row]:
-    decisions = list(joined[1]["decisions"])
-    for row in joined[1]["rows"]:
-        yield function(row, decisions[0]) if isinstance(row, Clip) else row
+def _decided(joined: tuple[str, dict[str, Iterable[Row]]], function: Callable[[str, list[Row], list[Any]], Row]) -> Row:
+    key, parts = joined
+    return function(key, list(parts["rows"]), list(parts["decisions"]))
 
 
 def _one_key(row: Row) -> tuple[int, Row]:

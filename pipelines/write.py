@@ -22,7 +22,6 @@ from datasets.files import atomic_file, write_file
 from datasets.manifest import (
     SCHEMA_VERSION,
     ClipRow,
-    bucket_of,
     canonical_json,
     clip_row,
     clips_path,
@@ -54,6 +53,14 @@ class WriteConfig:
         """Refuse a shard without rows."""
         if self.rows_per_shard < 1 or self.rows_per_group < 1:
             raise ValueError("rows_per_shard and rows_per_group are at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """All rows whose ids fall into one bucket of the manifest."""
+
+    name: str
+    rows: tuple[Clip | Rejected, ...]
 
 
 @dataclass(frozen=True)
@@ -93,29 +100,30 @@ def empty_shards(plan: SplitPlan) -> list[tuple[str, None]]:
     return [(shard_path(split, 0, 1), None) for split in SPLITS if split not in filled]
 
 
-def apply_assignment(clip: Clip, assignment: Assignment) -> Clip | Rejected:
-    """The clip with its split and shard, or why the global steps rejected it."""
+def decide(bucket: str, rows: Sequence[Clip | Rejected], assignments: Sequence[Assignment]) -> Bucket:
+    """The rows of one bucket of ids with what the global steps decided about them."""
+    by_id = {assignment.id: assignment for assignment in assignments}
+    return Bucket(bucket, tuple(row if isinstance(row, Rejected) else _decided(row, by_id[row.id]) for row in rows))
+
+
+def _decided(clip: Clip, assignment: Assignment) -> Clip | Rejected:
     clip = replace(clip, group=assignment.group, split=assignment.split, shard=assignment.shard)
     if assignment.reason is not None:
         return Rejected(clip, stage="clean", reason=assignment.reason, detail=assignment.detail)
     return clip
 
 
-def by_shard(row: Clip | Rejected) -> Iterator[tuple[str, Clip]]:
-    """A kept clip under its shard."""
-    if isinstance(row, Clip) and row.shard is not None:
-        yield row.shard, row
+def by_shard(bucket: Bucket) -> Iterator[tuple[str, Clip]]:
+    """The kept clips of a bucket, each under its shard."""
+    for row in bucket.rows:
+        if isinstance(row, Clip) and row.shard is not None:
+            yield row.shard, row
 
 
 def shard_job(keyed: tuple[str, Iterable[Clip | None]]) -> ShardJob:
     """The clips of one shard; None only says that the shard must exist."""
     path, clips = keyed
     return ShardJob(path, tuple(clip for clip in clips if clip is not None))
-
-
-def by_bucket(row: Clip | Rejected) -> tuple[str, Clip | Rejected]:
-    """The row under the bucket that its id falls into."""
-    return bucket_of(row.clip.id if isinstance(row, Rejected) else row.id), row
 
 
 def write_shard_file(
@@ -138,18 +146,15 @@ def _blob(clip: Clip) -> str:
     return clip.audio.blob
 
 
-def write_clip_rows(
-    keyed: tuple[str, Iterable[Clip | Rejected]], *, folder: Path, instruments: Sequence[str]
-) -> BucketInfo:
+def write_clip_rows(bucket: Bucket, *, folder: Path, instruments: Sequence[str]) -> BucketInfo:
     """Write one bucket of the manifest's clip rows, sorted by id."""
-    bucket, rows = keyed
-    lines = sorted((clip_row(row, instruments) for row in rows), key=lambda row: str(row["id"]))
+    lines = sorted((clip_row(row, instruments) for row in bucket.rows), key=lambda row: str(row["id"]))
     repeated = [a["id"] for a, b in itertools.pairwise(lines) if a["id"] == b["id"]]
     if repeated:
         raise IntegrityError(f"{repeated[0]}: occurs twice; ids must be unique")
     content = "".join(canonical_json(line) + "\n" for line in lines).encode()
-    write_file(folder / clips_path(bucket), content, durable=False)  # publishing syncs
-    return BucketInfo(clips_path(bucket), len(lines), hashlib.sha256(content).hexdigest())
+    write_file(folder / clips_path(bucket.name), content, durable=False)  # publishing syncs
+    return BucketInfo(clips_path(bucket.name), len(lines), hashlib.sha256(content).hexdigest())
 
 
 def write_manifest(
