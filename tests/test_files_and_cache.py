@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import IntegrityError
-from datasets.files import atomic_file, write_file
+from datasets.files import atomic_file, sweep, write_file
 from pipelines.cache import Blob, Cache, default_cache_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,6 +177,20 @@ for _ in range(150):
 """
 
 
+def test_a_process_killed_while_it_receives_leaves_only_what_the_next_build_sweeps(cache):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from pipelines.cache import Cache\n"
+        "def chunks():\n    yield b'ab'\n    os.kill(os.getpid(), signal.SIGKILL)\n    yield b'c'\n"
+        "Cache(Path(sys.argv[1])).receive(chunks(), label='x', sha256=None, md5=None)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(cache.root)], cwd=ROOT).returncode == -9
+    assert len(files_below(cache.incoming)) == 1
+
+    sweep(cache.incoming)
+
+    assert files_below(cache.root) == []
+
+
 def test_two_builds_can_receive_the_same_file_into_one_cache_at_once(cache):
     builds = [
         subprocess.Popen(
@@ -205,9 +219,9 @@ def test_an_archive_is_opened_as_a_plain_tar_where_there_is_one(cache):
     sha256 = cache.put_blob(b"packed")
     assert cache.archive_path(sha256) == cache.blob_path(sha256)
 
-    write_file(cache.plain_tar_path(sha256), b"plain")
+    write_file(cache.derived_path("gunzip", sha256), b"plain")
 
-    assert cache.archive_path(sha256) == cache.plain_tar_path(sha256)
+    assert cache.archive_path(sha256) == cache.derived_path("gunzip", sha256)
 
 
 # --- results
@@ -225,6 +239,13 @@ def test_a_result_of_another_stage_or_key_is_none(cache):
 
     assert cache.result("embed", "0a1b") is None
     assert cache.result("prepare", "0a1c") is None
+
+
+def test_a_forgotten_result_is_none(cache):
+    cache.remember("first_use", "0a1b", 1)
+
+    assert [cache.forget("first_use", "0a1b"), cache.forget("first_use", "0a1b")] == [True, False]
+    assert cache.result("first_use", "0a1b") is None
 
 
 @pytest.mark.parametrize("content", [b"", b'{"audio": {"ga', b"\xff\xff"], ids=["empty", "cut", "no text"])

@@ -48,6 +48,7 @@ def test_a_success_is_fetched_and_says_what_was_fetched():
         sha256="5e" * 32,
         method="full",
         offset_s=0.0,
+        duration_s=10.5,
     )
 
 
@@ -108,7 +109,7 @@ def test_what_goes_after_a_success_remembers_the_success():
     attempts = [fetched(), failed("private", DAY), failed("private", 2 * DAY, "Private video")]
 
     assert judge(KEY, attempts) == Availability(
-        KEY, "gone", "private", "Private video", T0, T0 + 2 * DAY, T0, 3, "5e" * 32, "full", 0.0
+        KEY, "gone", "private", "Private video", T0, T0 + 2 * DAY, T0, 3, "5e" * 32, "full", 0.0, 10.5
     )
 
 

@@ -16,7 +16,7 @@ import json
 import logging
 import math
 import os
-import random
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,7 +41,7 @@ TRIAL_S = 300.0  # a long video takes minutes; after this, the process with the 
 TRIAL_POLL_S = 1.0
 STATE_BYTES = 128  # one write of always the same length is never torn by a process that dies
 
-_jitter = random.SystemRandom()  # forked workers would share the state of any other
+_jitter = secrets.SystemRandom()  # forked workers would share the state of any other
 logger = logging.getLogger(__name__)
 
 

@@ -1,0 +1,128 @@
+"""What lies below the user's folders (`--data-from DIR`), looked up once per process."""
+
+import functools
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.errors import IntegrityError, UsageError
+
+AUDIO_EXTENSIONS = frozenset(  # what the pinned decoders read
+    ("webm", "m4a", "opus", "ogg", "oga", "mp3", "flac", "wav", "mp4", "mka", "mkv", "aif", "aiff")
+)
+_TIME = r"\d{1,9}(?:\.\d{1,9})?"
+# No name fits twice: after a leading Y there are either 11 characters of the id, or 10.
+_NAME = re.compile(
+    rf"Y?(?P<id>[A-Za-z0-9_-]{{11}})(?:_(?P<start>{_TIME})(?:_(?P<end>{_TIME}))?)?\.(?P<extension>[A-Za-z0-9]{{2,4}})",
+    re.ASCII,
+)
+_SUMS_LINE = re.compile(r"([0-9a-f]{64}) [ *]?(?:\./)?(.+)")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a file name claims to be."""
+
+    video_id: str
+    start: str | None = None  # as written: seconds or milliseconds
+    end: str | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """All files below the user's folders, as strings: about 90 bytes of memory each, for there may be millions."""
+
+    folders: tuple[tuple[str, str], ...]  # (root, path below it), in the order of the search
+    videos: tuple[str, ...]  # "<video id>/<number of folder>/<name>", sorted
+    others: tuple[str, ...]  # "<number of folder>/<name>", in the order of the search
+
+
+def parse_name(name: str) -> Named | None:
+    """The claim of a file name; None for a name that is no scheme of ours or no audio."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["extension"].lower() not in AUDIO_EXTENSIONS:
+        return None
+    return Named(match["id"], match["start"], match["end"])
+
+
+def extension_of(name: str) -> str:
+    """What follows the last dot, in lower case."""
+    return name.rpartition(".")[2].lower()
+
+
+def parse_sums(content: bytes, name: str) -> dict[str, str]:
+    """A SHA256SUMS: path -> digest.
+
+    Raises:
+        IntegrityError: a line is not `<64 hex digits>  <path>`.
+    """
+    sums = {}
+    lines = os.fsdecode(content.removesuffix(b"\n")).split("\n") if content else []  # names hold anything but "\n"
+    for number, line in enumerate(lines, start=1):
+        match = _SUMS_LINE.fullmatch(line.removesuffix("\r"))
+        if match is None:
+            raise IntegrityError(f"{name}:{number}: expected '<sha256>  <path>', got {line!r}")
+        sums[match[2]] = match[1]
+    return sums
+
+
+@functools.lru_cache(maxsize=64)
+def sums_of(root: str) -> dict[str, str]:
+    """The SHA256SUMS at the top of a folder, path -> digest; empty without one."""
+    path = Path(root) / "SHA256SUMS"
+    return parse_sums(path.read_bytes(), str(path)) if path.is_file() else {}
+
+
+@functools.lru_cache(maxsize=4)
+def index_of(roots: tuple[str, ...]) -> Index:
+    """What lies below the user's folders; looked up once per process.
+
+    Links are followed: it is the user's own disk. Names are those of the directory entries, so
+    ids that differ in case only stay apart on any file system.
+
+    Raises:
+        UsageError: a root is no folder.
+    """
+    folders: list[tuple[str, str]] = []
+    videos: list[str] = []
+    others: list[str] = []
+    seen: set[tuple[int, int]] = set()  # a link may lead to a folder above
+    for root in roots:
+        if not os.path.isdir(root):
+            raise UsageError(f"--data-from {root}: no such folder; pass the folder that holds your audio or archives")
+        for below, names in _walk(root, seen):
+            for name in names:
+                named = parse_name(name)
+                if named is not None:
+                    videos.append(f"{named.video_id}/{len(folders)}/{name}")
+                elif extension_of(name) not in AUDIO_EXTENSIONS:
+                    others.append(f"{len(folders)}/{name}")
+            folders.append((root, below))
+    return Index(tuple(folders), tuple(sorted(videos)), tuple(others))
+
+
+def _walk(root: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, list[str]]]:
+    """(path below the root, sorted names of its files) of every folder, those near the root first."""
+    level = [""]
+    while level:
+        deeper: list[str] = []
+        for below in level:
+            folder = os.path.join(root, below)
+            try:
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                with os.scandir(folder) as listing:
+                    # Not a pipe or a device, which would block its reader, nor a link to nowhere.
+                    entries = sorted((e.name, e.is_dir()) for e in listing if e.is_dir() or e.is_file())
+            except (PermissionError, FileNotFoundError) as error:  # lost+found; a folder removed meanwhile
+                _log.warning("--data-from: %s is left out: %s", folder, error.strerror)
+                continue
+            yield below, [name for name, is_folder in entries if not is_folder]
+            deeper += [os.path.join(below, name) for name, is_folder in entries if is_folder]
+        level = deeper

@@ -1,0 +1,323 @@
+"""Look after the cache: `python -m pipelines.cache {list,verify,gc,forget,availability}`."""
+
+import argparse
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
+from datasets.manifest import digest_of
+from pipelines.acquisition.ledger import Availability, Ledger
+from pipelines.arguments import Parser
+from pipelines.cache import Cache, default_cache_folder, settled_sha256
+from pipelines.cache_contents import KINDS, Entry, blobs, derived_files, entries, is_garbage, needed_of, results
+
+DAY_S = 86_400.0
+GRACE_DAYS = 30.0  # a build that is resumed after the holidays finds everything
+MAX_THREADS = 8  # more do not make one disk faster
+BATCH = 1024  # files in the hands of the threads: memory stays flat
+SHOWN_REASONS = ("fetched", "pending", "gone")
+
+EPILOG = """
+examples:
+  python -m pipelines.cache list                                     what it holds, and how much
+  python -m pipelines.cache verify                                   find damaged files; the next build heals
+  python -m pipelines.cache gc --keep-builds build/* --dry-run       what nothing refers to
+  python -m pipelines.cache forget http://host/labels.csv            accept a file that upstream replaced
+  python -m pipelines.cache availability --status gone               which videos are no more
+
+exit codes: 0 done, 2 usage, 3 damage was found (verify), 74 disk, 75 a build uses the cache (gc)
+"""
+
+
+def build_parser() -> Parser:
+    """All commands and flags."""
+    parser = Parser(
+        prog="python -m pipelines.cache",
+        description="Look after the cache of downloads and prepared clips.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    where = "cache (default: $TUTTI_CACHE_DIR or ~/.cache/tutti)"
+    parser.add_argument("--cache-dir", metavar="DIR", type=Path, help=where)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        # Before or after the command; suppressed, or its default would undo what stands before.
+        command.add_argument("--cache-dir", metavar="DIR", type=Path, default=argparse.SUPPRESS, help=where)
+        return command
+
+    listed = add("list", "count what the cache holds, by kind")
+    listed.add_argument("--json", action="store_true", help="one JSON object")
+    verify = add("verify", "hash every blob again; damaged ones go to the quarantine, the next build heals")
+    verify.add_argument("--dry-run", action="store_true", help="only name them")
+    gc = add("gc", "remove what no result of a stage, no ledger, no pin and no kept build names")
+    gc.add_argument(
+        "--keep-builds",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="output roots or version folders whose upstream files stay (files of a mirror are named there only)",
+    )
+    gc.add_argument(
+        "--stale-results",
+        action="store_true",
+        help="also drop prepared clips that are in no kept build: other settings, excluded videos",
+    )
+    gc.add_argument(
+        "--older-than",
+        metavar="DAYS",
+        type=float,
+        default=GRACE_DAYS,
+        help=f"never touch what is younger (default {GRACE_DAYS:g})",
+    )
+    gc.add_argument("--dry-run", action="store_true", help="print what would go")
+    forget = add("forget", "drop the checksum that was remembered when a file was first fetched")
+    forget.add_argument("url", metavar="URL", help="as the manifest and --list name it")
+    availability = add("availability", "print what is known about each video")
+    availability.add_argument("--status", choices=SHOWN_REASONS, help="only these")
+    availability.add_argument("--json", action="store_true", help="one JSON object per video, no counts")
+    return parser
+
+
+def list_contents(cache: Cache, *, as_json: bool) -> int:
+    """Print counts and bytes by kind."""
+    counts, sizes = Counter[str](), Counter[str]()
+    for entry in entries(cache, needed_of(cache).prepared):
+        counts[entry.kind] += 1
+        sizes[entry.kind] += entry.num_bytes
+    if as_json:
+        kinds = {kind: {"count": counts[kind], "num_bytes": sizes[kind]} for kind in KINDS}
+        print(json.dumps({"root": str(cache.root), "kinds": kinds, "num_bytes": sizes.total()}))
+        return 0
+    print(cache.root)
+    for kind, meaning in KINDS.items():
+        print(f"  {kind:10} {counts[kind]:>9,} {readable(sizes[kind]):>10}  {meaning}")
+    print(f"  {'total':10} {counts.total():>9,} {readable(sizes.total()):>10}")
+    return 0
+
+
+def readable(num_bytes: int) -> str:
+    """A size for people, in powers of ten."""
+    for exponent, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
+        if num_bytes >= 10**exponent:
+            return f"{num_bytes / 10**exponent:.1f} {unit}"
+    return f"{num_bytes} B"
+
+
+def verify(cache: Cache, *, dry_run: bool) -> int:
+    """Check every blob, plain tar and result; print the damaged ones."""
+    checks: Iterator[Callable[[], str | None]] = itertools.chain(
+        (partial(_check_blob, cache, entry, dry_run) for entry in blobs(cache)),
+        (partial(_check_derived, cache, entry, dry_run) for entry in derived_files(cache)),
+        (partial(_check_result, cache, entry, dry_run) for entry in results(cache)),
+    )
+    checked = damaged = 0
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
+        while batch := list(itertools.islice(checks, BATCH)):
+            for problem in threads.map(_call, batch):
+                checked += 1
+                if problem is not None:
+                    damaged += 1
+                    print(problem, flush=True)
+            if sys.stderr.isatty():
+                print(f"\r\x1b[K{checked:,} files checked", end="", file=sys.stderr, flush=True)
+    if damaged:
+        moved = "run without --dry-run to put them aside" if dry_run else "they lie in the quarantine"
+        print(f"{damaged:,} of {checked:,} files are damaged; {moved}: the next build makes or fetches them again")
+        return IntegrityError.exit_code
+    print(f"{checked:,} files, all sound")
+    return 0
+
+
+def _call(check: Callable[[], str | None]) -> str | None:
+    return check()
+
+
+def _check_blob(cache: Cache, entry: Entry, dry_run: bool) -> str | None:
+    if entry.kind == "stray":
+        return None  # not ours to judge; gc removes it in time
+    return _check_file(cache, Path(entry.path), entry.stem, f"blob {entry.stem}", dry_run)
+
+
+def _check_derived(cache: Cache, entry: Entry, dry_run: bool) -> str | None:
+    stage = Path(entry.path).parent.name
+    known = cache.result(stage, entry.stem)
+    expected = known.get("sha256") if isinstance(known, dict) else None
+    if expected is None:
+        return None  # not known: made again before its next use
+    return _check_file(cache, Path(entry.path), expected, f"{stage} of {entry.stem}", dry_run)
+
+
+def _check_file(cache: Cache, path: Path, expected: str, label: str, dry_run: bool) -> str | None:
+    try:
+        try:
+            found = settled_sha256(path)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            found = "unreadable"  # a bad sector
+        if found == expected:
+            return None
+        if not dry_run:
+            cache.quarantine(path, label=label, found=found)
+    except FileNotFoundError:  # a build removed it, or put it aside, meanwhile
+        return None
+    return f"damaged: {label} (sha256 {found}, {path})"
+
+
+def _check_result(cache: Cache, entry: Entry, dry_run: bool) -> str | None:
+    path = Path(entry.path)
+    try:
+        content = path.read_bytes()
+        try:
+            json.loads(content)
+            return None
+        except ValueError:
+            if not dry_run:
+                cache.quarantine(path, label=f"result {path}", found=hashlib.sha256(content).hexdigest())
+    except FileNotFoundError:
+        return None
+    return f"damaged: result {path} (no JSON)"
+
+
+def collect(
+    cache: Cache, *, builds: Sequence[Path], stale_results: bool, grace_days: float, dry_run: bool, now_s: float
+) -> int:
+    """Remove garbage, or only name it.
+
+    Raises:
+        UsageError: a grace below zero, a build without a dataset, or --stale-results without builds.
+        TryLaterError: a build uses the cache.
+    """
+    if not grace_days >= 0:
+        raise UsageError(f"--older-than {grace_days:g}: expected days, 0 or more")
+    if stale_results and not builds:
+        raise UsageError("--stale-results needs --keep-builds DIR ...: otherwise every prepared clip would go")
+    from datasets.sample import sample_key  # it loads scipy: a second that no other command should wait
+
+    with contextlib.nullcontext() if dry_run else cache.exclusive():
+        grace_s = grace_days * DAY_S
+        needed = needed_of(cache, builds, now_s - grace_s if stale_results else None, sample_key())
+        counts, freed = Counter[str](), 0
+        for entry in entries(cache, needed.prepared):
+            if is_garbage(entry, needed, now_s, grace_s):
+                counts[entry.kind] += 1
+                freed += entry.num_bytes
+                print(f"{entry.kind} {entry.path} {readable(entry.num_bytes)}")
+                if not dry_run:
+                    _remove(entry)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "nothing"
+    print(f"{'would free' if dry_run else 'freed'} {freed:,} bytes ({readable(freed)}): {kinds}")
+    return 0
+
+
+def _remove(entry: Entry) -> None:
+    if os.path.isdir(entry.path):
+        shutil.rmtree(entry.path)
+    else:
+        Path(entry.path).unlink(missing_ok=True)
+
+
+def forget(cache: Cache, url: str) -> int:
+    """Drop a checksum that was trusted on first use; the query of a URL does not matter.
+
+    Raises:
+        UsageError: none is remembered for this URL.
+    """
+    canonical = urlsplit(url)._replace(query="", fragment="").geturl()
+    dropped = [cache.forget("first_use", digest_of(address)) for address in dict.fromkeys((url, canonical))]
+    if not any(dropped):
+        raise UsageError(f"{url}: no checksum is remembered for it; only files without a published one have such")
+    print(f"forgot the checksum of {url}; the next build fetches the file again and remembers its new one")
+    return 0
+
+
+def show_availability(ledger: Ledger, *, status: str | None, as_json: bool) -> int:
+    """Print counts by status and reason, then a line for each recording: reads twice, holds nothing."""
+
+    def chosen() -> Iterator[Availability]:
+        return (one for one in ledger.all() if status in (None, one.status))
+
+    if as_json:
+        for one in chosen():
+            print(json.dumps(asdict(one), sort_keys=True))
+        return 0
+    counts = Counter((one.status, one.reason or "") for one in chosen())
+    for (its_status, reason), count in sorted(counts.items()):
+        print(f"{count:,} {its_status} {reason}".rstrip())
+    print("recording status reason first-seen last-seen attempts")
+    for one in chosen():
+        print(one.key, one.status, one.reason or "-", day(one.first_seen_s), day(one.last_seen_s), one.attempts)
+    return 0
+
+
+def day(time_s: float | None) -> str:
+    """The UTC day of a time since the epoch."""
+    return "-" if time_s is None else time.strftime("%Y-%m-%d", time.gmtime(time_s))
+
+
+def open_cache(folder: Path) -> Cache:
+    """The cache in a folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no cache here; name it with --cache-dir, or run a build first")
+    if not any((folder / name).is_dir() for name in ("blobs", "stages", "incoming", "sample", "ledger", "quarantine")):
+        raise UsageError(f"{folder}: is no cache of ours (neither blobs nor stages); name one with --cache-dir")
+    return Cache(folder.absolute())
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out a parsed command line."""
+    cache = open_cache(arguments.cache_dir or default_cache_folder())
+    if arguments.command == "list":
+        return list_contents(cache, as_json=arguments.json)
+    if arguments.command == "verify":
+        return verify(cache, dry_run=arguments.dry_run)
+    if arguments.command == "forget":
+        return forget(cache, arguments.url)
+    if arguments.command == "availability":
+        ledger = Ledger(cache.root / "ledger" / "youtube")
+        return show_availability(ledger, status=arguments.status, as_json=arguments.json)
+    return collect(
+        cache,
+        builds=arguments.keep_builds,
+        stale_results=arguments.stale_results,
+        grace_days=arguments.older_than,
+        dry_run=arguments.dry_run,
+        now_s=time.time(),
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    try:
+        return run(build_parser().parse_args(argv))
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except TuttiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error}; check the disk, its permissions and `ulimit -n`, then try again", file=sys.stderr)
+        return StorageError.exit_code
