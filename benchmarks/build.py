@@ -40,9 +40,12 @@ from datasets import audio
 from datasets.record import Recording
 from datasets.sample import SampleSize, write_sample_mirror
 from datasets.source import LocalFile
+from pipelines.acquisition.origins import Origins, with_sums
 from pipelines.cache import Cache
-from pipelines.download import download, fetch, origins_of
-from pipelines.prepare import PrepareConfig, gain_for, read_media
+from pipelines.download import download
+from pipelines.fetch import fetch
+from pipelines.normalize import gain_for
+from pipelines.prepare import PrepareConfig, read_media
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.select import select
 
@@ -71,7 +74,7 @@ class Run:
 
 def recordings(recipe: Recipe, mirror: Path, cache: Cache) -> Iterator[Recording]:
     """All recordings of the recipe, their bytes in the cache."""
-    origins = origins_of(str(mirror))
+    origins = with_sums(Origins(str(mirror)), cache)
     for source in recipe.sources:
         files = download(source, origins=origins, cache=cache)
         assert all(isinstance(file, LocalFile) for file in files.files)

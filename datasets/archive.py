@@ -1,24 +1,43 @@
 """Read an archive member by member: zip, tar, and nothing ever unpacked to a path it names.
 
-A name is a key, not a place: no member is written anywhere. Links, devices and folders are not
-members. A gzipped tar has no random access: the download stage stores it as a plain tar.
+A name is a key, not a place: no member is written anywhere. Only plain files with harmless names
+are members: no links, devices, folders, sparse or setuid files, no name that leads elsewhere. A name
+that occurs twice is a member that cannot be read, because which one was meant nobody knows; names
+that differ in case are two names. A gzipped tar has no random access: the download stage stores it
+as a plain tar (`gunzip`).
 """
 
+import copy
 import errno
 import functools
+import gzip
+import io
 import os
+import re
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from datasets.errors import IntegrityError
 
-MAX_MEMBER_BYTES = 1 << 30  # far above any audio file or label table of our corpora
+# Far above our corpora: an archive that passes one of them is a bomb, or damaged.
+MAX_MEMBER_BYTES = 1 << 30  # the largest label table (NSynth's examples.json) has 0.2 GB
+MAX_MEMBERS = 1_000_000  # NSynth train, the largest, has 289,206
+MAX_DIRECTORY_BYTES = 128 << 20  # of a zip; a million members with names of 80 bytes
+MAX_HEADER_BYTES = 1 << 20  # of a tar member, with its long name and its PAX records
+MAX_RATIO = 100.0  # unpacked to packed; sound and text reach 20, a deflate bomb 1,032
+RATIO_FLOOR_BYTES = 64 << 20  # below, a high ratio does no harm: minutes of digital silence have it
+MAX_UNPACKED_BYTES = 1 << 40  # of a .tgz; NSynth train has 37 GB
+CHUNK_BYTES = 1 << 20
+
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class Archive(Protocol):
@@ -42,7 +61,7 @@ def open_archive(path: Path, label: str) -> Archive:
         label: what errors call it: its upstream file name.
 
     Raises:
-        IntegrityError: the file is neither, or its directory is damaged.
+        IntegrityError: the file is neither, its directory is damaged, or it holds far too much.
     """
     try:
         with path.open("rb") as stream:
@@ -56,6 +75,7 @@ def open_archive(path: Path, label: str) -> Archive:
         ValueError,
         NotImplementedError,
         IndexError,
+        RecursionError,  # PAX records upon PAX records
         struct.error,
     ) as error:
         raise IntegrityError(
@@ -77,11 +97,65 @@ def repair_name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
+def is_harmless(name: str) -> bool:
+    """Whether a name would stay below a folder on every system, and means what it shows."""
+    return not (
+        not name
+        or name.startswith("/")
+        or "\\" in name
+        or "\0" in name
+        or ".." in name.split("/")
+        or _DRIVE.match(name)
+        or any("\ud800" <= character <= "\udfff" for character in name)  # bytes that are no UTF-8
+    )
+
+
+def _repeated(names: Iterable[str]) -> dict[str, int]:
+    """Names that occur more than once, and how often."""
+    return {name: count for name, count in Counter(names).items() if count > 1}
+
+
+def _check_unique(label: str, name: str, repeated: dict[str, int]) -> None:
+    if count := repeated.get(name):
+        raise IntegrityError(f"{label}: holds {count} members named {name!r}, and which one is meant nobody knows")
+
+
+def _check_size(label: str, name: str, size: int, packed: int) -> None:
+    if size > MAX_MEMBER_BYTES:
+        raise IntegrityError(f"{label}: member {name!r} claims {size} bytes, above {MAX_MEMBER_BYTES}")
+    if size > RATIO_FLOOR_BYTES and size > MAX_RATIO * packed:
+        raise IntegrityError(f"{label}: member {name!r} claims {size} bytes out of {packed}: a decompression bomb")
+
+
+class _Capped(io.BufferedReader):
+    """A file that hands out only so much at once: parsers believe the sizes that a file claims."""
+
+    most_bytes: int | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.most_bytes is not None and size is not None and size > self.most_bytes:
+            raise ValueError(f"its directory claims {size} bytes, above {self.most_bytes}")
+        return super().read(size)
+
+
 class _Zip:
     def __init__(self, path: Path, label: str) -> None:
         self._label = label
-        self._zip = zipfile.ZipFile(path)
-        self._members = {repair_name(i): i for i in self._zip.infolist() if _is_file(i)}
+        stream = _Capped(io.FileIO(path))
+        try:
+            stream.most_bytes = MAX_DIRECTORY_BYTES
+            self._zip = zipfile.ZipFile(stream)
+            stream.most_bytes = None
+            infos = self._zip.infolist()
+            _check_count(len(infos))
+        except BaseException:
+            stream.close()
+            raise
+        named = [(repair_name(info), info) for info in infos if _is_file(info)]
+        # zipfile ends a name at its first NUL: "x\0y.wav" is "x".
+        named = [(name, info) for name, info in named if is_harmless(name) and "\0" not in info.orig_filename]
+        self._members = dict(named)
+        self._repeated = _repeated(name for name, _ in named)
 
     def names(self) -> Iterator[str]:
         yield from self._members
@@ -90,9 +164,16 @@ class _Zip:
         info = self._members.get(name)
         if info is None:
             raise IntegrityError(f"{self._label}: has no member {name!r}")
-        _check_size(self._label, name, info.file_size)
+        _check_unique(self._label, name, self._repeated)
+        _check_size(self._label, name, info.file_size, info.compress_size)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Not bzip2 or LZMA either: Python unpacks a block of theirs as a whole, however large.
+            raise IntegrityError(
+                f"{self._label}: member {name!r} is packed with method {info.compress_type}; "
+                "pack the archive again with deflate"
+            )
         try:
-            return self._zip.read(info)  # checks the CRC
+            return self._content(info)
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -107,17 +188,36 @@ class _Zip:
                 raise
             raise IntegrityError(f"{self._label}: member {name!r} is damaged ({error})") from error
 
+    def _content(self, info: zipfile.ZipInfo) -> bytes:
+        longer = copy.copy(info)
+        longer.file_size += 1  # zipfile would stop at the claimed size without a word
+        content = io.BytesIO()
+        with self._zip.open(longer) as stream:  # checks the CRC at its end
+            while chunk := stream.read(CHUNK_BYTES):
+                content.write(chunk)
+        if content.tell() != info.file_size:
+            raise ValueError(f"unpacks to {content.tell()} bytes or more, not to the {info.file_size} that it claims")
+        return content.getvalue()
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_MEMBERS:
+        raise ValueError(f"it holds more than {MAX_MEMBERS} members")
+
 
 def _is_file(info: zipfile.ZipInfo) -> bool:
-    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the maker was no Unix
-    return not info.is_dir() and kind in (0, stat.S_IFREG)
+    mode = info.external_attr >> 16  # 0 where the maker was no Unix
+    return not info.is_dir() and stat.S_IFMT(mode) in (0, stat.S_IFREG) and not mode & (stat.S_ISUID | stat.S_ISGID)
 
 
 class _Tar:
     def __init__(self, path: Path, label: str) -> None:
         self._label = label
-        with tarfile.open(path, mode="r:") as tar:
-            self._members = {m.name: (m.offset_data, m.size) for m in tar if m.isreg()}
+        with _Capped(io.FileIO(path)) as stream:
+            stream.most_bytes = MAX_HEADER_BYTES
+            named = [(info.name, info.offset_data, info.size) for info in _tar_members(stream)]
+        self._members = {name: (offset, size) for name, offset, size in named}
+        self._repeated = _repeated(name for name, _, _ in named)
         self._file = os.open(path, os.O_RDONLY)  # pread: no shared position between threads
 
     def names(self) -> Iterator[str]:
@@ -126,14 +226,66 @@ class _Tar:
     def read(self, name: str) -> bytes:
         if name not in self._members:
             raise IntegrityError(f"{self._label}: has no member {name!r}")
+        _check_unique(self._label, name, self._repeated)
         offset, size = self._members[name]
-        _check_size(self._label, name, size)
+        _check_size(self._label, name, size, size)
         content = os.pread(self._file, size, offset)
         if len(content) != size:
             raise IntegrityError(f"{self._label}: ends inside member {name!r}")
         return content
 
 
-def _check_size(label: str, name: str, size: int) -> None:
-    if size > MAX_MEMBER_BYTES:
-        raise IntegrityError(f"{label}: member {name!r} claims {size} bytes, above {MAX_MEMBER_BYTES}")
+def _tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+    with tarfile.open(fileobj=stream, mode="r:") as tar:
+        count, position = 0, -1
+        while (info := tar.next()) is not None:
+            count += 1
+            _check_count(count)
+            if info.size < 0 or tar.offset <= position:  # or a hostile tar would be read in a circle
+                raise ValueError(f"member {info.name!r} claims {info.size} bytes")
+            position = tar.offset
+            tar.members = []  # type: ignore[attr-defined]  # they would all be kept, a kilobyte each
+            sparse = info.issparse() or any(key.startswith("GNU.sparse") for key in info.pax_headers)
+            setuid = info.mode & (stat.S_ISUID | stat.S_ISGID)
+            if info.isreg() and not sparse and not setuid and is_harmless(info.name):
+                yield info
+
+
+@dataclass(frozen=True)
+class GunzipLimits:
+    """How much a .tgz may hold."""
+
+    max_bytes: int = MAX_UNPACKED_BYTES
+    max_ratio: float = MAX_RATIO  # of all that was unpacked to the whole packed file
+    ratio_floor_bytes: int = RATIO_FLOOR_BYTES
+
+
+DEFAULT_GUNZIP_LIMITS = GunzipLimits()
+
+
+def gunzip(packed: Path, plain: IO[bytes], *, label: str, limits: GunzipLimits = DEFAULT_GUNZIP_LIMITS) -> None:
+    """Unpack a gzip file, counting while it streams: a bomb fills no disk.
+
+    Args:
+        packed: the file; in the cache its name is a digest.
+        plain: takes the content; worthless where this raises.
+        label: what errors call it: its URL.
+        limits: how much may come out.
+
+    Raises:
+        IntegrityError: it is no whole gzip file, or holds more than the limits allow.
+    """
+    most = min(limits.max_bytes, max(limits.ratio_floor_bytes, int(limits.max_ratio * packed.stat().st_size)))
+    written = 0
+    try:
+        with gzip.open(packed) as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                written += len(chunk)
+                if written > most:
+                    raise IntegrityError(
+                        f"{label}: unpacks to more than {most} bytes, far more than a corpus: a decompression bomb; "
+                        "get it from another place"
+                    )
+                plain.write(chunk)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise IntegrityError(f"{label}: not a readable .tgz ({error}); fetch it again") from error

@@ -1,8 +1,6 @@
 """From upstream bytes to normalized 16 kHz PCM: decode, slice, mono, resample, loudness.
 
 Waveforms are float32 (num_channels, num_samples) in [-1, 1]; `mono` means (num_samples,).
-One pinned decoder per format: libsndfile for WAV, FLAC, MP3 and Ogg, PyAV for WebM and MP4.
-Lossy files are decoded once in full and then cut: their seeks are not sample-exact.
 """
 
 import functools
@@ -11,28 +9,21 @@ import io
 import warnings
 from dataclasses import dataclass
 
-import av
 import numpy as np
 import pyloudnorm
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from datasets.decode_error import DecodeError as DecodeError
+from datasets.decoder import Waveform as Waveform
+from datasets.decoder import decode_spans, sample_range
 from datasets.record import Decibels, Lufs, Seconds
 
-Waveform = NDArray[np.float32]
 Mono = NDArray[np.float32]
-
-# Above any real recording; a header that claims more is damaged or hostile.
-MAX_CHANNELS = 32
-SAMPLE_RATES_HZ = (4_000, 768_000)
 
 LOUDNESS_BLOCK_S = 0.4  # BS.1770-4: gating blocks of 400 ms
 MIN_LOUDNESS_LUFS = -60.0  # below, a measurement is noise: no gain can be derived from it
-
-
-class DecodeError(Exception):
-    """The bytes are no audio that the pinned decoders read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -61,79 +52,13 @@ def decode(data: bytes, name: str) -> Decoded:
     Raises:
         DecodeError: unknown format, damaged content, no samples, or samples that are not finite.
     """
-    demuxer = _pyav_demuxer(data)
-    decoded = _decode_soundfile(data, name) if demuxer is None else _decode_pyav(data, name, demuxer)
-    low, high = SAMPLE_RATES_HZ
-    if not low <= decoded.sample_rate <= high:
-        raise DecodeError(f"{name}: sample rate {decoded.sample_rate} Hz is outside {low} to {high}")
-    if decoded.waveform.shape[1] == 0:
-        raise DecodeError(f"{name}: holds no samples")
-    if not np.isfinite(decoded.waveform).all():
-        raise DecodeError(f"{name}: holds samples that are not finite")
-    return decoded
-
-
-def _pyav_demuxer(data: bytes) -> str | None:
-    if data[:4] == b"\x1a\x45\xdf\xa3":  # EBML: Matroska, WebM
-        return "matroska"
-    if data[4:8] == b"ftyp":  # ISO base media: MP4, M4A
-        return "mp4"
-    return None
-
-
-def _decode_soundfile(data: bytes, name: str) -> Decoded:
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if file.channels > MAX_CHANNELS:
-                raise DecodeError(f"{name}: claims {file.channels} channels")
-            samples = file.read(dtype="float32", always_2d=True)
-            codec = f"{file.format}/{file.subtype}"
-            rate = int(file.samplerate)
-    except soundfile.LibsndfileError as error:
-        raise DecodeError(f"{name}: {error.error_string}") from error  # str(error) holds an address in memory
-    except (soundfile.SoundFileError, MemoryError, ValueError) as error:
-        raise DecodeError(f"{name}: {error}") from error
-    return Decoded(samples.T, rate, codec, "libsndfile", _is_complete(data))
-
-
-def _decode_pyav(data: bytes, name: str, demuxer: str) -> Decoded:
-    try:
-        with av.open(io.BytesIO(data), mode="r", format=demuxer, metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise DecodeError(f"{name}: holds no audio stream")
-            stream = container.streams.audio[0]
-            planar = av.AudioResampler(format="fltp")  # sample format only: same rate and layout
-            frames = [out for frame in container.decode(stream) for out in planar.resample(frame)]
-            if not frames or frames[0].layout.nb_channels > MAX_CHANNELS:
-                raise DecodeError(f"{name}: holds no decodable audio")
-            waveform = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
-            # The decoder's rate, not the header's: HE-AAC declares half of it.
-            return Decoded(waveform, frames[0].sample_rate, f"{demuxer}/{stream.codec_context.name}", "pyav", True)
-    except (av.error.FFmpegError, ValueError, MemoryError) as error:
-        raise DecodeError(f"{name}: {error}") from error
-
-
-def _is_complete(data: bytes) -> bool:
-    """Whether an Ogg stream or a RIFF file reaches its own end; libsndfile does not complain."""
-    if data[:4] == b"OggS":
-        page = data.rfind(b"OggS")
-        header = data[page : page + 27]
-        if len(header) < 27:
-            return False
-        num_segments = header[26]
-        lacing = data[page + 27 : page + 27 + num_segments]
-        end = page + 27 + num_segments + sum(lacing)
-        return bool(header[5] & 0x04) and len(lacing) == num_segments and end <= len(data)  # RFC 3533: end of stream
-    if data[:4] == b"RIFF":
-        declared = int.from_bytes(data[4:8], "little")
-        return declared in (0, 0xFFFFFFFF) or declared + 8 <= len(data) + 1  # 0 and -1: written as a stream
-    return True
+    stream, (waveform,) = decode_spans(data, name, [(0.0, None)])
+    return Decoded(waveform, stream.sample_rate, stream.codec, stream.decoder, stream.complete)
 
 
 def excerpt(decoded: Decoded, start_s: Seconds, end_s: Seconds | None) -> Waveform:
     """Samples from round(start * rate) up to round(end * rate), or what there is of them."""
-    start = round(start_s * decoded.sample_rate)
-    end = None if end_s is None else round(end_s * decoded.sample_rate)
+    start, end = sample_range((start_s, end_s), decoded.sample_rate, decoded.waveform.shape[1])
     return decoded.waveform[:, start:end]
 
 

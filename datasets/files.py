@@ -1,14 +1,25 @@
-"""Files that are either whole or not there: write beside the target, sync, rename."""
+"""Files that are either whole or not there: write beside the target, sync, rename.
+
+Tests end a process in the midst of this: `TUTTI_CRASH_AT=<point>:<pattern>` kills it when a file whose
+path fits the pattern reaches the point (written, synced, renamed), `TUTTI_FAIL_AT` lets the disk be full there.
+"""
 
 import contextlib
+import errno
+import fcntl
+import fnmatch
 import os
 import shutil
+import signal
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from datasets.errors import StorageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OWNER = socket.gethostname().replace(".", "-")  # temporary files of other machines are not ours to judge
 
 
@@ -20,18 +31,49 @@ def atomic_file(path: Path, *, durable: bool = True, via: Path | None = None) ->
         path: the target; its folder is created.
         durable: survive a power cut (fsync). Derived files that a digest guards can do without.
         via: folder of the temporary file, on the same file system; default: the target's.
+
+    Raises:
+        StorageError: the disk is full; the message names the file and the bytes.
     """
     temporary = (via or path.parent) / f".{path.name}.{OWNER}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         with _create(temporary) as stream:
             yield stream
+            crash_point("written", path)
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
+        crash_point("synced", path)
         _rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        full = _disk_full(error, temporary, path)
         temporary.unlink(missing_ok=True)
+        if full is not None:
+            raise full from error
         raise
+    crash_point("renamed", path)
+
+
+def _disk_full(error: BaseException, temporary: Path, path: Path) -> StorageError | None:
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return None
+    written = temporary.stat().st_size if temporary.exists() else 0
+    free = shutil.disk_usage(temporary.parent).free
+    return StorageError(
+        f"{path}: {error.strerror}; it needs more than {written:,} bytes, the disk has {free:,} free: "
+        "free space, then run the same command again, it goes on where it was"
+    )
+
+
+def crash_point(name: str, path: Path) -> None:
+    """Where tests end the process or fill the disk; see the head of this file."""
+    for variable in ("TUTTI_CRASH_AT", "TUTTI_FAIL_AT"):
+        point, _, pattern = os.environ.get(variable, "").partition(":")
+        if point != name or not fnmatch.fnmatch(str(path), pattern):
+            continue
+        if variable == "TUTTI_CRASH_AT":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _create(path: Path) -> IO[bytes]:
@@ -54,6 +96,15 @@ def write_file(path: Path, content: bytes, *, durable: bool = True, via: Path | 
     """Write a whole file atomically."""
     with atomic_file(path, durable=durable, via=via) as stream:
         stream.write(content)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock named by a file, over threads and processes; it ends with its holder, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def sync_folder(folder: Path) -> None:
@@ -82,12 +133,27 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder for the length of the block; `sweep` finds those of killed processes."""
+    folder = parent / f".folder.{OWNER}.{os.getpid()}-{threading.get_ident()}.tmp"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of processes of this machine that are no more."""
+    """Remove the temporary files and folders of processes of this machine that are no more."""
     for leftover in folder.glob(f".*.{OWNER}.*.tmp"):
         try:
             os.kill(int(leftover.name.rsplit(".", 2)[1].partition("-")[0]), 0)
         except ProcessLookupError:
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
         except PermissionError:
             continue  # alive, and somebody else's

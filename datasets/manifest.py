@@ -58,6 +58,7 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
         "start_s": clip.start_s,
         "end_s": clip.end_s,
         "license": clip.license,
+        "acquired": clip.acquired,
         "quality": clip.quality,
         "labels": {name: values for name, *values in canonical_labels(clip.labels, instruments)},
     }

@@ -47,6 +47,8 @@ class RemoteFile:
     url: str
     md5: str | None = None
     sha256: str | None = None  # None and no md5: nobody published a checksum
+    mirrors: tuple[str, ...] = ()  # other addresses of the same bytes, asked where `url` fails
+    redirect_hosts: tuple[str, ...] = ()  # hosts besides its own that a server may send us on to
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class LocalFile:
     path: Path
     sha256: str
     size_bytes: int
-    verified_by: str  # "sha256", "md5", "mirror" (its SHA256SUMS), or "first use"
+    verified_by: str  # "sha256", "md5", "mirror" or "own" (a SHA256SUMS beside the copy), or "first use"
+    resolved_url: str = ""  # where the bytes came from, if not from `url`: never a place of this machine
 
 
 class Source(Protocol):

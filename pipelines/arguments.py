@@ -21,7 +21,7 @@ examples:
   python -m pipelines.build --dataset ultimate --direct-running-mode multi_processing --direct-num-workers 8
 
 exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 5 yield too low, 74 disk or network,
-75 try later (another build holds the output), 130/143 interrupted
+75 try later (another build holds the output, a site refuses), 130/143 interrupted
 """
 
 
@@ -48,7 +48,7 @@ def build_parser() -> Parser:
     add("--mirror", metavar="sample|PATH|URL", help="read every URL at ROOT/<host>/<path>; sample: the built-in one")
     add("--output", metavar="DIR", type=Path, help="output root (default: build/NAME)")
     add("--cache-dir", metavar="DIR", type=Path, help="cache (default: $TUTTI_CACHE_DIR or ~/.cache/tutti)")
-    add("--data-from", metavar="DIR", action="append", default=[], help="audio that you already have; repeatable")
+    add("--data-from", metavar="DIR", action="append", default=[], help="archives or audio you have; repeatable")
     add("--limit", metavar="N", type=int, help="only N recordings per source, drawn by digest")
     add("--seed", metavar="N", type=int, help="seed of the split (default: the recipe's)")
     add("--embedder", metavar="ast|logmel|builtin|PATH", help="not built yet: label curation will use it")
@@ -59,6 +59,17 @@ def build_parser() -> Parser:
     add("--download-only", action="store_true", help="fill the cache and stop")
     add("--wait", metavar="S", type=float, default=0.0, help="seconds to wait for another build of this output")
     add("--max-errors", metavar="SHARE", type=float, help="clips that may fail unexpectedly (default 0.001)")
+    add("--min-yield", metavar="SHARE", type=float, help="fail (5) where a source keeps a smaller share of its clips")
+    add("--exclude", metavar="FILE", type=Path, action="append", default=[], help="ids or patterns to leave out")
+    videos = parser.add_argument_group("YouTube", "for AudioSet without --mirror; none of this enters a manifest")
+    add = videos.add_argument
+    add("--videos-per-hour", metavar="N", type=float, help="budget of all builds together (default 240)")
+    add("--retry-status", metavar="REASONS", help="ask again for: all, gone, pending, or reasons: geo,private,...")
+    add("--cookies", metavar="FILE", help="cookies of a browser session, in Netscape format")
+    add("--proxy", metavar="URL", help="http, https or socks proxy")
+    add("--ytdlp", metavar="KEY=VALUE", action="append", default=[], help="option of yt_dlp.YoutubeDL; repeatable")
+    add("--media-host", metavar="HOST", action="append", default=[], help="another host that may serve audio")
+    add("--section-above", metavar="S", type=float, help="fetch only a part of longer videos (needs ffmpeg)")
     parser.add_argument_group("Beam", "every other flag goes to Apache Beam: --runner, --direct-num-workers, ...")
     return parser
 
@@ -86,6 +97,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             raise UsageError(f"--{flag}: {what} is not built yet")
     if arguments.dataset is None and not arguments.list:
         raise UsageError("--dataset NAME is missing; --list shows the names")
+    for flag in ("min_yield", "max_errors"):
+        share = getattr(arguments, flag)
+        if share is not None and not 0 <= share <= 1:
+            raise UsageError(f"--{flag.replace('_', '-')} {share}: expected a share between 0 and 1")
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(f"--limit {arguments.limit}: expected a positive number")
     return arguments, rest

@@ -13,11 +13,13 @@ from typing import Any
 import apache_beam as beam
 
 from datasets.manifest import bucket_of
+from pipelines.acquisition.origins import Origins
 from pipelines.arguments import parse
 from pipelines.cache import Cache
 from pipelines.clean import clean
-from pipelines.download import Origins, download, fetch
+from pipelines.download import download
 from pipelines.duplicates import summarize
+from pipelines.fetch import fetch
 from pipelines.job import command
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe, as_json
@@ -49,7 +51,7 @@ def acquire(root: beam.Pipeline, recipe: Recipe, origins: Origins, cache: Cache,
     files = (
         root
         | "sources" >> beam.Create(sorted(recipe.sources))
-        | stage("download", partial(download, origins=origins, cache=cache))
+        | stage("download", partial(download, origins=origins, cache=cache, progress=output.progress))
     )
     recordings = (
         files

@@ -8,10 +8,11 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets.files import write_file
 
@@ -33,12 +34,23 @@ class Tally:
         self.seconds += other.seconds
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """A file on its way."""
+
+    done: int  # bytes
+    total: int | None  # bytes; None: the server does not say
+    bytes_per_s: float
+
+
 class Reporter:
-    """The tallies of this process; written to `folder/<pid>.json` now and then."""
+    """The tallies and transfers of this process; written to `folder/<pid>.json` now and then."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"{os.getpid()}.json"
         self._tallies: dict[str, Tally] = {}
+        self._transfers: dict[str, Transfer] = {}
+        self._begun: dict[str, tuple[float, int]] = {}  # transfer -> when it began here, and with how many bytes
         self._written_s = time.monotonic()
 
     @contextmanager
@@ -53,9 +65,22 @@ class Reporter:
             if time.monotonic() - self._written_s > FLUSH_S:
                 self.flush()
 
+    def transfer(self, name: str, done: int, total: int | None) -> None:
+        """Say how many bytes of a file have come; it is forgotten once all have."""
+        now = time.monotonic()
+        since_s, before = self._begun.setdefault(name, (now, done))
+        self._transfers[name] = Transfer(done, total, (done - before) / (now - since_s) if now > since_s else 0.0)
+        if done == total:
+            del self._transfers[name], self._begun[name]
+        if done == total or now - self._written_s > FLUSH_S:
+            self.flush()
+
     def flush(self) -> None:
-        """Write the tallies."""
-        content = {name: [t.done, t.rejected, t.seconds] for name, t in self._tallies.items()}
+        """Write what there is."""
+        content = {
+            "stages": {name: [t.done, t.rejected, t.seconds] for name, t in self._tallies.items()},
+            "transfers": {name: [t.done, t.total, t.bytes_per_s] for name, t in self._transfers.items()},
+        }
         write_file(self._path, json.dumps(content).encode(), durable=False)
         self._written_s = time.monotonic()
 
@@ -74,21 +99,41 @@ def reporter(folder: Path) -> Reporter:
 def read_tallies(folder: Path) -> dict[str, Tally]:
     """Sum over all processes; stages in the order in which they first had something to say."""
     total: dict[str, Tally] = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            continue
-        for name, (done, rejected, seconds) in content.items():
+    for content in _contents(folder):
+        for name, (done, rejected, seconds) in content["stages"].items():
             total.setdefault(name, Tally()).add(Tally(done, Counter(rejected), seconds))
     return total
 
 
-def progress_line(tallies: dict[str, Tally], elapsed_s: float) -> str:
-    """One line for a terminal: clips per stage, rate of the busiest stage, rejects by reason."""
+def read_transfers(folder: Path) -> dict[str, Transfer]:
+    """Files on their way, of all processes."""
+    return {name: Transfer(*values) for content in _contents(folder) for name, values in content["transfers"].items()}
+
+
+def _contents(folder: Path) -> Iterator[Any]:
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            continue
+
+
+def progress_line(
+    tallies: Mapping[str, Tally], elapsed_s: float, transfers: Mapping[str, Transfer] | None = None
+) -> str:
+    """One line for a terminal: clips per stage, rate of the busiest stage, files on their way, rejects by reason."""
     shown = [f"{name} {tally.done}" for name, tally in tallies.items()]
     rejected: Counter[str] = sum((tally.rejected for tally in tallies.values()), Counter())
     prepared = tallies.get("prepare", Tally()).done
     rate = f" | {prepared / elapsed_s:.0f} clips/s" if prepared and elapsed_s > 0 else ""
+    arriving = "".join(f" | {name} {_described(transfer)}" for name, transfer in sorted((transfers or {}).items()))
     rejects = " | rejected " + ", ".join(f"{n} {reason}" for reason, n in rejected.most_common()) if rejected else ""
-    return f"{elapsed_s:5.0f} s | {' > '.join(shown) or 'starting'}{rate}{rejects}"
+    return f"{elapsed_s:5.0f} s | {' > '.join(shown) or 'starting'}{rate}{arriving}{rejects}"
+
+
+def _described(transfer: Transfer) -> str:
+    speed = f"{transfer.bytes_per_s / 1e6:.1f} MB/s"
+    if transfer.total is None:
+        return f"{transfer.done / 1e6:.0f} MB, {speed}"
+    left = f", {(transfer.total - transfer.done) / transfer.bytes_per_s:.0f} s left" if transfer.bytes_per_s > 0 else ""
+    return f"{transfer.done / 1e6:.0f} of {transfer.total / 1e6:.0f} MB, {speed}{left}"

@@ -102,8 +102,9 @@ class Spread(beam.PTransform[Any, Any]):
         return rows | "key" >> beam.Map(_spread_key) | beam.GroupByKey() | "values" >> beam.FlatMap(_values)
 
 
-def _spread_key(recording: Recording) -> tuple[str, Recording]:
-    return hashlib.sha256(recording.clips[0].id.encode()).hexdigest()[:4], recording
+def _spread_key(row: Recording | Rejected) -> tuple[str, Recording | Rejected]:
+    clip = row.clip if isinstance(row, Rejected) else row.clips[0]
+    return hashlib.sha256(clip.id.encode()).hexdigest()[:4], row
 
 
 def _values(keyed: tuple[Any, Iterable[Row]]) -> Iterable[Row]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.errors import StorageError, TryLaterError
-from datasets.files import sync_folder
+from datasets.files import crash_point, sync_folder
 from datasets.manifest import Manifest, read_manifest
 
 LOCK_POLL_S = 0.2
@@ -96,11 +96,15 @@ class Output:
         if not target.is_dir():
             target.parent.mkdir(exist_ok=True)
             sync_folder(self.staging)  # all at once: the first sync writes most of what the others wait for
+            crash_point("synced", target)
             self.staging.rename(target)
+        crash_point("renamed", target)
         link = self.root / ".current.new"
         link.unlink(missing_ok=True)
         link.symlink_to(Path("versions") / version)
+        crash_point("synced", self.root / "current")
         link.replace(self.root / "current")
+        crash_point("renamed", self.root / "current")
         return read_manifest(target)
 
 

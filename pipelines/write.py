@@ -218,6 +218,7 @@ def _source_entry(source: SourceFiles) -> dict[str, Any]:
             "num_bytes": file.size_bytes,
             "verified_by": file.verified_by,
         }
+        | ({"resolved_url": file.resolved_url} if file.resolved_url else {})
         for file in source.files
     ]
     return {

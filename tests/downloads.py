@@ -7,8 +7,10 @@ from rows import clip
 
 from datasets.record import Media, Recording, Rejected
 from datasets.source import LocalFile, RemoteFile
+from pipelines.acquisition.origins import Origins, with_sums
 from pipelines.cache import Cache
-from pipelines.download import Origins, download_file, fetch, origins_of
+from pipelines.download import download_file
+from pipelines.fetch import fetch
 
 URL = "https://zenodo.org/records/7/files/labels.csv"
 PATH = "zenodo.org/records/7/files/labels.csv"
@@ -38,13 +40,13 @@ def remote(**pins: str) -> RemoteFile:
 
 def get(pinned: RemoteFile, mirror: Path | str, cache: Cache) -> LocalFile:
     """Download it from a mirror."""
-    return download_file("irmas", pinned, origins_of(str(mirror)), cache)
+    return download_file("irmas", pinned, with_sums(Origins(str(mirror)), cache), cache)
 
 
-def fetched(mirror: Path | str | Origins, cache: Cache, media: Media = VIDEO) -> Recording | list[Rejected]:
-    """Fetch the video with its two clips."""
+def fetched(mirror: Path | str | Origins, cache: Cache, media: Media = VIDEO) -> list[Recording | Rejected]:
+    """Fetch the video with its two clips: one recording, or two rejected clips."""
     clips = (clip("audioset/-abc_DEF123@0", audio=None), clip("audioset/-abc_DEF123@9", audio=None))
-    origins = mirror if isinstance(mirror, Origins) else origins_of(str(mirror))
+    origins = mirror if isinstance(mirror, Origins) else with_sums(Origins(str(mirror)), cache)
     return fetch(Recording(media, clips), origins=origins, cache=cache)
 
 

@@ -13,9 +13,10 @@ from datasets.archive import open_archive
 from datasets.errors import IntegrityError, UsageError
 from datasets.record import Media, Recording, Rejected
 from datasets.source import RemoteFile, load_source
-from pipelines import download as download_stage
+from pipelines.acquisition.origins import CHUNK_BYTES, Origins, mirror_path, mirror_sums, with_sums
 from pipelines.cache import Cache
-from pipelines.download import Origins, download, fetch, mirror_path, mirror_sums, origins_of
+from pipelines.download import download
+from pipelines.fetch import fetch
 
 
 @pytest.fixture
@@ -28,6 +29,10 @@ def mirror(tmp_path):
     folder = tmp_path / "mirror"
     folder.mkdir()
     return folder
+
+
+def sums(mirror, cache):
+    return mirror_sums(with_sums(Origins(str(mirror)), cache), cache)
 
 
 def tgz(content=b"audio" * 1_000):
@@ -76,13 +81,14 @@ def test_a_missing_file_is_a_usage_error_that_names_the_expected_path(mirror, ca
         get(remote(), mirror, cache)
 
     assert str(caught.value) == (
-        f"irmas: the mirror lacks {PATH}; put the file there (from {URL}), or build without --mirror"
+        f"irmas: the mirror lacks {PATH}; put the file there (from {URL}), "
+        "pass it with --data-from, or build without --mirror"
     )
 
 
 def test_a_source_whose_mirror_lacks_an_archive_says_which(mirror, cache):
     with pytest.raises(UsageError, match=r"^irmas: the mirror lacks zenodo\.org/records/1290750/files/IRMAS-Tr"):
-        download("irmas", origins=origins_of(str(mirror)), cache=cache)
+        download("irmas", origins=with_sums(Origins(str(mirror)), cache), cache=cache)
 
 
 def test_all_files_of_a_source_come_under_their_names(mirror, cache):
@@ -95,7 +101,7 @@ def test_all_files_of_a_source_come_under_their_names(mirror, cache):
         sums_of({mirror_path(file.url): hashlib.sha256(b"%d" % n).hexdigest() for n, file in enumerate(remotes)}),
     )
 
-    found = download("irmas", origins=origins_of(str(mirror)), cache=cache)
+    found = download("irmas", origins=with_sums(Origins(str(mirror)), cache), cache=cache)
 
     assert found.source == "irmas"
     assert [file.remote.name for file in found.files] == [file.name for file in remotes]
@@ -161,39 +167,39 @@ def test_a_file_that_is_not_what_the_sums_list_is_an_integrity_error(mirror, cac
         ("<html>", "'<html>'"),
     ],
 )
-def test_a_damaged_line_of_the_sums_is_an_integrity_error_that_names_it(mirror, line, shown):
+def test_a_damaged_line_of_the_sums_is_an_integrity_error_that_names_it(mirror, cache, line, shown):
     (mirror / "SHA256SUMS").write_text(f"{SHA256}  {PATH}\n{line}\n")
 
     with pytest.raises(IntegrityError) as caught:
-        mirror_sums(origins_of(str(mirror)))
+        sums(mirror, cache)
 
     assert str(caught.value) == f"{mirror}/SHA256SUMS:2: expected '<sha256>  <path>', got {shown}"
 
 
-def test_sums_that_are_no_text_are_an_integrity_error_that_names_them(mirror):
+def test_sums_that_are_no_text_are_an_integrity_error_that_names_them(mirror, cache):
     (mirror / "SHA256SUMS").write_bytes(b"\xff\xfe\x00")
 
     with pytest.raises(IntegrityError, match="SHA256SUMS"):
-        mirror_sums(origins_of(str(mirror)))
+        sums(mirror, cache)
 
 
-def test_sums_of_binary_mode_are_read_like_those_of_text_mode(mirror):
+def test_sums_of_binary_mode_are_read_like_those_of_text_mode(mirror, cache):
     (mirror / "SHA256SUMS").write_text(f"{SHA256} *{PATH}\n{SHA256}  with blanks in it.csv\n")
 
-    assert mirror_sums(origins_of(str(mirror))) == {PATH: SHA256, "with blanks in it.csv": SHA256}
+    assert sums(mirror, cache) == {PATH: SHA256, "with blanks in it.csv": SHA256}
 
 
-def test_sums_that_change_while_a_build_runs_end_it(mirror):
+def test_sums_that_change_while_a_build_runs_end_it(mirror, cache):
     put(mirror, "SHA256SUMS", sums_of({PATH: SHA256}))
-    origins = origins_of(str(mirror))
+    origins = with_sums(Origins(str(mirror)), cache)
     put(mirror, "SHA256SUMS", sums_of({PATH: "0" * 64}))
 
     with pytest.raises(IntegrityError, match="SHA256SUMS: changed while the build ran; run it again"):
-        mirror_sums(origins)
+        mirror_sums(origins, cache)
 
 
-def test_without_a_mirror_there_are_no_sums():
-    assert mirror_sums(Origins()) == {}
+def test_without_a_mirror_there_are_no_sums(cache):
+    assert mirror_sums(Origins(), cache) == {}
 
 
 # --- gzipped tars
@@ -231,7 +237,7 @@ def test_a_damaged_tgz_is_an_integrity_error_that_names_it_and_leaves_no_tar(mir
 # --- what is in the cache already
 
 
-def test_a_file_without_any_checksum_is_fetched_each_time(mirror, cache):
+def test_a_file_without_any_checksum_is_read_from_a_folder_each_time(mirror, cache):
     put(mirror, PATH, b"old")
     get(remote(), mirror, cache)
     put(mirror, PATH, BODY)
@@ -253,7 +259,7 @@ def test_a_pinned_file_whose_blob_was_deleted_is_fetched_again(mirror, cache):
 def test_the_extension_of_a_video_is_found_in_a_folder(mirror, cache, extension):
     put(mirror, f"{VIDEO_STEM}.{extension}", BODY)
 
-    recording = fetched(mirror, cache)
+    (recording,) = fetched(mirror, cache)
 
     assert recording.media == Media(VIDEO.url, sha256=SHA256)
     assert len(recording.clips) == 2
@@ -282,26 +288,23 @@ def test_a_video_with_a_wrong_checksum_rejects_its_clips_and_is_not_stored(mirro
     assert stored_files(cache) == []
 
 
-def test_a_video_without_a_mirror_is_a_usage_error_that_names_the_flag(cache):
-    with pytest.raises(UsageError, match=r"watch\?v=-abc_DEF123: .*pass --mirror ROOT"):
-        fetched(Origins(), cache)
-
-
 def test_a_recording_in_an_archive_needs_no_fetching(cache):
     recording = Recording(Media(URL, "a.wav", SHA256), (clip(),))
 
-    assert fetch(recording, origins=Origins(), cache=cache) is recording
+    assert fetch(recording, origins=Origins(), cache=cache) == [recording]
 
 
 def test_a_file_of_ones_own_is_read_from_its_folder(tmp_path, cache):
     put(tmp_path / "mine", "band/a:b.wav", BODY)
     origins = Origins(local_roots=(("folder", str(tmp_path / "mine")),))
 
-    assert fetched(origins, cache, Media("folder:band/a:b.wav")).media.sha256 == SHA256
+    (recording,) = fetched(origins, cache, Media("folder:band/a:b.wav"))
+
+    assert recording.media.sha256 == SHA256
 
 
 def test_large_files_come_in_pieces(mirror, cache):
-    content = bytes(range(256)) * (3 * download_stage.CHUNK_BYTES // 256) + b"end"
+    content = bytes(range(256)) * (3 * CHUNK_BYTES // 256) + b"end"
     put(mirror, PATH, content)
 
     assert get(remote(), mirror, cache).path.read_bytes() == content

@@ -8,16 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import signals
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rows import clip
 
 from datasets import audio
 from datasets.archive import open_archive
 from datasets.errors import IntegrityError
 from datasets.record import Media, Recording, Rejected
+from pipelines import sandbox
 from pipelines.cache import Cache
-from pipelines.prepare import PrepareConfig, prepare, read_media, store_audio
+from pipelines.prepare import PrepareConfig, prepare, read_media
 
 VIDEO_URL = "https://www.youtube.com/watch?v=-abc_DEF123"
 ZIP_URL = "https://zenodo.org/records/7/files/songs.zip?download=1"
@@ -120,58 +119,6 @@ def test_one_sample_is_enough_to_be_prepared(cache):
     assert (row.audio.native_num_samples, row.audio.loudness_lufs) == (1, None)
 
 
-# --- loudness: at the target unless the guard held, and the guard is never passed
-
-
-@st.composite
-def any_signal(draw):
-    """Tones, noise and clicks of any level, 16 kHz mono, 0.1 to 2 s."""
-    duration_s = draw(st.floats(0.1, 2.0))
-    level = 10 ** (draw(st.floats(-60, 0)) / 20)
-    seed = draw(st.integers(0, 1_000))
-    parts = [signals.noise(duration_s, amplitude=draw(st.floats(0.001, 1.0)), sample_rate=16_000, seed=seed)]
-    frequency_hz = draw(st.floats(30, 7_900))
-    parts.append(
-        signals.sine(duration_s, frequency_hz=frequency_hz, amplitude=draw(st.floats(0, 1)), sample_rate=16_000)
-    )
-    mono = np.clip(sum(parts)[0], -1, 1) * np.float32(level)
-    clicks = np.random.default_rng(seed).integers(0, mono.size, draw(st.integers(0, 3)))
-    mono[clicks] = draw(st.sampled_from([-1.0, 0.5, 1.0]))
-    return mono.astype(np.float32)
-
-
-@given(mono=any_signal())
-@settings(max_examples=60, deadline=None)
-def test_stored_audio_is_at_the_target_unless_the_guard_or_the_most_gain_held_and_never_clipped(mono):
-    config = PrepareConfig()
-    facts, file = store_audio(mono[None], audio.Decoded(mono[None], 16_000, "", "", True), config)
-    samples = audio.decode(file, "stored").waveform[0]
-
-    peak = audio.true_peak_dbtp(samples, 16_000)
-    loudness = audio.measure_loudness(samples, 16_000)
-
-    assert peak is None or peak <= -1.0 + 0.002  # 16-bit rounding
-    assert np.abs(samples).max() < 1.0
-    if facts["loudness_lufs"] is None:
-        return
-    assert facts["true_peak_dbtp"] == pytest.approx(peak, abs=0.02)
-    assert loudness == pytest.approx(facts["loudness_lufs"], abs=0.1)
-    if facts["true_peak_dbtp"] < -1.011 and facts["gain_db"] < config.max_gain_db:
-        assert -12.011 <= facts["loudness_lufs"] <= -11.999
-    else:
-        assert facts["loudness_lufs"] <= -11.999
-
-
-@given(mono=any_signal())
-@settings(max_examples=30, deadline=None)
-def test_the_stored_samples_are_the_signal_times_one_gain(mono):
-    facts, file = store_audio(mono[None], audio.Decoded(mono[None], 16_000, "", "", True), PrepareConfig())
-
-    found = audio.decode(file, "stored").waveform[0]
-
-    assert np.abs(found - mono * 10 ** (facts["gain_db"] / 20)).max() <= 0.51 / 32_768
-
-
 # --- clips of one recording
 
 
@@ -192,13 +139,13 @@ def test_two_clips_of_one_recording_are_cut_where_they_say(cache):
 
 def test_a_recording_is_decoded_once_for_all_its_clips(cache, monkeypatch):
     calls = []
-    decode = audio.decode
-    monkeypatch.setattr(audio, "decode", lambda data, name: calls.append(name) or decode(data, name))
+    call = sandbox.call
+    monkeypatch.setattr(sandbox, "call", lambda function, *rest: calls.append(function) or call(function, *rest))
     clips = tuple(clip(f"a/b@{start}", audio=None, start_s=start, end_s=start + 1.0) for start in range(3))
 
     prepared(recording_of(cache, signals.encoded(signals.noise(3.0)), *clips), cache)
 
-    assert calls == [VIDEO_URL]
+    assert calls == ["prepare"]
 
 
 def test_an_excerpt_is_the_same_as_the_same_samples_in_a_file_of_their_own(cache):
@@ -244,6 +191,44 @@ def test_an_incomplete_file_is_stored_and_marked_for_clean_to_judge(cache):
     (row,) = prepared(recording_of(cache, data[:-100]), cache)
 
     assert row.audio.complete is False
+
+
+# --- a file that begins later than its recording
+
+
+def test_a_clip_is_cut_where_it_lies_in_a_file_that_begins_later_than_its_recording(cache):
+    whole = signals.noise(40.0, sample_rate=16_000)
+    section = Media(
+        VIDEO_URL, sha256=cache.put_blob(signals.encoded(whole[:, 464_000:], sample_rate=16_000)), offset_s=29.0
+    )
+    spans = ((30.0, 40.0), (39.0, None), (28.0, 31.0), (45.0, 46.0))
+    clips = tuple(clip(f"a/b@{n}", audio=None, start_s=start, end_s=end) for n, (start, end) in enumerate(spans))
+    full = recording_of(cache, signals.encoded(whole, sample_rate=16_000), *clips)
+
+    rows = list(prepare(Recording(section, clips), config=PrepareConfig(), cache=cache))
+
+    expected = prepared(full, cache)
+    assert [row.audio.native_sha256 for row in rows[:2]] == [row.audio.native_sha256 for row in expected[:2]]
+    assert (rows[1].end_s, rows[2].audio.native_num_samples) == (40.0, 2 * 16_000)  # its first second is missing
+    assert rows[3].detail == "the recording ends at 40.000 s, before the clip starts at 45.000 s"
+
+
+def test_files_of_equal_bytes_with_other_offsets_are_not_mistaken_for_one_another(cache):
+    sha256 = cache.put_blob(signals.encoded(signals.noise(3.0)))
+    whole = clip("a/b@1000", audio=None, start_s=1.0, end_s=2.0)
+
+    rows = [
+        next(
+            prepare(
+                Recording(Media(VIDEO_URL, sha256=sha256, offset_s=offset_s), (whole,)),
+                config=PrepareConfig(),
+                cache=cache,
+            )
+        )
+        for offset_s in (0.0, 0.5)
+    ]
+
+    assert rows[0].audio.pcm_sha256 != rows[1].audio.pcm_sha256
 
 
 # --- archives

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pipelines.progress import Reporter, Tally, progress_line, read_tallies, reporter
+from pipelines.progress import Reporter, Tally, Transfer, progress_line, read_tallies, read_transfers, reporter
 
 
 def counted(folder, stage, done, reasons=(), flush=True):
@@ -30,8 +30,8 @@ def test_what_a_worker_counted_is_read_by_the_driver(tmp_path):
 
 
 def test_tallies_of_all_workers_are_added(tmp_path):
-    (tmp_path / "1.json").write_text(json.dumps({"prepare": [5, {}, 1.5], "clean": [4, {"silent": 1}, 0.5]}))
-    (tmp_path / "2.json").write_text(json.dumps({"prepare": [7, {"undecodable": 2}, 2.0]}))
+    (tmp_path / "1.json").write_text(json.dumps({"stages": {"prepare": [5, {}, 1.5], "clean": [4, {"silent": 1}, 0.5]}, "transfers": {}}))
+    (tmp_path / "2.json").write_text(json.dumps({"stages": {"prepare": [7, {"undecodable": 2}, 2.0]}, "transfers": {}}))
 
     tallies = read_tallies(tmp_path)
 
@@ -44,7 +44,7 @@ def test_tallies_of_all_workers_are_added(tmp_path):
 @pytest.mark.parametrize("content", ["", '{"prepare": [5,'])
 def test_a_file_that_a_worker_is_writing_is_left_for_the_next_look(tmp_path, content):
     (tmp_path / "1.json").write_text(content)
-    (tmp_path / "2.json").write_text('{"clean": [1, {}, 0.1]}')
+    (tmp_path / "2.json").write_text('{"stages": {"clean": [1, {}, 0.1]}, "transfers": {}}')
 
     assert list(read_tallies(tmp_path)) == ["clean"]
 
@@ -93,3 +93,39 @@ def test_the_line_before_anything_began():
 
 def test_the_line_of_a_download_has_no_rate():
     assert progress_line({"download": Tally(2)}, 5.0) == "    5 s | download 2"
+
+
+# --- files on their way
+
+
+def test_a_file_on_its_way_is_shown_until_all_of_it_came(tmp_path):
+    own = Reporter(tmp_path)
+    own.transfer("IRMAS-TrainingData.zip", 1_000_000, 4_000_000)
+    own.flush()
+
+    assert read_transfers(tmp_path) == {"IRMAS-TrainingData.zip": Transfer(1_000_000, 4_000_000, 0.0)}
+
+    own.transfer("IRMAS-TrainingData.zip", 4_000_000, 4_000_000)
+
+    assert read_transfers(tmp_path) == {}
+
+
+def test_the_rate_of_a_resumed_file_counts_only_what_came_now(tmp_path):
+    own = Reporter(tmp_path)
+    own.transfer("a.zip", 9_000_000_000, None)
+    own.transfer("a.zip", 9_000_000_000, None)
+    own.flush()
+
+    assert read_transfers(tmp_path)["a.zip"].bytes_per_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("transfer", "shown"),
+    [
+        (Transfer(1_200_000_000, 2_500_000_000, 20e6), "1200 of 2500 MB, 20.0 MB/s, 65 s left"),
+        (Transfer(0, 2_500_000_000, 0.0), "0 of 2500 MB, 0.0 MB/s"),
+        (Transfer(7_000_000, None, 1e6), "7 MB, 1.0 MB/s"),
+    ],
+)
+def test_the_line_of_a_transfer_has_bytes_rate_and_time_left(transfer, shown):
+    assert progress_line({}, 5.0, {"a.tgz": transfer}) == f"    5 s | starting | a.tgz {shown}"

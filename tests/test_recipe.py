@@ -311,7 +311,7 @@ def test_every_other_field_is_in_the_json():
     assert found["clean"] == {"min_duration_s": 1.0, "max_silence_share": 0.8, "max_duration_error_s": 0.1}
     assert found["split"]["rules"]["irmas/test"] == {"train": 0.5, "validation": 0.5}
     assert found["instruments"][0] == "cello"
-    assert found["select"] == {"keep": "all", "keep_sources": [], "limit": None}
+    assert found["select"] == {"keep": "all", "keep_sources": [], "limit": None, "exclude": []}
     assert set(found["prepare"]) == {each.name for each in fields(PrepareConfig)}
     assert found["seed"] == 0
 

@@ -5,7 +5,7 @@ import random
 import pytest
 from rows import human
 
-from datasets.record import Recording
+from datasets.record import Recording, Rejected
 from datasets.sources import folder
 from pipelines.download import SourceFiles
 from pipelines.select import SelectConfig, select
@@ -112,3 +112,57 @@ def test_the_limit_counts_after_narrowing(tmp_path):
 
 def test_a_limit_above_the_number_of_recordings_keeps_all(tmp_path):
     assert len(selected(own_audio(tmp_path), SelectConfig(limit=1_000))) == 5
+
+
+# --- what must not enter
+
+
+def rows(configs, **fields):
+    config = SelectConfig(**fields)
+    return list(select(SourceFiles("folder", ()), configs=configs, instruments=CLASSES, config=config, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("folder/both.wav@0", ["both"]),  # the id of a clip
+        ("both.wav", ["both"]),  # a recording
+        ("folder/both.wav", ["both"]),
+        ("only-*", ["only-banjo", "only-cello"]),
+        ("folder/*o.wav@?", ["only-banjo", "only-cello", "no-cello"]),
+        ("nobody.wav", []),
+        ("both", []),  # a part of a name is no name
+    ],
+)
+def test_excluded_clips_become_rows_with_a_reason(tmp_path, pattern, expected):
+    found = rows(own_audio(tmp_path), exclude=(pattern,))
+    excluded = [row for row in found if isinstance(row, Rejected)]
+
+    assert names(row.clip for row in excluded) == sorted(expected)
+    assert {(row.stage, row.reason, row.status) for row in excluded} <= {("select", "excluded", "rejected")}
+    assert len(found) == 5
+
+
+def test_a_name_with_brackets_is_also_meant_as_it_stands(tmp_path):
+    configs = own_audio(tmp_path, "path,cello\n[cla]1.wav,1\nc.wav,1\n")
+
+    assert [row.clip.recording for row in rows(configs, exclude=("[cla]1.wav",)) if isinstance(row, Rejected)] == [
+        "[cla]1.wav"
+    ]
+
+
+def test_what_the_recipe_does_not_want_anyway_is_not_called_excluded(tmp_path):
+    found = rows(own_audio(tmp_path), keep="present", exclude=("nothing.wav", "both.wav"))
+
+    assert [row.clip.recording for row in found if isinstance(row, Rejected)] == ["both.wav"]
+
+
+def test_the_limit_draws_from_what_is_not_excluded(tmp_path):
+    configs = many(tmp_path)
+    drawn = {row.clips[0].recording for row in rows(configs, limit=5)}
+    out = min(drawn)
+
+    again = rows(configs, limit=5, exclude=(out,))
+
+    assert {row.clips[0].recording for row in again if isinstance(row, Recording)} > drawn - {out}
+    assert sum(isinstance(row, Recording) for row in again) == 5

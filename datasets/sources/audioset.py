@@ -37,7 +37,7 @@ CARD = Card(
     size_bytes=105_000_000,  # label files; each ten-second video adds about 1 MB
 )
 
-_CSV = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
+_CSV = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 REMOTES = (
     RemoteFile(
         "balanced",

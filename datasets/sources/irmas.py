@@ -38,12 +38,19 @@ CARD = Card(
     size_bytes=11_000_000_000,
 )
 
-_FILES = "https://zenodo.org/records/1290750/files"
+_RECORD = "https://zenodo.org/records/1290750/files"
+_API = "https://zenodo.org/api/records/1290750/files"  # the same bytes, where the page's address is refused
+
+
+def _archive(name: str, file: str, md5: str) -> RemoteFile:
+    return RemoteFile(name, f"{_RECORD}/{file}", md5=md5, mirrors=(f"{_API}/{file}/content",))
+
+
 REMOTES = (
-    RemoteFile("train", f"{_FILES}/IRMAS-TrainingData.zip", md5="4fd9f5ed5a18d8e2687e6360b5f60afe"),
-    RemoteFile("test1", f"{_FILES}/IRMAS-TestingData-Part1.zip", md5="5a2e65520dcedada565dff2050bb2a56"),
-    RemoteFile("test2", f"{_FILES}/IRMAS-TestingData-Part2.zip", md5="afb0c8ea92f34ee653693106be95c895"),
-    RemoteFile("test3", f"{_FILES}/IRMAS-TestingData-Part3.zip", md5="9b3fb2d0c89cdc98037121c25bd5b556"),
+    _archive("train", "IRMAS-TrainingData.zip", md5="4fd9f5ed5a18d8e2687e6360b5f60afe"),
+    _archive("test1", "IRMAS-TestingData-Part1.zip", md5="5a2e65520dcedada565dff2050bb2a56"),
+    _archive("test2", "IRMAS-TestingData-Part2.zip", md5="afb0c8ea92f34ee653693106be95c895"),
+    _archive("test3", "IRMAS-TestingData-Part3.zip", md5="9b3fb2d0c89cdc98037121c25bd5b556"),
 )
 INSTRUMENTS = IRMAS_INSTRUMENTS
 PARTITIONS = ("train", "test")

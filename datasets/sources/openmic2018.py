@@ -42,6 +42,7 @@ REMOTES = (
         "archive",
         "https://zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz",
         md5="e4ccf187e2bb5ab2e115416e8aafe7f4",
+        mirrors=("https://zenodo.org/api/records/1432913/files/openmic-2018-v1.0.0.tgz/content",),
     ),
 )
 INSTRUMENTS = (  # in the order of class-map.json

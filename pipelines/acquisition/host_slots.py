@@ -1,0 +1,97 @@
+"""Locks of the fetcher over all processes: how many use a host at once, and who writes a file.
+
+They are flocks, so they end with their holder, however that ends: no stale lock, no manual step.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from time import sleep
+
+POLL_S = 0.1  # no call waits for the first of several locks; a download lasts far longer than this
+
+_held = threading.local()  # .paths: locks of this thread, which may ask for them again
+
+
+@contextlib.contextmanager
+def host_slot(folder: Path, host: str, per_host: int) -> Iterator[None]:
+    """Hold one of a host's slots; waits while other threads or processes hold them all.
+
+    Args:
+        folder: of the lock files, shared by all processes that are to be counted together.
+        host: name, with a port where it is not the scheme's own.
+        per_host: number of slots.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^a-z0-9.-]", "_", host.lower())
+    paths = [folder / f"{name}.{number}" for number in range(per_host)]
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(path.open("ab")) for path in paths]
+        while not any(_try_lock(stream.fileno()) for stream in streams):
+            sleep(POLL_S)
+        try:
+            yield
+        finally:
+            for stream in streams:
+                fcntl.flock(stream.fileno(), fcntl.LOCK_UN)  # see `_release`
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def one_writer(path: Path) -> Iterator[None]:
+    """Hold a file (by `path` + ".lock") against other threads and processes; waits for whoever holds it.
+
+    The thread that holds it may ask for it again. Who had to wait should look whether the file, or
+    what was made of it, is there by now. The lock file goes away with its last holder.
+    """
+    held: set[Path] = _held.__dict__.setdefault("paths", set())
+    if path in held:
+        yield
+        return
+    lock_path = path.with_name(f"{path.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _lock(lock_path)
+    held.add(path)
+    try:
+        yield
+    finally:
+        held.discard(path)
+        lock_path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and makes a new one
+        _release(descriptor)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_file(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # of a file that its holder removed: a lock on it keeps nobody out
+
+
+def _is_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _release(descriptor: int) -> None:
+    # Closing is not enough where the process forked meanwhile: the child's copy would keep the lock.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)

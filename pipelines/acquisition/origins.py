@@ -1,0 +1,101 @@
+"""Where bytes may come from: a mirror, the user's own folders, or the network.
+
+A mirror is a folder or an http(s) address that holds every URL at `ROOT/<host>/<path>`, scheme
+and query dropped; `www.youtube.com/watch/<id>.<ext>` holds a video's whole audio. The SHA256SUMS
+of a mirror replaces the pinned checksums, and the manifest says so. With a mirror nothing else is
+ever asked, but for the user's own folders.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+from datasets.errors import IntegrityError
+from datasets.record import Media
+from pipelines.acquisition.http import HttpRules, get_small
+from pipelines.acquisition.own_index import parse_sums
+from pipelines.acquisition.youtube import Access
+from pipelines.cache import Cache
+
+CHUNK_BYTES = 1 << 20
+AUDIO_EXTENSIONS = ("webm", "m4a", "opus", "ogg", "mp3", "flac", "wav", "mp4", "mka")
+VIDEOS_PER_HOUR = 240.0  # what YouTube tolerates from one address for days, with some room
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where bytes may come from. Handed to workers; nothing of it enters a manifest."""
+
+    mirror: str | None = None  # folder or http(s) address
+    sums_sha256: str = ""  # of the mirror's SHA256SUMS when the build began; empty: it has none
+    local_roots: tuple[tuple[str, str], ...] = ()  # source name -> folder that the source itself describes
+    own_roots: tuple[str, ...] = ()  # folders of archives and videos that the user has already
+    access: Access = field(default_factory=Access)  # to YouTube
+    videos_per_hour: float = VIDEOS_PER_HOUR
+    retry: frozenset[str] = frozenset()  # reasons for which a video is asked for again
+
+
+def http_rules(cache: Cache, hosts: tuple[str, ...] = ()) -> HttpRules:
+    """The rules of a download: redirects stay on these hosts, connections are counted in the cache."""
+    return HttpRules(hosts=hosts, slots=cache.root / "locks")
+
+
+def video_id(media: Media) -> str:
+    """The id of a video; empty for anything else."""
+    parts = urlsplit(media.url)
+    return parse_qs(parts.query).get("v", [""])[0] if parts.path == "/watch" else ""
+
+
+def mirror_path(url: str) -> str:
+    """Where a mirror holds a URL: `<host>/<path>`; a YouTube id counts as the last path part."""
+    parts = urlsplit(url)
+    video = video_id(Media(url))
+    return f"{parts.netloc}{parts.path}" + (f"/{video}" if video else "")
+
+
+def mirror_url(mirror: str, path: str) -> str:
+    """Address of a path of an http mirror."""
+    return f"{mirror.rstrip('/')}/{quote(path)}"
+
+
+def is_http(address: str) -> bool:
+    """Whether a mirror is an address rather than a folder."""
+    return address.startswith(("http://", "https://"))
+
+
+def with_sums(origins: Origins, cache: Cache) -> Origins:
+    """Origins with the state of the mirror's SHA256SUMS as it is now."""
+    content = None if origins.mirror is None else _sums_file(origins.mirror, cache)
+    return Origins(**{**vars(origins), "sums_sha256": "" if content is None else hashlib.sha256(content).hexdigest()})
+
+
+@functools.lru_cache(maxsize=4)
+def mirror_sums(origins: Origins, cache: Cache) -> Mapping[str, str]:
+    """The SHA256SUMS of a mirror: path -> digest; empty without a mirror or without the file.
+
+    Raises:
+        IntegrityError: the file changed since the build began, or a line is not `<64 hex digits>  <path>`.
+    """
+    content = None if origins.mirror is None or not origins.sums_sha256 else _sums_file(origins.mirror, cache)
+    if content is None:
+        return {}
+    if hashlib.sha256(content).hexdigest() != origins.sums_sha256:
+        raise IntegrityError(f"{origins.mirror}/SHA256SUMS: changed while the build ran; run it again")
+    return parse_sums(content, f"{origins.mirror}/SHA256SUMS")
+
+
+def _sums_file(mirror: str, cache: Cache) -> bytes | None:
+    if is_http(mirror):
+        return get_small(mirror_url(mirror, "SHA256SUMS"), rules=http_rules(cache))
+    file = Path(mirror) / "SHA256SUMS"
+    return file.read_bytes() if file.is_file() else None
+
+
+def read_file(path: Path) -> Iterator[bytes]:
+    """A file in pieces."""
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk

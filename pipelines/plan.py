@@ -1,0 +1,219 @@
+"""What a command line asks for: the recipe with its changes, the origins, the places; and how to show it."""
+
+import argparse
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasets.errors import StorageError, UsageError
+from datasets.files import atomic_folder
+from datasets.sample import sample_key, write_sample_mirror
+from datasets.source import load_source, source_names
+from pipelines.acquisition.ledger import parse_retry
+from pipelines.acquisition.origins import VIDEOS_PER_HOUR, Origins, is_http, mirror_path, mirror_sums, with_sums
+from pipelines.acquisition.youtube import Access, preflight
+from pipelines.cache import Cache, default_cache_folder
+from pipelines.recipe import Recipe, load_recipe, override, recipe_names
+from pipelines.version import Output
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for."""
+
+    recipe: Recipe
+    origins: Origins
+    cache: Cache
+    output: Output
+    min_yield: float = 0.0  # share of a source's clips that must be kept
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    """Recipe and places of a command line.
+
+    Raises:
+        UsageError: an unknown recipe, field, folder or reason.
+    """
+    recipe = load_recipe(arguments.dataset)
+    for setting in arguments.set:
+        recipe = override(recipe, setting)
+    select = recipe.select
+    if arguments.limit is not None:
+        select = replace(select, limit=arguments.limit)
+    for file in arguments.exclude:
+        select = replace(select, exclude=tuple(sorted({*select.exclude, *read_exclusions(file)})))
+    recipe = replace(recipe, select=select)
+    if arguments.seed is not None:
+        recipe = replace(recipe, seed=arguments.seed)
+    if arguments.max_errors is not None:
+        recipe = replace(recipe, max_errors=arguments.max_errors)
+    recipe, local_roots = with_own_folder(recipe, arguments.data_from)
+    cache = Cache((arguments.cache_dir or default_cache_folder()).absolute())
+    origins = Origins(
+        mirror=mirror_root(arguments.mirror, cache),
+        local_roots=local_roots,
+        own_roots=() if local_roots else tuple(_folder("--data-from", folder) for folder in arguments.data_from),
+        access=Access(
+            cookies=None if arguments.cookies is None else _file("--cookies", arguments.cookies),
+            proxy=arguments.proxy,
+            options=tuple(_pair(text) for text in arguments.ytdlp),
+            media_hosts=tuple(arguments.media_host),
+            section_above_s=arguments.section_above,
+        ),
+        videos_per_hour=VIDEOS_PER_HOUR if arguments.videos_per_hour is None else arguments.videos_per_hour,
+        retry=parse_retry(arguments.retry_status or ""),
+    )
+    output = Output((arguments.output or Path("build") / recipe.name).absolute())
+    return Plan(recipe, with_sums(origins, cache), cache, output, arguments.min_yield or 0.0)
+
+
+def read_exclusions(file: Path) -> list[str]:
+    """Ids and patterns of an exclusion list: one a line; empty lines and those that begin with # are comments.
+
+    Raises:
+        UsageError: the file cannot be read as text.
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--exclude {file}: {error}; give a text file with one id or pattern a line") from error
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _folder(flag: str, text: str) -> str:
+    folder = Path(text).expanduser().absolute()
+    if not folder.is_dir():
+        raise UsageError(f"{flag} {text}: no such folder")
+    return str(folder)
+
+
+def _file(flag: str, text: str) -> str:
+    file = Path(text).expanduser().absolute()
+    if not file.is_file():
+        raise UsageError(f"{flag} {text}: no such file")
+    return str(file)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise UsageError(f"--ytdlp {text}: expected KEY=VALUE, an option of yt_dlp.YoutubeDL")
+    return name, value
+
+
+def with_own_folder(recipe: Recipe, folders: Sequence[str]) -> tuple[Recipe, tuple[tuple[str, str], ...]]:
+    """The recipe with its `folder` source pointed at `--data-from`, and the roots to read from."""
+    if "folder" not in recipe.sources:
+        return recipe, ()
+    config = recipe.sources["folder"]
+    if folders:
+        config = replace(config, root=str(Path(folders[0]).absolute()))
+    if len(folders) > 1 or not config.root:
+        raise UsageError("--dataset folder needs exactly one --data-from DIR that holds labels.csv")
+    return replace(recipe, sources={**recipe.sources, "folder": config}), (("folder", config.root),)
+
+
+def mirror_root(mirror: str | None, cache: Cache) -> str | None:
+    """The mirror's address; `sample` is generated into the cache when first asked for."""
+    if mirror is None or is_http(mirror):
+        return mirror
+    if mirror == "sample":
+        root = cache.root / "sample" / sample_key()
+        if not root.is_dir():
+            note("generating the built-in sample mirror, once")
+            with atomic_folder(root) as folder:
+                write_sample_mirror(folder)
+        return str(root)
+    folder = Path(mirror).absolute()
+    if not folder.is_dir():
+        raise UsageError(f"--mirror {mirror}: no such folder; expected sample, a folder or an http(s) address")
+    return str(folder)
+
+
+def warn(plan: Plan) -> None:
+    """Tell what will be missing before hours are spent.
+
+    Raises:
+        UsageError: a tool that was asked for is not there.
+        StorageError: the disk cannot hold what is to be fetched.
+    """
+    if "audioset" in plan.recipe.sources and plan.origins.mirror is None:
+        for message in preflight(plan.origins.access):
+            note(message)
+    check_space(needed_bytes(plan), plan.cache)
+
+
+def needed_bytes(plan: Plan) -> int:
+    """What the files of the sources that are not in the cache will take there, at the least."""
+    total = 0
+    for source in plan.recipe.sources:
+        module = load_source(source)
+        missing = [remote for remote in module.REMOTES if not _is_cached(remote.url, remote.sha256, remote.md5, plan)]
+        if not missing:
+            continue
+        mirror = plan.origins.mirror
+        if mirror is not None and not is_http(mirror):
+            files = [Path(mirror) / mirror_path(remote.url) for remote in missing]
+            sizes = [file.stat().st_size if file.is_file() else 0 for file in files]
+        elif mirror is not None or plan.origins.own_roots:
+            sizes = [0]  # nobody told
+        else:
+            sizes = [math.ceil(module.CARD.size_bytes / len(module.REMOTES))] * len(missing)
+        # A gzipped tar is unpacked once, and audio hardly compresses.
+        total += sum(2 * n if r.url.endswith("gz") else n for n, r in zip(sizes, missing, strict=False))
+    return total
+
+
+def _is_cached(url: str, sha256: str | None, md5: str | None, plan: Plan) -> bool:
+    known = plan.cache.result("download", f"md5-{md5}") if md5 else None
+    expected = mirror_sums(plan.origins, plan.cache).get(mirror_path(url), sha256 or (known and known["sha256"]))
+    return expected is not None and plan.cache.has_blob(expected)
+
+
+def check_space(needed: int, cache: Cache) -> None:
+    """Refuse to start what cannot end.
+
+    Raises:
+        StorageError: names the bytes needed and those that are free.
+    """
+    place = next(folder for folder in (cache.root, *cache.root.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise StorageError(
+            f"the cache needs about {needed:,} bytes more on the disk of {cache.root}, {free:,} are free; "
+            "free space, or choose another --cache-dir"
+        )
+
+
+def describe(plan: Plan) -> str:
+    """The plan of a build, for `--dry-run`."""
+    lines = [f"dataset {plan.recipe.name} -> {plan.output.root}", f"classes {', '.join(plan.recipe.classes())}"]
+    for source, config in sorted(plan.recipe.sources.items()):
+        lines.append(f"source {source} {config}")
+        for remote in load_source(source).REMOTES:
+            cached = _is_cached(remote.url, remote.sha256, remote.md5, plan)
+            lines.append(f"  {remote.url}: {'in the cache' if cached else 'to be fetched'}")
+    lines.append(f"the cache grows by {needed_bytes(plan):,} bytes or more, before any clip is prepared")
+    for stage in ("select", "prepare", "clean", "split", "write"):
+        lines.append(f"stage {getattr(plan.recipe, stage)}")
+    return "\n".join(lines)
+
+
+def listing() -> str:
+    """Recipes and sources, for `--list`."""
+    lines = ["datasets:"]
+    lines += [f"  {name:12} {', '.join(load_recipe(name).sources)}" for name in recipe_names()]
+    lines.append("sources:")
+    for name in source_names():
+        card = load_source(name).CARD
+        size = f"{card.num_clips:,} clips, {card.size_bytes / 1e9:.1f} GB" if card.num_clips else "your own"
+        lines.append(f"  {name:12} {card.title}: {size}, {card.license}. {card.license_note}")
+    return "\n".join(lines)
+
+
+def note(message: str) -> None:
+    """A word to the user on stderr."""
+    print(f"note: {message}", file=sys.stderr)

@@ -1,0 +1,61 @@
+"""Builds that are killed: in a process group of their own, at an instant or at a named point."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import ROOT
+
+from datasets.manifest import read_manifest
+from pipelines.verify import verify
+
+
+def start(arguments: list[str], **env: str) -> subprocess.Popen[str]:
+    """`python -m pipelines.build` in a session of its own; its stderr can be read."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.build", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_after(process: subprocess.Popen[str], seconds: float, number: int = signal.SIGKILL) -> int:
+    """Send a signal to the whole group unless it ends before; answers the exit status."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, number)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+def visible_version(output: Path) -> str | None:
+    """The version that a reader sees, checked down to the last byte; None where there is none yet."""
+    if not (output / "current").exists():
+        assert not (output / "current").is_symlink(), "current points nowhere"
+        return None
+    manifest = read_manifest(output)
+    assert list(verify(manifest)) == []
+    return manifest.version
+
+
+def leftovers(*folders: Path) -> list[str]:
+    """Files of unfinished work; what can be resumed is none."""
+    return [
+        str(path.relative_to(folder))
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.name.endswith(".tmp") or path.name in (".building", ".progress", ".current.new")
+    ]
+
+
+def stopwatch() -> float:
+    """Seconds of a clock that only goes forwards."""
+    return time.monotonic()

@@ -1,0 +1,108 @@
+"""Kill a build anywhere and run it again: it ends where an undisturbed one ends.
+
+`TUTTI_KILLS` says how many random kills there are (25 without it).
+"""
+
+import os
+import random
+import shutil
+import signal
+
+import pytest
+from conftest import built, run_build
+from killer import kill_after, leftovers, start, stopwatch, visible_version
+
+KILLS = int(os.environ.get("TUTTI_KILLS", "25"))
+KILLS_PER_BUILD = 5
+
+
+@pytest.fixture
+def places(tmp_path, sample_mirror):
+    """Arguments of a build from nothing, its output and its cache."""
+    output, cache = tmp_path / "out", tmp_path / "cache"
+    arguments = ["--dataset", "ultimate", "--mirror", str(sample_mirror)]
+    return [*arguments, "--output", str(output), "--cache-dir", str(cache)], output, cache
+
+
+@pytest.mark.slow
+def test_a_build_killed_at_random_instants_ends_with_the_version_of_an_undisturbed_one(places):
+    arguments, output, cache = places
+    begun = stopwatch()
+    wanted = built(*arguments)
+    clean_s = stopwatch() - begun
+    instants = random.Random(0)
+
+    for number in range(KILLS):
+        if number % KILLS_PER_BUILD == 0:
+            shutil.rmtree(output)
+            shutil.rmtree(cache)
+        kill_after(start(arguments), instants.uniform(0, clean_s))
+        assert visible_version(output) in (None, wanted["version"])
+        if number % KILLS_PER_BUILD == KILLS_PER_BUILD - 1 or number == KILLS - 1:
+            assert built(*arguments)["root_digest"] == wanted["root_digest"]
+            assert visible_version(output) == wanted["version"]
+            assert leftovers(output, cache) == []
+
+
+POINTS = [
+    "written:*/blobs/*",
+    "synced:*/blobs/*",
+    "renamed:*/blobs/*",
+    "renamed:*/stages/prepare/*",
+    "written:*.parquet",
+    "renamed:*.parquet",
+    "renamed:*.jsonl",
+    "synced:*/manifest.json",
+    "renamed:*/manifest.json",
+    "synced:*/versions/*",
+    "renamed:*/versions/*",
+    "synced:*/current",
+    "renamed:*/current",
+]
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory, sample_mirror):
+    """What an undisturbed build of IRMAS ends with."""
+    folder = tmp_path_factory.mktemp("wanted")
+    return built(
+        "--dataset", "irmas", "--mirror", str(sample_mirror), "--output", str(folder / "out"),
+        "--cache-dir", str(folder / "cache"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def rebuild(tmp_path, sample_mirror):
+    """An output that holds an older version already, and the arguments of the build that replaces it."""
+    output, cache = tmp_path / "out", tmp_path / "cache"
+    arguments = ["--dataset", "irmas", "--mirror", str(sample_mirror), "--output", str(output)]
+    older = built(*arguments, "--limit", "20", "--cache-dir", str(tmp_path / "other-cache"))
+    return [*arguments, "--cache-dir", str(cache)], output, cache, older["version"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
+def test_a_build_that_dies_at_a_named_point_shows_the_old_or_the_new_version_and_converges(rebuild, wanted, point):
+    arguments, output, cache, older = rebuild
+
+    status = kill_after(start(arguments, TUTTI_CRASH_AT=point), 120)
+
+    assert status == -signal.SIGKILL
+    assert visible_version(output) == (wanted["version"] if point == "renamed:*/current" else older)
+    assert built(*arguments)["version"] == wanted["version"]
+    assert leftovers(output, cache) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("renamed:") and "blobs" in point])
+def test_a_disk_that_is_full_ends_the_build_with_74_and_the_bytes_needed(rebuild, wanted, point):
+    arguments, output, cache, older = rebuild
+
+    result = run_build(*arguments, env={"TUTTI_FAIL_AT": point})
+
+    assert result.returncode == 74
+    assert "No space left on device; it needs more than" in result.stderr
+    assert "free space, then run the same command again" in result.stderr
+    assert visible_version(output) == older
+    assert built(*arguments)["version"] == wanted["version"]
+    assert leftovers(output, cache) == []

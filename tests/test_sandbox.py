@@ -1,0 +1,235 @@
+"""The decoder's process: whatever a file makes of it, the caller gets an answer or a stable error."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import signals
+from rows import clip
+
+from datasets.decode_error import DecodeError
+from datasets.errors import StorageError
+from datasets.record import Media, Recording
+from pipelines import sandbox
+from pipelines.cache import Cache
+from pipelines.prepare import PrepareConfig, prepare
+from pipelines.sandbox import Limits, Probed, SandboxError, call, probe
+
+ROOT = Path(__file__).resolve().parents[1]
+HASTY = Limits(memory_bytes=1 << 30, cpu_s=1.0, cpu_s_per_mib=0.0, wall_factor=1.0)
+PATIENT = Limits(memory_bytes=1 << 30, cpu_s=1.0, cpu_s_per_mib=0.0, wall_factor=30.0, output_bytes=1 << 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def faults():
+    """Children that can misbehave on demand, and none of them after these tests."""
+    sandbox.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUTTI_SANDBOX_TEST", "1")
+        yield
+    sandbox.close()
+
+
+def child_pid():
+    return call("pid", {}, [], PATIENT)[0]["found"]
+
+
+# --- the child
+
+
+def test_calls_of_one_thread_share_one_child():
+    assert child_pid() == child_pid()
+
+
+def test_threads_have_a_child_each_so_none_waits_for_another():
+    first, done = [], threading.Event()
+
+    def hold():
+        first.append(child_pid())
+        with pytest.raises(SandboxError):
+            call("hang", {}, [], HASTY)
+        done.set()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    while not first:
+        time.sleep(0.01)
+    time.sleep(0.2)  # it is in its hanging call now
+    assert child_pid() != first[0]
+    assert not done.is_set()
+    thread.join()
+
+
+def test_the_child_is_light_and_can_open_nothing_and_start_nothing():
+    modules = {name.split(".")[0] for name in call("modules", {}, [], PATIENT)[0]["found"]}
+    process = psutil.Process(child_pid())
+
+    assert not modules & {"apache_beam", "torch", "pyarrow", "sklearn", "matplotlib", "yt_dlp", "requests"}
+    assert process.memory_info().rss < 250 * 2**20
+    assert process.name() == "tutti-decoder"
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    assert sorted(os.listdir(f"/proc/{process.pid}/fd")) == ["0", "1", "2"]
+    limits = Path(f"/proc/{process.pid}/limits").read_text()
+    for name, most in (("open files", 3), ("processes", 0), ("file size", 0), ("core file size", 0)):
+        assert re.search(rf"Max {name} +{most} +{most} ", limits)
+    assert re.search(rf"Max address space +{1 << 30} +{1 << 30} ", limits)
+    assert process.environ()["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize("attempt", ["open", "connect"])
+def test_not_even_code_in_the_child_reads_a_file_or_reaches_a_network(attempt):
+    assert call(attempt, {}, [], PATIENT)[0]["found"] == "OSError 24"  # EMFILE: no descriptor is left for it
+
+
+def test_blobs_of_any_size_go_there_and_back():
+    blobs = [b"", b"x", os.urandom(3_000_000), b""]
+
+    assert call("echo", {}, blobs) == ({"found": None}, blobs)
+
+
+STARTER = """
+import time
+from pipelines.sandbox import call
+print(call("pid", {})[0]["found"], flush=True)
+call("hang", {})
+"""
+
+
+def test_the_child_ends_with_its_parent_even_when_that_is_killed_within_a_call():
+    parent = subprocess.Popen([sys.executable, "-c", STARTER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    assert child.is_running()
+
+    parent.kill()
+    parent.communicate()
+
+    child.wait(timeout=10)
+
+
+def test_the_child_outlives_the_thread_that_started_it():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(child_pid()))
+    thread.start()
+    thread.join()
+
+    assert child_pid() == found[0]
+
+
+# --- misbehavior
+
+
+@pytest.mark.parametrize(
+    ("fault", "limits", "message", "lasting"),
+    [
+        ("crash", PATIENT, "the decoder crashed (SIGSEGV)", True),
+        ("hang", HASTY, "the decoder took longer than 1 s", False),
+        ("spin", PATIENT, "the decoder took more than 1 s of processor time", True),
+        ("leak", PATIENT, "the decoder needs more than 1 GiB of memory", True),
+        ("exit", PATIENT, "the decoder ended (exit code 0)", True),
+        ("lie", PATIENT, "the decoder's answer is larger than 1048576 bytes", True),
+        ("flood", PATIENT, "the decoder's answer is larger than 1048576 bytes", True),
+        ("babble", PATIENT, "the decoder's answer makes no sense", True),
+    ],
+)
+def test_a_child_that_misbehaves_is_replaced_and_the_file_named(fault, limits, message, lasting):
+    before = child_pid()
+
+    with pytest.raises(SandboxError) as caught:
+        call(fault, {"name": "a/b.wav"}, [], limits)
+
+    assert (str(caught.value), caught.value.lasting) == (f"a/b.wav: {message}", lasting)
+    assert not psutil.pid_exists(before)
+    assert child_pid() != before
+    assert psutil.STATUS_ZOMBIE not in {process.status() for process in psutil.Process().children()}
+
+
+def test_a_child_that_was_killed_from_outside_is_replaced_and_nobody_notices():
+    before = child_pid()
+    os.kill(before, signal.SIGKILL)
+
+    assert child_pid() not in (before, None)
+
+
+def test_what_nobody_foresaw_is_an_error_that_says_what_it_was():
+    with pytest.raises(RuntimeError, match=r"^ZeroDivisionError: not foreseen$"):
+        call("raise", {}, [], PATIENT)
+
+
+def test_the_processor_time_of_earlier_calls_does_not_count():
+    data = signals.encoded(signals.noise(20.0, num_channels=2), kind="OGG", subtype="VORBIS")
+    child = child_pid()
+    deadline = time.monotonic() + 30
+    while sum(psutil.Process(child).cpu_times()[:2]) < 3.0 and time.monotonic() < deadline:
+        probe(data, "a.ogg", PATIENT)
+
+    assert child_pid() == child
+
+
+def test_a_bigger_file_has_more_time():
+    limits = Limits(memory_bytes=1 << 30, cpu_s=0.5, cpu_s_per_mib=1.0, wall_factor=0.75)
+
+    with pytest.raises(SandboxError, match="took longer than 2 s"):
+        call("hang", {}, [bytes(2 << 20)], limits)
+
+
+def test_a_machine_where_no_child_can_start_is_a_storage_error_not_a_bad_file(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    with pytest.raises(StorageError, match=r"^cannot start the decoder process: the decoder ended \(exit code 1\)"):
+        call("pid", {}, [], Limits(memory_bytes=1 << 31))
+
+
+@pytest.mark.parametrize("field", ["memory_bytes", "cpu_s", "wall_factor", "output_bytes"])
+def test_limits_of_nothing_are_refused(field):
+    with pytest.raises(ValueError, match="above zero"):
+        Limits(**{field: 0})
+
+
+# --- probe and prepare
+
+
+def test_probe_decodes_to_the_end_and_counts():
+    data = signals.webm(signals.noise(2.0, sample_rate=48_000, num_channels=2))
+
+    assert probe(data) == Probed(2.0, 48_000, 2, "matroska/opus", True)
+
+
+def test_probe_says_why_a_file_is_no_audio():
+    with pytest.raises(DecodeError, match=r"^a\.webm: Format not recognised"):
+        probe(b"<html>", "a.webm")
+
+
+def test_one_hostile_file_costs_its_own_clip_and_no_other(tmp_path):
+    cache = Cache(tmp_path / "cache")
+    good = [signals.encoded(signals.noise(1.0, seed=seed)) for seed in range(2)]
+    files = [good[0], b"sandbox-test:crash ", good[1]]
+    recordings = [
+        Recording(Media(f"https://host/{number}", sha256=cache.put_blob(data)), (clip(f"a/{number}@0", audio=None),))
+        for number, data in enumerate(files)
+    ]
+
+    rows = [next(prepare(recording, config=PrepareConfig(), cache=cache)) for recording in recordings]
+
+    assert [getattr(row, "reason", "kept") for row in rows] == ["kept", "undecodable", "kept"]
+    assert rows[1].detail == "https://host/1: the decoder crashed (SIGSEGV)"
+    cache.blob_path(recordings[1].media.sha256).unlink()
+    assert next(prepare(recordings[1], config=PrepareConfig(), cache=cache)) == rows[1]  # remembered
+
+
+def test_what_a_busy_machine_may_have_caused_is_not_remembered(tmp_path, monkeypatch):
+    cache = Cache(tmp_path / "cache")
+    data = b"sandbox-test:hang "
+    recording = Recording(Media("https://host/a", sha256=cache.put_blob(data)), (clip("a/b@0", audio=None),))
+    monkeypatch.setattr(sandbox, "call", lambda *request: call(*request, limits=HASTY))
+
+    (row,) = prepare(recording, config=PrepareConfig(), cache=cache)
+
+    assert (row.reason, row.detail) == ("undecodable", "https://host/a: the decoder took longer than 1 s")
+    assert list(cache.root.rglob("*.json")) == []
