@@ -81,14 +81,35 @@ def test_every_kind_of_wall_counts(path, reason):
     assert is_open(breaker)
 
 
-@pytest.mark.parametrize("reason", [None, *sorted(REASONS - WALLS)])
-def test_any_other_answer_begins_the_count_again(path, reason):
+def test_a_success_begins_the_count_again(path):
     breaker = Breaker(path)
     walls(breaker, 4)
-    breaker.record(reason, T0)
+    breaker.record(None, T0)
     walls(breaker, 4)
 
     assert not is_open(breaker)
+
+
+@pytest.mark.parametrize("reason", sorted(REASONS - WALLS))
+def test_an_answer_that_is_told_on_both_sides_of_a_wall_leaves_the_count_as_it_is(path, reason):
+    breaker = Breaker(path)
+    walls(breaker, 4)
+    breaker.record(reason, T0)
+    assert not is_open(breaker)
+    walls(breaker, 1)
+
+    assert is_open(breaker)
+
+
+def test_a_trial_that_learns_nothing_of_the_wall_passes_to_the_next_caller_at_once(path):
+    breaker = Breaker(path, limit=1, cool_down_s=10.0)
+    walls(breaker, 1)
+    breaker.check(T0 + 11)
+    breaker.record("removed", T0 + 11)
+
+    breaker.check(T0 + 12)  # may try, too
+    with pytest.raises(TryLaterError):
+        breaker.check(T0 + 12)
 
 
 def test_the_breaker_stays_open_for_other_processes_and_later_runs_until_it_has_cooled_down(path):

@@ -156,9 +156,14 @@ def admit(state: Walls, now_s: Seconds, cool_down_s: Seconds) -> tuple[Walls, Ve
 
 
 def counted(state: Walls, reason: str | None, now_s: Seconds, limit: int) -> Walls:
-    """The state after an answer; anything but a wall closes the breaker."""
-    if reason not in WALLS:
+    """The state after an answer.
+
+    Only a success closes the breaker: that a video was removed is told on both sides of a wall.
+    """
+    if reason is None:
         return Walls()
+    if reason not in WALLS:
+        return replace(state, trial_s=None)
     walls = state.count + 1
     return Walls(walls, str(reason), opened_s=now_s if walls >= limit else None)
 
