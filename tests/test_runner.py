@@ -38,7 +38,7 @@ def wait_for_prepared_clips(folder: Path, count: int = 5) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_build_with_its_exit_code(start, tmp_path: Path, number: int, code: int) -> None:
     process = start()
     wait_for_prepared_clips(tmp_path)
@@ -46,6 +46,16 @@ def test_a_signal_ends_the_build_with_its_exit_code(start, tmp_path: Path, numbe
     _, error = process.communicate(timeout=20)
     assert (process.returncode, "it goes on where it was" in error) == (code, True)
     assert not (tmp_path / "out" / "current").exists()
+
+
+def test_a_summary_that_nobody_reads_is_an_error_but_the_version_is_there(start, tmp_path: Path) -> None:
+    process = start()
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, "nobody reads stdout any more" in error) == (74, True), error
+    assert (tmp_path / "out" / "current" / "manifest" / "manifest.json").is_file()
 
 
 def test_a_killed_build_goes_on_where_it_was_and_ends_with_the_same_digest(
@@ -65,7 +75,11 @@ def test_a_killed_build_goes_on_where_it_was_and_ends_with_the_same_digest(
 def test_a_dead_worker_process_ends_the_build_instead_of_hanging_it(start, tmp_path: Path) -> None:
     process = start("--direct_running_mode=multi_processing", "--direct_num_workers=2")
     wait_for_prepared_clips(tmp_path)
-    workers = [child for child in psutil.Process(process.pid).children(recursive=True) if "python" in child.name()]
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "sdk_worker" in " ".join(child.cmdline())
+    ]
     os.kill(workers[-1].pid, signal.SIGKILL)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1
