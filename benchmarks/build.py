@@ -37,7 +37,7 @@ import numpy as np
 import psutil
 
 from datasets import audio
-from datasets.record import Recording
+from datasets.record import Recording, Rejected
 from datasets.sample import SampleSize, write_sample_mirror
 from datasets.source import LocalFile
 from pipelines.acquisition.origins import Origins, with_sums
@@ -82,9 +82,8 @@ def recordings(recipe: Recipe, mirror: Path, cache: Cache) -> Iterator[Recording
             files, configs=recipe.sources, instruments=recipe.classes(), config=recipe.select, seed=recipe.seed
         )
         for recording in chosen:
-            found = fetch(recording, origins=origins, cache=cache)
-            if isinstance(found, Recording):
-                yield found
+            found = [recording] if isinstance(recording, Rejected) else fetch(recording, origins=origins, cache=cache)
+            yield from (row for row in found if isinstance(row, Recording))
 
 
 def kernel_seconds(items: Sequence[Recording], cache: Cache, config: PrepareConfig) -> float:

@@ -18,6 +18,7 @@ examples:
   python -m pipelines.build --dataset ultimate --mirror sample          no network, about a minute
   python -m pipelines.build --dataset irmas --limit 200 --dry-run       what would be done
   python -m pipelines.build --dataset folder --data-from ~/my-clips     your own audio and labels.csv
+  python -m pipelines.build --dataset audioset --data-from ~/audioset   what you have; the rest from YouTube
   python -m pipelines.build --dataset ultimate --direct-running-mode multi_processing --direct-num-workers 8
 
 exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 5 yield too low, 74 disk or network,

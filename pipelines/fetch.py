@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from datasets.audio import DecodeError
+from datasets.decode_error import DecodeError
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import temporary_folder
 from datasets.manifest import digest_of, file_sha256

@@ -73,7 +73,9 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str], dataset: F
         seconds |= {name: round(tally.seconds, 3) for name, tally in tallies.items()}
         if arguments.download_only:
             fetched = tallies["fetch"]
-            print(json.dumps({"dataset": plan.recipe.name, "fetched": fetched.done, "gone": dict(fetched.rejected)}))
+            missing = dict(fetched.rejected)
+            here = fetched.done - fetched.rejected.total()
+            print(json.dumps({"dataset": plan.recipe.name, "fetched": here, "missing": missing}))
             return 0
         before = plan.output.current()
         check_yield(read_manifest(plan.output.staging), plan.recipe, plan.min_yield)

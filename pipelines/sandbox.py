@@ -48,6 +48,11 @@ class Limits:
         if min(self.memory_bytes, self.cpu_s, self.wall_factor, self.output_bytes) <= 0 or self.cpu_s_per_mib < 0:
             raise ValueError(f"limits must be above zero: {self}")
 
+    def times_s(self, num_bytes: int) -> tuple[Seconds, Seconds]:
+        """Processor time and wall time for a file of this size."""
+        cpu_s = self.cpu_s + self.cpu_s_per_mib * num_bytes / MIB
+        return cpu_s, cpu_s * self.wall_factor
+
 
 DEFAULT_LIMITS = Limits()
 
@@ -105,11 +110,10 @@ def call(
         StorageError: no child can be started on this machine.
         RuntimeError: the function raised what nobody foresaw.
     """
-    cpu_s = limits.cpu_s + limits.cpu_s_per_mib * sum(map(len, blobs)) / MIB
     for attempt in range(ATTEMPTS):
         child = _take(limits.memory_bytes) if attempt == 0 else _Child(limits.memory_bytes)
         try:
-            answer, results = child.call(function, arguments, blobs, cpu_s, cpu_s * limits.wall_factor, limits)
+            answer, results = child.call(function, arguments, blobs, limits)
         except SandboxError as error:
             child.kill()
             problem = error
@@ -162,10 +166,9 @@ class _Child:
         function: str,
         arguments: dict[str, Any],
         blobs: Sequence[bytes],
-        cpu_s: float,
-        wall_s: float,
         limits: Limits,
     ) -> tuple[dict[str, Any], list[bytes]]:
+        cpu_s, wall_s = limits.times_s(sum(map(len, blobs)))
         deadline_s = time.monotonic() + wall_s
         request = {"function": function, "arguments": arguments, "cpu_s": cpu_s, "wall_s": wall_s}
         try:

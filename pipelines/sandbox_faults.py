@@ -16,6 +16,8 @@ from pipelines.sandboxed import Answer, Function
 
 MARK = b"sandbox-test:"
 
+_served: list[str] = []  # what this process has been asked for
+
 
 def with_faults(functions: dict[str, Function]) -> dict[str, Function]:
     """The same functions, which misbehave where a file asks for it, and the faults by their names."""
@@ -36,6 +38,7 @@ def _faulty(function: Function) -> Function:
 def _named(fault: Callable[[], Any]) -> Function:
     def call(arguments: dict[str, Any], blobs: list[bytes]) -> Answer:
         found = fault()
+        _served.append(fault.__name__)
         return {"found": found}, [*blobs] if found is None else []
 
     return call
@@ -43,6 +46,12 @@ def _named(fault: Callable[[], Any]) -> Function:
 
 def _crash() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _crash_if_used() -> str:
+    if _served:
+        _crash()
+    return "fresh"
 
 
 def _hang() -> None:
@@ -110,5 +119,5 @@ def _pid() -> int:
 FAULTS: dict[str, Callable[[], Any]] = {
     "crash": _crash, "hang": _hang, "spin": _spin, "leak": _leak, "exit": _exit, "lie": _lie, "babble": _babble,
     "flood": _flood, "raise": _raise, "open": _open_file, "connect": _connect,
-    "modules": _modules, "pid": _pid, "echo": lambda: None,
+    "crash if used": _crash_if_used, "modules": _modules, "pid": _pid, "echo": lambda: None,
 }  # fmt: skip

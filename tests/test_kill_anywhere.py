@@ -9,8 +9,10 @@ import shutil
 import signal
 
 import pytest
-from conftest import built, run_build
+from conftest import built
 from killer import kill_after, leftovers, start, stopwatch, visible_version
+
+from pipelines.build import main
 
 KILLS = int(os.environ.get("TUTTI_KILLS", "25"))
 KILLS_PER_BUILD = 5
@@ -62,47 +64,53 @@ POINTS = [
 
 
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory, sample_mirror):
-    """What an undisturbed build of IRMAS ends with."""
-    folder = tmp_path_factory.mktemp("wanted")
-    return built(
-        "--dataset", "irmas", "--mirror", str(sample_mirror), "--output", str(folder / "out"),
-        "--cache-dir", str(folder / "cache"),
-    )  # fmt: skip
+def versions(tmp_path_factory, sample_mirror):
+    """An output that holds an older version of IRMAS, and the version that an undisturbed build ends with."""
+    folder = tmp_path_factory.mktemp("versions")
+    common = ("--dataset", "irmas", "--mirror", str(sample_mirror), "--cache-dir", str(folder / "cache"))
+    older = built(*common, "--limit", "20", "--output", str(folder / "older"))
+    wanted = built(*common, "--output", str(folder / "wanted"))
+    return folder / "older", older["version"], wanted["version"]
 
 
 @pytest.fixture
-def rebuild(tmp_path, sample_mirror):
-    """An output that holds an older version already, and the arguments of the build that replaces it."""
+def rebuild(tmp_path, sample_mirror, versions):
+    """Arguments of the build that replaces the older version, from an empty cache."""
     output, cache = tmp_path / "out", tmp_path / "cache"
-    arguments = ["--dataset", "irmas", "--mirror", str(sample_mirror), "--output", str(output)]
-    older = built(*arguments, "--limit", "20", "--cache-dir", str(tmp_path / "other-cache"))
-    return [*arguments, "--cache-dir", str(cache)], output, cache, older["version"]
+    shutil.copytree(versions[0], output, symlinks=True)
+    places = ["--output", str(output), "--cache-dir", str(cache)]
+    return ["--dataset", "irmas", "--mirror", str(sample_mirror), *places], output, cache
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_a_build_that_dies_at_a_named_point_shows_the_old_or_the_new_version_and_converges(rebuild, wanted, point):
-    arguments, output, cache, older = rebuild
+def test_a_build_that_dies_at_a_named_point_shows_the_old_or_the_new_version_and_converges(rebuild, versions, point):
+    arguments, output, cache = rebuild
+    _, older, wanted = versions
 
     status = kill_after(start(arguments, TUTTI_CRASH_AT=point), 120)
 
     assert status == -signal.SIGKILL
-    assert visible_version(output) == (wanted["version"] if point == "renamed:*/current" else older)
-    assert built(*arguments)["version"] == wanted["version"]
+    assert visible_version(output) == (wanted if point == "renamed:*/current" else older)
+    assert main(arguments) == 0
+    assert visible_version(output) == wanted
     assert leftovers(output, cache) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("renamed:") and "blobs" in point])
-def test_a_disk_that_is_full_ends_the_build_with_74_and_the_bytes_needed(rebuild, wanted, point):
-    arguments, output, cache, older = rebuild
+@pytest.mark.parametrize(
+    "point", ["written:*/blobs/*", "synced:*/blobs/*", "written:*.parquet", "synced:*/manifest.json"]
+)
+def test_a_disk_that_is_full_ends_the_build_with_74_and_the_bytes_needed(rebuild, versions, point, monkeypatch, capsys):
+    arguments, output, cache = rebuild
+    _, older, wanted = versions
+    with monkeypatch.context() as full:
+        full.setenv("TUTTI_FAIL_AT", point)
+        assert main(arguments) == 74
+    error = capsys.readouterr().err
 
-    result = run_build(*arguments, env={"TUTTI_FAIL_AT": point})
-
-    assert result.returncode == 74
-    assert "No space left on device; it needs more than" in result.stderr
-    assert "free space, then run the same command again" in result.stderr
+    assert "No space left on device; it needs more than" in error
+    assert "free space, then run the same command again" in error
     assert visible_version(output) == older
-    assert built(*arguments)["version"] == wanted["version"]
+    assert main(arguments) == 0
+    assert visible_version(output) == wanted
     assert leftovers(output, cache) == []

@@ -30,7 +30,9 @@ def test_what_a_worker_counted_is_read_by_the_driver(tmp_path):
 
 
 def test_tallies_of_all_workers_are_added(tmp_path):
-    (tmp_path / "1.json").write_text(json.dumps({"stages": {"prepare": [5, {}, 1.5], "clean": [4, {"silent": 1}, 0.5]}, "transfers": {}}))
+    (tmp_path / "1.json").write_text(
+        json.dumps({"stages": {"prepare": [5, {}, 1.5], "clean": [4, {"silent": 1}, 0.5]}, "transfers": {}})
+    )
     (tmp_path / "2.json").write_text(json.dumps({"stages": {"prepare": [7, {"undecodable": 2}, 2.0]}, "transfers": {}}))
 
     tallies = read_tallies(tmp_path)
