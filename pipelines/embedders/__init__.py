@@ -1,0 +1,26 @@
+"""Embedders: one file each, what turns the samples of a clip into one vector."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Embedder(Protocol):
+    """What a build asks of an embedder. Row i of the answer depends on waveform i only, to the last bit."""
+
+    @property
+    def name(self) -> str:
+        """For people and manifests."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what decides the output: weights, or the code's version and its parameters."""
+
+    def embed(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Mono waveforms (num_samples,) at 16 kHz in; (len(waveforms), dimension) out."""

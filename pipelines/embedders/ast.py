@@ -1,0 +1,217 @@
+"""Embeddings of the Audio Spectrogram Transformer (Gong et al. 2021), trained on AudioSet.
+
+    embedder = load("MIT/ast-finetuned-audioset-10-10-0.4593")  # or a folder, or name@revision
+    embedder.embed([waveform, ...])  # float32 (N, 768)
+
+The embedding is transformers' `pooler_output`: the mean of the two special tokens after the last layer. Row i
+depends on waveform i only, to the last bit: the model always runs on slices of one size (`SLICE_CLIPS`).
+
+On CPU the bits do not depend on the number of threads either (measured with 1, 2, 4). In worker processes call
+`torch.set_num_threads(1)`: one model per process with one thread each beats threads that fight for the cores.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from datasets.errors import IntegrityError, UsageError
+from datasets.manifest import digest_of, file_sha256
+from pipelines.embedders.ast_files import DEFAULT_MODEL, load_weights, model_folder, read_front_end, weights_sha256
+from pipelines.embedders.fbank import FRAME_SAMPLES, SAMPLE_RATE, FbankConfig, check, features, num_frames
+
+CODE_VERSION = 1  # raise it when this file or fbank.py computes something else
+
+# Frames from which on a clip gets the whole position grid: AST was trained on clips of 10 s, padded to 10.24 s.
+TRAINED_FRAMES = num_frames(10 * SAMPLE_RATE)
+# Clips that go through the model at once, always. On CPU larger slices are no faster (measured), on a GPU they
+# are; the last slice is filled up with silence, because another size would choose other kernels.
+SLICE_CLIPS = {"cpu": 1, "cuda": 16}
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class AstSettings:
+    """What the caller chose; all of it is in the digest."""
+
+    resize_positions: bool  # short clips through a resized position grid instead of 10.24 s of padding
+    precision: Literal["float32", "bfloat16"]  # of matrix products; sums and normalizations stay float32
+    device: str  # "cpu" or "cuda": their last bits differ
+
+
+class AstEmbedder:
+    """A loaded model; `load` makes one. Holds weights, so workers load their own.
+
+    Attributes:
+        name: "ast".
+        dimension: numbers per embedding, 768.
+        digest: sha256 over configuration, weights, front end and settings: equal digests, equal embeddings.
+        facts: the same in words, for the manifest; nothing of this machine, so no folder.
+    """
+
+    name = "ast"
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        front_end: FbankConfig,
+        settings: AstSettings,
+        *,
+        facts: Mapping[str, Any],
+        label: str,
+    ) -> None:
+        self._model, self._front_end, self._settings = model, front_end, settings
+        self._device = torch.device(settings.device)
+        self._positions: dict[int, torch.Tensor] = {}  # patches in time -> resized grid
+        self._label = label  # what the user called the model
+        self.facts = dict(facts)
+        self.digest = digest_of(self.facts)
+        self.dimension = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def embed(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Embeddings of clips; of a clip longer than 10.24 s only the beginning is heard.
+
+        Args:
+            waveforms: mono float32 (num_samples,) at 16 kHz in [-1, 1], at least 25 ms each.
+
+        Returns:
+            float32 (N, dimension).
+
+        Raises:
+            ValueError: a waveform is not such an array.
+            IntegrityError: the weights give numbers that are not finite.
+        """
+        check(waveforms)
+        lengths = [self._input_frames(len(waveform)) for waveform in waveforms]
+        size = SLICE_CLIPS[self._device.type]
+        embeddings_ND = np.empty((len(waveforms), self.dimension), np.float32)
+        for frames in sorted(set(lengths)):
+            rows = [row for row, length in enumerate(lengths) if length == frames]
+            for start in range(0, len(rows), size):
+                slice_rows = rows[start : start + size]
+                embeddings_ND[slice_rows] = self._embed_slice([waveforms[row] for row in slice_rows], frames, size)
+        return embeddings_ND
+
+    def _input_frames(self, num_samples: int) -> int:
+        """Frames that the model gets for a clip: whole patches of its own, or the length of its training."""
+        config: Any = self._model.config
+        frames = num_frames(num_samples)
+        if not self._settings.resize_positions or frames >= min(TRAINED_FRAMES, self._front_end.max_frames):
+            return self._front_end.max_frames
+        # Rounded down, as the model itself does: what does not fill a patch is not heard (at most 90 ms).
+        steps = max(0, frames - config.patch_size) // config.time_stride
+        return int(config.patch_size + steps * config.time_stride)
+
+    def _embed_slice(self, waveforms: list[NDArray[np.float32]], frames: int, size: int) -> NDArray[np.float32]:
+        filled = waveforms + [np.zeros(FRAME_SAMPLES, np.float32)] * (size - len(waveforms))
+        with torch.inference_mode(), _reproducible(self._device), self._autocast():
+            inputs_NTM = features(filled, self._front_end, frames=frames, device=self._device)
+            outputs: Any = functional_call(self._model, self._resized(frames), (inputs_NTM,))
+            embeddings_ND = outputs.pooler_output[: len(waveforms)].float().cpu().numpy()
+        if not np.isfinite(embeddings_ND).all():
+            raise IntegrityError(
+                f"{self._label}: its embeddings are not finite: the weights are damaged, fetch them again"
+            )
+        return embeddings_ND  # type: ignore[no-any-return]
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self._settings.precision == "bfloat16"
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _resized(self, frames: int) -> dict[str, torch.Tensor]:
+        """The parameters that differ for an input of so many frames."""
+        if frames == self._front_end.max_frames:
+            return {}
+        config: Any = self._model.config
+        patches = (frames - config.patch_size) // config.time_stride + 1
+        if patches not in self._positions:
+            whole = self._model.get_parameter("embeddings.position_embeddings")
+            bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+            self._positions[patches] = resize_positions(whole, bands=bands, patches=patches)
+        return {"embeddings.position_embeddings": self._positions[patches]}
+
+
+def load(
+    model: str = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    resize_positions: bool = False,
+    precision: Precision = "auto",
+    local_only: bool | None = None,
+) -> AstEmbedder:
+    """Load AST from the Hugging Face hub or a local folder.
+
+    Args:
+        model: a hub name, `name@revision` (branch, tag or commit), or a folder with config.json, model.safetensors
+            and, unless its values are AudioSet's, preprocessor_config.json.
+        device: "cpu", "cuda", or "auto": a GPU if there is one.
+        resize_positions: clips shorter than 10 s through a position grid of their own length: 4 times as fast for
+            clips of 3 s (measured), but not what the model was trained on.
+        precision: of matrix products; "auto": bfloat16 on a GPU, float32 on CPU.
+        local_only: never ask the hub, only its cache; None: as TUTTI_OFFLINE says.
+
+    Raises:
+        UsageError: the model is not to be had, is no AST, or the device is missing; says what to do.
+        IntegrityError: a file is damaged, or the weights do not fit the configuration.
+        TryLaterError: the hub fails.
+    """
+    chosen = _device(device)
+    precise = precision if precision != "auto" else ("float32" if chosen == "cpu" else "bfloat16")
+    settings = AstSettings(resize_positions, precise, chosen)
+    if local_only is None:
+        local_only = os.environ.get("TUTTI_OFFLINE", "0") not in ("", "0")
+    folder = model_folder(model, local_only)
+    front_end = read_front_end(folder)
+    facts = {
+        "config_sha256": file_sha256(folder / "config.json"),
+        "weights_sha256": weights_sha256(folder / "model.safetensors"),
+        "front_end": asdict(front_end),
+        "settings": asdict(settings),
+        "code_version": CODE_VERSION,
+    }
+    return AstEmbedder(load_weights(folder).to(chosen), front_end, settings, facts=facts, label=model)
+
+
+def resize_positions(whole_1PD: torch.Tensor, *, bands: int, patches: int) -> torch.Tensor:
+    """Position embeddings for another number of patches in time: bilinear, the two special tokens as they are.
+
+    Args:
+        whole_1PD: (1, 2 + bands * old patches, D): special tokens, then the grid, band by band.
+        bands: rows of the grid, 12.
+        patches: new columns of the grid.
+
+    Returns:
+        (1, 2 + bands * patches, D).
+    """
+    special_12D, grid_1PD = whole_1PD[:, :2], whole_1PD[:, 2:]
+    grid_1DBT = grid_1PD.transpose(1, 2).reshape(1, whole_1PD.shape[2], bands, -1)
+    resized_1DBT = F.interpolate(grid_1DBT.float(), size=(bands, patches), mode="bilinear", align_corners=False)
+    return torch.cat((special_12D, resized_1DBT.flatten(2).transpose(1, 2)), dim=1)
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in SLICE_CLIPS:
+        raise UsageError(f"device {device!r}: expected auto, {', '.join(SLICE_CLIPS)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device 'cuda': torch sees no GPU; use auto or cpu, or install a CUDA build of torch")
+    return device
+
+
+@contextlib.contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """No choice of kernels by stopwatch, no rounding to TF32, while the block runs on a GPU."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

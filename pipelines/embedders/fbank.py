@@ -1,0 +1,123 @@
+"""The front end of AST: Kaldi log-mel filter banks of many clips at once, in torch, on CPU or GPU.
+
+    waveform -> frames of 25 ms every 10 ms -> minus their mean -> pre-emphasis -> Hann window
+    -> power spectrum -> mel triangles -> log -> zeros up to the model's length -> normalization
+
+The same numbers as transformers' `ASTFeatureExtractor`, which does one clip after the other, and in
+whose two branches (torchaudio, numpy) the model's authors' `torchaudio.compliance.kaldi.fbank` lives on.
+
+Shapes: N clips, S samples, T frames, W samples of a frame, F frequencies, M mel bands.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000  # Hz, what AST was trained on
+FRAME_SAMPLES = 400  # 25 ms, Kaldi's default
+HOP_SAMPLES = 160  # 10 ms, Kaldi's default
+FFT_SAMPLES = 512  # Kaldi pads a frame to the next power of two
+PREEMPHASIS = 0.97  # Kaldi's default
+LOW_HZ, HIGH_HZ = 20.0, SAMPLE_RATE / 2  # Kaldi's defaults: from 20 Hz to Nyquist
+FLOOR = 1.1920928955078125e-07  # float32 epsilon, Kaldi's floor of a mel energy before the logarithm
+
+
+@dataclass(frozen=True)
+class FbankConfig:
+    """What differs between AST checkpoints; the defaults are those of the AudioSet one."""
+
+    num_mels: int = 128
+    max_frames: int = 1024  # 10.24 s
+    normalize: bool = True
+    mean: float = -4.2677393  # of AudioSet's log-mel values; AST's preprocessor_config.json
+    std: float = 4.5689974  # likewise
+
+
+def num_frames(num_samples: int) -> int:
+    """Frames that lie wholly within a waveform."""
+    return max(0, 1 + (num_samples - FRAME_SAMPLES) // HOP_SAMPLES)
+
+
+def features(
+    waveforms: Sequence[NDArray[np.float32]], config: FbankConfig, *, frames: int, device: torch.device
+) -> torch.Tensor:
+    """Normalized log-mel values of clips, all of one length.
+
+    Args:
+        waveforms: mono float32 (num_samples,) at 16 kHz in [-1, 1], at least one frame (25 ms) each.
+        config: of the model's preprocessor.
+        frames: length of the result; a longer clip is cut, a shorter one gets zeros before the normalization.
+        device: where to compute.
+
+    Returns:
+        float32 (N, frames, num_mels) on the device; row i depends on waveform i only.
+
+    Raises:
+        ValueError: a waveform is not such an array, or is shorter than a frame.
+    """
+    check(waveforms)
+    # Always as many frames as asked for: cut to the longest clip of the batch, another clip's length would choose
+    # the kernels of the matrix product and with them the last bits.
+    batch_NS = np.zeros((len(waveforms), FRAME_SAMPLES + (frames - 1) * HOP_SAMPLES), np.float32)
+    for row_S, waveform in zip(batch_NS, waveforms, strict=True):
+        heard = waveform[: len(row_S)]
+        row_S[: len(heard)] = heard
+    result_NTM = log_mel(torch.from_numpy(batch_NS).to(device), config.num_mels)
+    for row_TM, waveform in zip(result_NTM, waveforms, strict=True):
+        row_TM[num_frames(len(waveform)) :] = 0  # frames that reach into our padding
+    return (result_NTM - config.mean) / (2 * config.std) if config.normalize else result_NTM
+
+
+def log_mel(batch_NS: torch.Tensor, num_mels: int) -> torch.Tensor:
+    """Natural logarithm of the mel energies of each frame: float32 (N, S) -> (N, T, num_mels)."""
+    frames_NTW = batch_NS.unfold(1, FRAME_SAMPLES, HOP_SAMPLES)
+    frames_NTW = frames_NTW - frames_NTW.mean(dim=2, keepdim=True)
+    before_NTW = torch.cat((frames_NTW[..., :1], frames_NTW[..., :-1]), dim=2)  # the first sample stands for its own
+    window_W = torch.hann_window(FRAME_SAMPLES, periodic=False, dtype=torch.float64).float().to(batch_NS.device)
+    windowed_NTW = (frames_NTW - PREEMPHASIS * before_NTW) * window_W
+    spectrum_NTF = torch.fft.rfft(windowed_NTW, n=FFT_SAMPLES)
+    power_NTF = torch.view_as_real(spectrum_NTF).square().sum(dim=-1)
+    filters_FM = torch.from_numpy(mel_filters(num_mels)).to(batch_NS.device)
+    return torch.matmul(power_NTF, filters_FM).clamp(min=FLOOR).log()
+
+
+@lru_cache(maxsize=4)
+def mel_filters(num_mels: int) -> NDArray[np.float32]:
+    """Kaldi's triangles, straight on the mel scale: float32 (FFT_SAMPLES // 2 + 1, num_mels)."""
+    low, high = _mel(LOW_HZ), _mel(HIGH_HZ)
+    step = (high - low) / (num_mels + 1)
+    left_M = low + step * np.arange(num_mels)
+    mel_F1 = np.array([_mel(bin * SAMPLE_RATE / FFT_SAMPLES) for bin in range(FFT_SAMPLES // 2 + 1)])[:, None]
+    rising_FM, falling_FM = (mel_F1 - left_M) / step, (left_M + 2 * step - mel_F1) / step
+    weights_FM: NDArray[np.float64] = np.maximum(0, np.minimum(rising_FM, falling_FM))
+    return weights_FM.astype(np.float32)
+
+
+def _mel(frequency_hz: float) -> float:
+    return 1127 * math.log(1 + frequency_hz / 700)
+
+
+def check(waveforms: Sequence[NDArray[np.float32]]) -> None:
+    """Refuse what is not mono float samples of at least one frame; the message names the waveform.
+
+    Raises:
+        ValueError: a waveform is not.
+    """
+    for index, waveform in enumerate(waveforms):
+        if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+            raise ValueError(
+                f"waveform {index}: expected mono float samples (num_samples,) in [-1, 1], "
+                f"got {waveform.dtype} {waveform.shape}; mix the channels, divide integers by their full scale"
+            )
+        if len(waveform) < FRAME_SAMPLES:
+            raise ValueError(
+                f"waveform {index}: {len(waveform)} samples are less than a frame of {FRAME_SAMPLES} "
+                "(25 ms at 16 kHz); leave such clips out"
+            )
+        if not np.isfinite(waveform).all():
+            raise ValueError(f"waveform {index}: holds a sample that is not a finite number; decode it again")
