@@ -116,7 +116,17 @@ def build(mirror: Path, downloads: Cache, output: Path, flags: Sequence[str]) ->
     cache = Cache(output.with_name("cache"))
     shutil.rmtree(cache.root, ignore_errors=True)
     shutil.copytree(downloads.root, cache.root, copy_function=os.link)
-    command = [sys.executable, "-m", "pipelines.build", "--dataset", "ultimate", "--mirror", str(mirror)]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.build",
+        "--dataset",
+        "ultimate",
+        "--embedder",
+        "none",
+        "--mirror",
+        str(mirror),
+    ]
     command += ["--cache-dir", str(cache.root), "--output", str(output), *flags]
     start_s = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -78,6 +78,8 @@ class Clip:
     declared_s: Seconds | None = None  # duration that upstream promises; None: no promise
     acquired: str | None = None  # how its audio was had: "archive", "mirror", "full", "section", "own"
     audio: StoredAudio | None = None  # set by prepare
+    embedding: str | None = None  # blob of its vector, set by embed
+    fingerprint: str | None = None  # blob of its audio fingerprint, set by embed
     quality: float | None = None  # cleanlab label quality in [0, 1], set by outliers
     split: str | None = None  # set by split
     shard: str | None = None  # path of its shard within the version folder, set by split

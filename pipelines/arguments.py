@@ -15,7 +15,7 @@ NOT_BUILT_YET = {
 
 EPILOG = """
 examples:
-  python -m pipelines.build --dataset ultimate --mirror sample          no network, about a minute
+  python -m pipelines.build --dataset ultimate --mirror sample --embedder logmel    no network, a minute
   python -m pipelines.build --dataset irmas --limit 200 --dry-run       what would be done
   python -m pipelines.build --dataset folder --data-from ~/my-clips     your own audio and labels.csv
   python -m pipelines.build --dataset audioset --data-from ~/audioset   what you have; the rest from YouTube
@@ -52,7 +52,7 @@ def build_parser() -> Parser:
     add("--data-from", metavar="DIR", action="append", default=[], help="archives or audio you have; repeatable")
     add("--limit", metavar="N", type=int, help="only N recordings per source, drawn by digest")
     add("--seed", metavar="N", type=int, help="seed of the split (default: the recipe's)")
-    add("--embedder", metavar="ast|logmel|builtin|PATH", help="not built yet: label curation will use it")
+    add("--embedder", metavar="ast|logmel|none|PATH", help="hears the clips for label curation; none: no curation")
     add("--set", metavar="STAGE.FIELD=VALUE", action="append", default=[], help="change one field of the recipe")
     add("--frozen", metavar="MANIFEST", help="not built yet: rebuild exactly what a manifest lists")
     add("--parent", metavar="MANIFEST", help="not built yet: keep the splits of an earlier version")
@@ -62,6 +62,7 @@ def build_parser() -> Parser:
     add("--max-errors", metavar="SHARE", type=float, help="clips that may fail unexpectedly (default 0.001)")
     add("--min-yield", metavar="SHARE", type=float, help="fail (5) where a source keeps a smaller share of its clips")
     add("--exclude", metavar="FILE", type=Path, action="append", default=[], help="ids or patterns to leave out")
+    add("--overrides", metavar="FILE", type=Path, action="append", default=[], help="labels corrected by people, CSV")
     videos = parser.add_argument_group("YouTube", "for AudioSet without --mirror; none of this enters a manifest")
     add = videos.add_argument
     add("--videos-per-hour", metavar="N", type=float, help="budget of all builds together (default 240)")

@@ -17,14 +17,16 @@ from pipelines.acquisition.origins import Origins
 from pipelines.arguments import parse
 from pipelines.cache import Cache
 from pipelines.clean import clean
+from pipelines.curate import curate
 from pipelines.download import download
 from pipelines.duplicates import summarize
+from pipelines.embed import embed
 from pipelines.fetch import fetch
 from pipelines.job import command
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe, as_json
 from pipelines.select import select
-from pipelines.split import assignments_of, certificate_of, plan_split
+from pipelines.split import assignments_of, certificate_of, plan_split, trains_only
 from pipelines.stage import Decide, Gather, Spread, Stage
 from pipelines.version import Output
 from pipelines.write import (
@@ -70,6 +72,16 @@ def dataset(root: beam.Pipeline, recipe: Recipe, origins: Origins, cache: Cache,
     classes, folder = recipe.classes(), output.staging
     stage = partial(Stage, progress=output.progress)
     shard: dict[str, Any] = {"instruments": classes, "sample_rate": recipe.prepare.sample_rate, "config": recipe.write}
+    judges: dict[str, Any] = {
+        "config": recipe.curate,
+        "embed": recipe.embed,
+        "outlier": recipe.outliers,
+        "guitar": recipe.pseudo_label,
+        "near_duplicate": recipe.near_duplicates,
+        "trains_only": trains_only(recipe.partitions(), recipe.split),
+        "overrides": recipe.clean.overrides,
+        "instruments": classes,
+    }
     record: dict[str, Any] = {"dataset": recipe.name, "recipe": as_json(recipe), "mirrored": origins.mirror is not None}
 
     files, recordings = acquire(root, recipe, origins, cache, output)
@@ -77,11 +89,13 @@ def dataset(root: beam.Pipeline, recipe: Recipe, origins: Origins, cache: Cache,
         recordings
         | stage("prepare", partial(prepare, config=recipe.prepare, cache=cache))
         | stage("clean", partial(clean, config=recipe.clean))
+        | stage("embed", partial(embed, config=recipe.embed, cache=cache))
     )
     plan = (
         clips
         | "summaries" >> beam.FlatMap(summarize, classes)
         | "all summaries" >> Gather()
+        | stage("curate", partial(curate, **judges, seed=recipe.seed, cache=cache, folder=folder))
         | stage("split", partial(plan_split, config=recipe.split, instruments=classes, seed=recipe.seed))
         | "rank" >> beam.Map(assign_shards, recipe.write)
     )

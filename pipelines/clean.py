@@ -10,22 +10,24 @@ Files that no decoder reads were rejected by prepare as `undecodable`; duplicate
 all clips and are found in `duplicates.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datasets.record import Clip, Rejected, Seconds
+from pipelines.overrides import Override, apply_overrides
 
 
 @dataclass(frozen=True)
 class CleanConfig:
-    """Thresholds of the rules above."""
+    """Thresholds of the rules above, and what people found wrong."""
 
     min_duration_s: Seconds = 1.0  # Lumen 2023, "Obvious outliers"
     max_silence_share: float = 0.8  # Lumen 2023, "Obvious outliers"
     max_duration_error_s: Seconds = 0.1  # of a declared duration
+    overrides: tuple[Override, ...] = ()  # corrected labels, ordered by clip; see overrides.py
 
 
 def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
-    """The clip itself, or why it must go."""
+    """The clip with the labels that people corrected, or why it must go."""
     audio = clip.audio
     if audio is None:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare before clean")
@@ -40,7 +42,7 @@ def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
         return _reject(clip, "silent", audio.silence_share)
     if audio.loudness_lufs is None:
         return _reject(clip, "silent", audio.silence_share, "no measurable loudness")
-    return clip
+    return replace(clip, labels=apply_overrides(clip.id, clip.labels, config.overrides)) if config.overrides else clip
 
 
 def _reject(clip: Clip, reason: str, value: float, detail: str = "") -> Rejected:

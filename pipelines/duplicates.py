@@ -23,6 +23,11 @@ class ClipSummary:
     group: str
     pcm_sha256: str
     presence: tuple[int, ...]  # (num_instruments,): PRESENT, ABSENT or UNKNOWN
+    blob: str = ""  # of the stored audio
+    num_samples: int = 0
+    generic_guitar: int = UNKNOWN  # a guitar whose kind is not named
+    embedding: str | None = None  # blobs, set by embed
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +47,39 @@ def summarize(row: Clip | Rejected, instruments: Sequence[str]) -> Iterator[Clip
         raise ValueError(f"{clip.id}: has no stored audio; run prepare first")
     labels = [clip.labels.get(name) for name in instruments]
     presence = tuple(UNKNOWN if label is None else label.presence for label in labels)
-    yield ClipSummary(clip.id, clip.source, clip.partition, clip.group, clip.audio.pcm_sha256, presence)
+    guitar = clip.labels.get("guitar")
+    yield ClipSummary(
+        id=clip.id,
+        source=clip.source,
+        partition=clip.partition,
+        group=clip.group,
+        pcm_sha256=clip.audio.pcm_sha256,
+        presence=presence,
+        blob=clip.audio.blob,
+        num_samples=clip.audio.num_samples,
+        generic_guitar=UNKNOWN if guitar is None else guitar.presence,
+        embedding=clip.embedding,
+        fingerprint=clip.fingerprint,
+    )
 
 
-def find_duplicates(clips: Iterable[ClipSummary], claim: Callable[[ClipSummary], int]) -> Duplicates:
+def find_duplicates(
+    clips: Iterable[ClipSummary], claim: Callable[[ClipSummary], int], links: Iterable[Sequence[str]] = ()
+) -> Duplicates:
     """Judge all sets of clips with equal PCM.
 
     Args:
         clips: in any order.
         claim: how much the clip is needed where it is; the highest survives.
+        links: groups that share audio otherwise, and are joined too.
     """
     by_pcm: dict[str, list[ClipSummary]] = defaultdict(list)
     for clip in clips:
         by_pcm[clip.pcm_sha256].append(clip)
     rejected: dict[str, tuple[str, str]] = {}
-    links: list[list[str]] = []
+    joined: list[Sequence[str]] = list(links)
     for equal in by_pcm.values():
-        links.append(sorted({clip.group for clip in equal}))
+        joined.append(sorted({clip.group for clip in equal}))
         if len(equal) == 1:
             continue
         equal.sort(key=lambda clip: (-claim(clip), clip.id))
@@ -69,7 +90,7 @@ def find_duplicates(clips: Iterable[ClipSummary], claim: Callable[[ClipSummary],
         else:
             for clip in equal[1:]:
                 rejected[clip.id] = ("duplicate", f"same audio as {equal[0].id}")
-    return Duplicates(rejected, join_groups(links))
+    return Duplicates(rejected, join_groups(joined))
 
 
 def conflict(a: Sequence[int], b: Sequence[int]) -> bool:

@@ -14,7 +14,8 @@ from datasets.files import sweep
 from datasets.manifest import Manifest, read_manifest
 from pipelines.acquisition.origins import Origins
 from pipelines.cache import Cache
-from pipelines.plan import Plan, describe, listing, make_plan, note, warn
+from pipelines.embed import ready
+from pipelines.plan import Plan, describe, listing, make_plan, warn
 from pipelines.progress import progress_line, read_tallies, read_transfers
 from pipelines.recipe import Recipe
 from pipelines.runner import Interrupted, interruptible, leave, pipeline_options, run
@@ -58,12 +59,11 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str], dataset: F
     start = time.perf_counter()
     options = pipeline_options(beam_flags)
     plan = make_plan(arguments)
-    if arguments.embedder:
-        note(f"--embedder {arguments.embedder}: embeddings and label curation are not built yet; labels stay as given")
     if arguments.dry_run:
         print(describe(plan))
         return 0
     warn(plan)
+    ready(plan.recipe.embed)
     with plan.output.locked(arguments.wait), plan.cache.in_use():
         sweep(plan.cache.incoming)
         flow = acquire if arguments.download_only else dataset

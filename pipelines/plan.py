@@ -16,7 +16,8 @@ from pipelines.acquisition.ledger import parse_retry
 from pipelines.acquisition.origins import VIDEOS_PER_HOUR, Origins, is_http, mirror_path, mirror_sums, with_sums
 from pipelines.acquisition.youtube import Access, preflight
 from pipelines.cache import Cache, default_cache_folder
-from pipelines.recipe import Recipe, load_recipe, override, recipe_names
+from pipelines.overrides import ordered_overrides, read_overrides
+from pipelines.recipe import STAGES, Recipe, load_recipe, override, recipe_names
 from pipelines.version import Output
 
 
@@ -46,6 +47,13 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     for file in arguments.exclude:
         select = replace(select, exclude=tuple(sorted({*select.exclude, *read_exclusions(file)})))
     recipe = replace(recipe, select=select)
+    if arguments.overrides:
+        classes = recipe.classes()
+        corrected = [row for file in arguments.overrides for row in read_overrides(file, classes)]
+        overrides = ordered_overrides([*recipe.clean.overrides, *corrected])
+        recipe = replace(recipe, clean=replace(recipe.clean, overrides=overrides))
+    if arguments.embedder is not None:
+        recipe = replace(recipe, embed=recipe.embed.named(arguments.embedder))
     if arguments.seed is not None:
         recipe = replace(recipe, seed=arguments.seed)
     if arguments.max_errors is not None:
@@ -197,7 +205,7 @@ def describe(plan: Plan) -> str:
             cached = _is_cached(remote.url, remote.sha256, remote.md5, plan)
             lines.append(f"  {remote.url}: {'in the cache' if cached else 'to be fetched'}")
     lines.append(f"the cache grows by {needed_bytes(plan):,} bytes or more, before any clip is prepared")
-    for stage in ("select", "prepare", "clean", "split", "write"):
+    for stage in STAGES:
         lines.append(f"stage {getattr(plan.recipe, stage)}")
     return "\n".join(lines)
 

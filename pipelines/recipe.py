@@ -18,7 +18,12 @@ from datasets.settings import nearest, parse_value
 from datasets.source import load_source
 from pipelines import recipes
 from pipelines.clean import CleanConfig
+from pipelines.curate import CurateConfig
+from pipelines.embed import EmbedConfig
+from pipelines.near_duplicates import NearDuplicateConfig
+from pipelines.outliers import OutlierConfig
 from pipelines.prepare import PrepareConfig
+from pipelines.pseudo_label import GuitarConfig
 from pipelines.select import SelectConfig
 from pipelines.split import SplitConfig
 from pipelines.write import WriteConfig
@@ -35,6 +40,11 @@ class Recipe:
     select: SelectConfig = field(default_factory=SelectConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    curate: CurateConfig = field(default_factory=CurateConfig)
+    pseudo_label: GuitarConfig = field(default_factory=GuitarConfig)
+    outliers: OutlierConfig = field(default_factory=OutlierConfig)
+    near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
     seed: int = 0
     max_errors: float = 0.001  # share of clips that may fail unexpectedly before the build does
@@ -46,6 +56,10 @@ class Recipe:
         names = {name for source in self.sources for name in self._labelled_by(source)}
         return tuple(sorted(names))
 
+    def partitions(self) -> list[tuple[str, str]]:
+        """All divisions of all sources."""
+        return [(source, part) for source in sorted(self.sources) for part in load_source(source).PARTITIONS]
+
     def _labelled_by(self, source: str) -> tuple[str, ...]:
         module = load_source(source)
         if module.INSTRUMENTS:
@@ -54,7 +68,9 @@ class Recipe:
         return named
 
 
-STAGES = ("select", "prepare", "clean", "split", "write")
+STAGES = (
+    "select", "prepare", "clean", "embed", "curate", "pseudo_label", "outliers", "near_duplicates", "split", "write",
+)  # fmt: skip
 
 
 def recipe_names() -> list[str]:

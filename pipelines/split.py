@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from datasets.errors import IntegrityError, UsageError
-from datasets.record import PRESENT, SPLITS
+from datasets.record import PRESENT, SPLITS, Label
+from pipelines.curate import Curation
 from pipelines.duplicates import ClipSummary, find_duplicates
+from pipelines.near_duplicates import leak_report, links
 from pipelines.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
 
 Ratios: TypeAlias = Mapping[str, float]
@@ -49,6 +51,8 @@ class Assignment:
     shard: str | None = None
     reason: str | None = None  # set where the clip is rejected
     detail: str = ""
+    quality: float | None = None
+    labels: tuple[tuple[str, Label], ...] = ()  # pseudo-labels that it gains
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class SplitPlan:
 
     assignments: tuple[Assignment, ...]  # sorted by id
     certificate: dict[str, Any]
+    curation: Mapping[str, Any] = field(default_factory=dict)  # report
 
 
 def rule_for(source: str, partition: str, config: SplitConfig) -> tuple[str, Rule]:
@@ -72,12 +77,12 @@ def rule_for(source: str, partition: str, config: SplitConfig) -> tuple[str, Rul
 
 
 def plan_split(
-    clips: Sequence[ClipSummary], *, config: SplitConfig, instruments: Sequence[str], seed: int
+    curated: tuple[Sequence[ClipSummary], Curation], *, config: SplitConfig, instruments: Sequence[str], seed: int
 ) -> SplitPlan:
     """Find duplicates, join their groups, and give every surviving clip its split.
 
     Args:
-        clips: all clips that survived cleaning, in any order.
+        curated: all clips that survived cleaning, in any order, and what curation found.
         config: the rules.
         instruments: names for the presence vectors.
         seed: of the stratifier.
@@ -85,6 +90,7 @@ def plan_split(
     Raises:
         IntegrityError: upstream's own partitions share a group, or a clip id occurs twice.
     """
+    clips, curation = curated
     rules = {(clip.source, clip.partition): rule_for(clip.source, clip.partition, config) for clip in clips}
 
     def allowed(clip: ClipSummary) -> tuple[str, ...]:
@@ -92,10 +98,12 @@ def plan_split(
         return (rule,) if isinstance(rule, str) else tuple(name for name in SPLITS if name in rule)
 
     check_partitions(clips, allowed)
-    duplicates = find_duplicates(clips, claim=lambda clip: claim(allowed(clip)))
-    survivors = [clip for clip in clips if clip.id not in duplicates.rejected]
+    by_id = {clip.id: clip for clip in clips}
+    duplicates = find_duplicates(clips, lambda clip: claim(allowed(clip)), links(curation.matches, by_id))
+    rejected = {clip_id: ("label_outlier", detail) for clip_id, detail in curation.doubts.items()} | duplicates.rejected
+    clips = [curation.relabelled(clip, instruments) for clip in clips]
     by_group: dict[str, list[ClipSummary]] = defaultdict(list)
-    for clip in sorted(survivors, key=lambda clip: clip.id):
+    for clip in sorted((clip for clip in clips if clip.id not in rejected), key=lambda clip: clip.id):
         by_group[duplicates.joined[clip.group]].append(clip)
 
     target: dict[str, str] = {}
@@ -109,19 +117,30 @@ def plan_split(
     for rule_name, groups in sorted(pools.items()):
         target |= _stratify(rule_name, groups, by_group, config, seed)
 
-    assignments = []
-    for clip in clips:
+    def assign(clip: ClipSummary) -> Assignment:
         group = duplicates.joined[clip.group]
-        if clip.id in duplicates.rejected:
-            reason, detail = duplicates.rejected[clip.id]
-            assignments.append(Assignment(clip.id, group, reason=reason, detail=detail))
-        elif target[group] not in allowed(clip):
-            detail = f"its group {group} shares audio with split {target[group]}"
-            assignments.append(Assignment(clip.id, group, reason="duplicate", detail=detail))
-        else:
-            assignments.append(Assignment(clip.id, group, target[group]))
-    assignments.sort(key=lambda assignment: assignment.id)
-    return SplitPlan(tuple(assignments), certify(clips, assignments, config, instruments))
+        reason, detail = rejected.get(clip.id, (None, ""))
+        if reason is None and target[group] not in allowed(clip):
+            reason, detail = "duplicate", f"its group {group} shares audio with split {target[group]}"
+        return Assignment(
+            clip.id,
+            group,
+            split=None if reason else target[group],
+            reason=reason,
+            detail=detail,
+            quality=curation.quality.get(clip.id),
+            labels=tuple(sorted(curation.labels.get(clip.id, {}).items())),
+        )
+
+    assignments = sorted(map(assign, clips), key=lambda assignment: assignment.id)
+    splits = {assignment.id: assignment.split for assignment in assignments}
+    report = dict(curation.report) | {"near_duplicates": leak_report(curation.matches, by_id, splits)}
+    return SplitPlan(tuple(assignments), certify(clips, assignments, config, instruments), report)
+
+
+def trains_only(partitions: Iterable[tuple[str, str]], config: SplitConfig) -> dict[str, bool]:
+    """Whether the clips of each partition, as `source/partition`, can be in no other split than train."""
+    return {f"{source}/{part}": rule_for(source, part, config)[1] == "train" for source, part in partitions}
 
 
 def claim(allowed: Sequence[str]) -> int:
@@ -228,5 +247,5 @@ def assignments_of(plan: SplitPlan) -> tuple[Assignment, ...]:
 
 
 def certificate_of(plan: SplitPlan) -> dict[str, Any]:
-    """The certificate, for the manifest."""
-    return plan.certificate
+    """What the manifest says of the global steps."""
+    return {"split_certificate": plan.certificate, "curation": dict(plan.curation)}

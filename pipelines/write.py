@@ -107,9 +107,18 @@ def decide(bucket: str, rows: Sequence[Clip | Rejected], assignments: Sequence[A
 
 
 def _decided(clip: Clip, assignment: Assignment) -> Clip | Rejected:
-    clip = replace(clip, group=assignment.group, split=assignment.split, shard=assignment.shard)
+    clip = replace(
+        clip,
+        group=assignment.group,
+        split=assignment.split,
+        shard=assignment.shard,
+        quality=assignment.quality,
+        labels={**clip.labels, **dict(assignment.labels)},
+    )
     if assignment.reason is not None:
-        return Rejected(clip, stage="clean", reason=assignment.reason, detail=assignment.detail)
+        is_outlier = assignment.reason == "label_outlier"
+        stage, value = ("outliers", assignment.quality) if is_outlier else ("clean", None)
+        return Rejected(clip, stage=stage, reason=assignment.reason, value=value, detail=assignment.detail)
     return clip
 
 
@@ -197,7 +206,7 @@ def write_manifest(
         "sources": {source.source: _source_entry(source) for source in sources},
         "tools": tool_versions(),
         "counts": count_rows(rows(), instruments),
-        "split_certificate": certificate,
+        **certificate,
         "split_digest": split_digest(rows()),
         "root_digest": root_digest(rows()),
         "shards": [asdict(shard) for shard in shards],

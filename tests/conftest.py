@@ -83,7 +83,7 @@ def sample_build(session_folder: Path, sample_mirror: Path) -> Path:
 
     def make(output: Path) -> None:
         built(
-            "--dataset", "ultimate", "--mirror", str(sample_mirror), "--embedder", "logmel",
+            "--dataset", "ultimate", "--mirror", str(sample_mirror), "--embedder", "none",
             "--output", str(output), "--cache-dir", str(session_folder / "sample-cache"),
         )  # fmt: skip
 
@@ -96,7 +96,7 @@ def mirror_build(session_folder: Path, shared: Path) -> Path:
 
     def make(output: Path) -> None:
         built(
-            "--dataset", "ultimate", "--mirror", str(shared / "mirror"), "--embedder", "logmel",
+            "--dataset", "ultimate", "--mirror", str(shared / "mirror"), "--embedder", "none",
             "--output", str(output), "--cache-dir", str(session_folder / "mirror-cache"),
         )  # fmt: skip
 

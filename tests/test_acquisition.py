@@ -190,7 +190,7 @@ def test_a_build_from_a_mirror_opens_no_foreign_socket(sample_mirror, tmp_path, 
     with Server() as server:
         server.serve_folder(sample_mirror)
         result = run_build(
-            "--dataset", "ultimate", "--limit", "4", "--mirror", server.url,
+            "--dataset", "ultimate", "--embedder", "none", "--limit", "4", "--mirror", server.url,
             "--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"),
             env=env | ({"TUTTI_OFFLINE": "1"} if offline else {}),
         )  # fmt: skip
@@ -216,7 +216,7 @@ def test_a_server_that_fails_truncates_and_throttles_gives_the_same_root_digest(
         server.serve_folder(sample_mirror)
         server.flaky(seed=1, fail=0.2, truncate=0.1, throttle=20_000_000)
         result = run_build(
-            "--dataset", "ultimate", "--mirror", server.url, "--embedder", "logmel",
+            "--dataset", "ultimate", "--mirror", server.url, "--embedder", "none",
             "--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"), env={"NO_PROXY": "127.0.0.1"},
         )  # fmt: skip
         requests = len(server.requests)
@@ -281,7 +281,7 @@ def test_every_stage_run_twice_over_gives_the_same_dataset(sample_mirror, sample
     monkeypatch.setattr(stage, "apply", twice)
 
     assert main(
-        ["--dataset", "ultimate", "--mirror", str(sample_mirror), "--embedder", "logmel",
+        ["--dataset", "ultimate", "--mirror", str(sample_mirror), "--embedder", "none",
          "--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]
     ) == 0  # fmt: skip
     assert summary(capsys)["version"] == read_manifest(sample_build).version

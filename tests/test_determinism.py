@@ -29,7 +29,7 @@ def rebuilt(sample_mirror: Path, tmp_path: Path) -> Iterator[Any]:
     def rebuild(*flags: str, mirror: Path | str = sample_mirror, env: dict[str, str] | None = None) -> dict[str, Any]:
         output = tmp_path / "out"
         places = ("--mirror", str(mirror), "--output", str(output), "--cache-dir", str(tmp_path / "cache"))
-        built("--dataset", "ultimate", *places, *flags, env=env)
+        built("--dataset", "ultimate", "--embedder", "none", *places, *flags, env=env)
         return fingerprint(output)
 
     yield rebuild

@@ -168,10 +168,13 @@ def test_a_long_chain_of_links_is_one_component():
 
 
 def test_a_summary_holds_presence_in_the_order_of_the_classes():
-    one = clip("irmas/a@0", labels=human(voice=1, cello=0, banjo=1), audio=stored(pcm_sha256="12"), partition="test")
+    audio = stored(pcm_sha256="12", blob="34", num_samples=48_000)
+    one = clip("irmas/a@0", labels=human(voice=1, cello=0, guitar=1), audio=audio, partition="test", embedding="56")
 
     assert list(summarize(one, ("cello", "flute", "voice"))) == [
-        ClipSummary("irmas/a@0", "irmas", "test", "irmas/a", "12", (ABSENT, UNKNOWN, PRESENT))
+        ClipSummary(
+            "irmas/a@0", "irmas", "test", "irmas/a", "12", (ABSENT, UNKNOWN, PRESENT), "34", 48_000, PRESENT, "56"
+        )
     ]
 
 

@@ -22,7 +22,7 @@ KILLS_PER_BUILD = 5
 def places(tmp_path, sample_mirror):
     """Arguments of a build from nothing, its output and its cache."""
     output, cache = tmp_path / "out", tmp_path / "cache"
-    arguments = ["--dataset", "ultimate", "--mirror", str(sample_mirror)]
+    arguments = ["--dataset", "ultimate", "--embedder", "none", "--mirror", str(sample_mirror)]
     return [*arguments, "--output", str(output), "--cache-dir", str(cache)], output, cache
 
 

@@ -23,7 +23,17 @@ def start(sample_mirror: Path, tmp_path: Path):
     """Starts a build from nothing in a process of its own."""
 
     def run(*flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "pipelines.build", "--dataset", "ultimate", "--mirror", str(sample_mirror)]
+        command = [
+            sys.executable,
+            "-m",
+            "pipelines.build",
+            "--dataset",
+            "ultimate",
+            "--embedder",
+            "none",
+            "--mirror",
+            str(sample_mirror),
+        ]
         command += ["--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"), *flags]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

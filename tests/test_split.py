@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from datasets.errors import IntegrityError, UsageError
 from datasets.record import ABSENT, PRESENT, UNKNOWN
+from pipelines.curate import Curation
 from pipelines.duplicates import ClipSummary
 from pipelines.split import Assignment, SplitConfig, certify, grouped, plan_split, rule_for
 
@@ -22,7 +23,7 @@ def summary(id, partition="pool", group=None, pcm=None, presence=(PRESENT, UNKNO
 
 
 def planned(clips, config=OFFICIAL, seed=0):
-    return plan_split(clips, config=config, instruments=CLASSES, seed=seed)
+    return plan_split((clips, Curation()), config=config, instruments=CLASSES, seed=seed)
 
 
 def splits(clips, config=OFFICIAL, seed=0):

@@ -76,6 +76,6 @@ def test_a_folder_of_ones_own_audio_becomes_a_dataset(tmp_path: Path) -> None:
 
 def test_nothing_to_do_the_second_time(sample_mirror: Path, tmp_path: Path) -> None:
     places = ("--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"))
-    first = built("--dataset", "lumen", "--mirror", str(sample_mirror), *places)
-    again = built("--dataset", "lumen", "--mirror", str(sample_mirror), *places)
+    first = built("--dataset", "lumen", "--embedder", "none", "--mirror", str(sample_mirror), *places)
+    again = built("--dataset", "lumen", "--embedder", "none", "--mirror", str(sample_mirror), *places)
     assert (first["changed"], again["changed"], again["version"]) == (True, False, first["version"])

@@ -1,6 +1,6 @@
 """Embedders: one file each, what turns the samples of a clip into one vector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,10 @@ class Embedder(Protocol):
     @property
     def digest(self) -> str:
         """sha256 of what decides the output: weights, or the code's version and its parameters."""
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What the manifest tells of it."""
 
     def embed(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Mono waveforms (num_samples,) at 16 kHz in; (len(waveforms), dimension) out."""

@@ -7,6 +7,8 @@ clips with at least one of the eleven instruments present stay (D14).
 from dataclasses import replace
 
 from datasets.sources import audioset, irmas, openmic2018
+from pipelines.outliers import OutlierConfig
+from pipelines.pseudo_label import GuitarConfig
 from pipelines.recipe import Recipe
 from pipelines.recipes.ultimate import ultimate
 from pipelines.select import SelectConfig
@@ -23,4 +25,6 @@ def lumen() -> Recipe:
             "audioset": audioset.Config(selection="single", others="absent"),
         },
         select=SelectConfig(keep="present", keep_sources=("openmic2018",)),
+        outliers=OutlierConfig(mode="fixed"),
+        pseudo_label=GuitarConfig(mode="hard"),
     )

@@ -8,6 +8,7 @@ Unlike there, what nobody annotated stays unknown, and OpenMIC clips without a c
 
 from datasets.sources import audioset, irmas, openmic2018
 from datasets.taxonomy import IRMAS_INSTRUMENTS
+from pipelines.embed import EmbedConfig
 from pipelines.recipe import Recipe
 from pipelines.split import Rule, SplitConfig
 
@@ -33,4 +34,5 @@ def ultimate() -> Recipe:
         },
         instruments=IRMAS_INSTRUMENTS,
         split=SplitConfig(rules=LUMEN_SPLIT),
+        embed=EmbedConfig(embedder="ast"),
     )

@@ -1,0 +1,139 @@
+"""Stage 4, embed: what a clip sounds like, as one vector and one fingerprint; both lie in the cache.
+
+The recipe names its embedder, and it is never replaced by what happens to be there: without the
+weights the build says what to do. `none` leaves labels as given: nothing is embedded or curated.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets import audio
+from datasets.errors import UsageError
+from datasets.manifest import digest_of
+from datasets.record import Clip
+from pipelines import fingerprint as fingerprints
+from pipelines.cache import Cache
+from pipelines.embedders import Embedder
+from pipelines.fingerprint import Fingerprint, fingerprint
+
+SCALE = 32_768  # of 16-bit PCM
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Which embedder."""
+
+    embedder: str = "none"  # "none", "logmel" (built in), "ast", or an AST on the hub: "owner/name@revision"
+    folder: str = field(default="", metadata={"local": True})  # an AST's weights on this machine
+    resize_positions: bool = False  # AST: short clips on a position grid of their own length, about 4 times faster
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # AST: auto is bfloat16 on a GPU
+
+    def named(self, name: str) -> "EmbedConfig":
+        """As `--embedder` says: a name, or a folder with weights.
+
+        Raises:
+            UsageError: no such embedder.
+        """
+        if Path(name).is_dir():
+            return replace(self, embedder="ast", folder=str(Path(name).absolute()))
+        if name == "builtin":
+            raise UsageError("--embedder builtin: the trained built-in embedder is not built yet; use logmel")
+        return replace(self, embedder=name, folder="")
+
+
+def embed(clip: Clip, *, config: EmbedConfig, cache: Cache) -> Clip:
+    """The clip with its embedding and its fingerprint; computed once for the same samples and embedder."""
+    if config.embedder == "none":
+        return clip
+    if clip.audio is None:
+        raise ValueError(f"{clip.id}: has no stored audio; run prepare first")
+    pcm, blob = clip.audio.pcm_sha256, clip.audio.blob
+
+    def vector() -> bytes:
+        waveform = samples_of(blob, cache).astype(np.float32) / np.float32(SCALE)
+        return bytes(embedder_of(config).embed([waveform])[0].astype("<f4").tobytes())
+
+    def words() -> bytes:
+        return fingerprint(samples_of(blob, cache)).data
+
+    return replace(
+        clip,
+        embedding=_stored("embed", digest_of([pcm, embedder_of(config).digest]), vector, cache),
+        fingerprint=_stored("fingerprint", digest_of([pcm, fingerprints.CODE_VERSION]), words, cache),
+    )
+
+
+def _stored(stage: str, key: str, make: Callable[[], bytes], cache: Cache) -> str:
+    known = cache.result(stage, key)
+    if known is not None and cache.has_blob(known["blob"]):
+        return str(known["blob"])
+    blob = cache.put_blob(make())
+    cache.remember(stage, key, {"blob": blob})
+    return blob
+
+
+@functools.lru_cache(maxsize=1)
+def embedder_of(config: EmbedConfig) -> Embedder:
+    """The embedder of a configuration, one per process.
+
+    Raises:
+        UsageError: its weights cannot be had; the message says what to do.
+    """
+    if config.embedder == "logmel":
+        from pipelines.embedders.logmel import LogMelEmbedder
+
+        return LogMelEmbedder()
+    from pipelines.embedders import ast, ast_files  # torch and transformers take seconds to import
+
+    model = config.folder or (ast_files.DEFAULT_MODEL if config.embedder == "ast" else config.embedder)
+    return ast.load(model, resize_positions=config.resize_positions, precision=config.precision)
+
+
+def ready(config: EmbedConfig) -> None:
+    """Have the weights here before anything else is done; a hub's are fetched.
+
+    Raises:
+        UsageError: they cannot be had; the message says what to do.
+        IntegrityError: a file is damaged.
+        TryLaterError: the hub fails.
+    """
+    if config.embedder != "none":
+        embedder_of(config)
+
+
+def samples_of(blob: str, cache: Cache) -> NDArray[np.int16]:
+    """The stored samples of a clip: mono int16."""
+    decoded = audio.decode(cache.read_blob(blob), blob)
+    return audio.to_int16(decoded.waveform[0])
+
+
+def read_embedding(blob: str, cache: Cache) -> NDArray[np.float32]:
+    """An embedding from the cache: (D,)."""
+    return np.frombuffer(cache.read_blob(blob), "<f4")
+
+
+def read_fingerprint(blob: str, num_samples: int, cache: Cache) -> Fingerprint:
+    """A fingerprint from the cache."""
+    return Fingerprint(num_samples, cache.read_blob(blob))
+
+
+def facts_of(config: EmbedConfig) -> dict[str, object]:
+    """What the manifest says of the embedder; no path of this machine."""
+    if config.embedder == "none":
+        return {"name": "none"}
+    embedder = embedder_of(config)
+    used = ("resize_positions", "precision") if config.embedder != "logmel" else ()
+    shown = {name: getattr(config, name) for name in used}
+    return {
+        "name": config.embedder,
+        "digest": embedder.digest,
+        "dimension": embedder.dimension,
+        **shown,
+        **embedder.facts,
+    }
