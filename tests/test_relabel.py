@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,13 +69,13 @@ def heard(*instruments, **fields):
     return Answer(frozenset(instruments), **fields)
 
 
-def answers_file(sample, answers, path=None, **changes):
+def answers_file(folder, answers, path=None, **changes):
     """A file as the page saves it."""
-    digest = hashlib.sha256((sample / "sample.json").read_bytes().rstrip(b"\n")).hexdigest()
+    digest = hashlib.sha256((folder / "sample.json").read_bytes().rstrip(b"\n")).hexdigest()
     empty = {"instruments": [], "none": False, "unsure": False, "note": "", "seen": False, "revealed": False}
     content = {"schema_version": 1, "sample": digest, "annotator": "anna", **changes}
     content["answers"] = {name: {**empty, **answer} for name, answer in answers.items()}
-    path = path or sample / "answers-anna.json"
+    path = path or folder / "answers-anna.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
@@ -244,3 +245,86 @@ def test_agreement_counts_only_clips_that_both_answered():
     assert (found["annotators"], found["clips"], found["same"]["count"]) == (["anna", "bert"], 2, 1)
     assert found["per_class"] == {"cello": 0.0, "flute": 0.0}
     assert found["kappa"] == 0.0  # one, other: cello 1 0 / 0 0, flute 0 1 / 1 1
+
+
+# --- answers
+
+
+CELLO, CAFE = "a/</script><!--<b>x@0", "a/song [cel] Café@1500"
+
+
+def test_score_prints_the_statistics_of_every_person_and_their_agreement(sample, capsys):
+    answers_file(sample, {CELLO: {"instruments": ["cello"]}, CAFE: {"instruments": ["flute"], "unsure": True}})
+    other = {CELLO: {"instruments": ["cello", "piano"]}}
+    answers_file(sample, other, sample / "answers-bert.json", annotator="bert")
+    capsys.readouterr()
+
+    assert main(["score", "--sample", str(sample), "--json"]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert [(one["annotator"], one["clips"], one["unsure"]) for one in report["annotators"]] == [
+        ("anna", 2, 1), ("bert", 1, 0),
+    ]  # fmt: skip
+    anna = report["annotators"][0]["readings"]
+    assert anna["known_only"]["exactly_right"]["count"] == 1
+    assert anna["known_only"]["hamming"] == {"0": 1, "1": 1}
+    assert anna["unknown_as_absent"]["hamming"] == {"0": 1, "2": 1}
+    assert (report["agreement"][0]["clips"], report["agreement"][0]["same"]["count"]) == (1, 0)
+
+
+def test_overrides_hold_what_people_changed_but_not_what_they_doubt_or_dispute(sample, tmp_path, capsys):
+    answers_file(
+        sample,
+        {
+            CELLO: {"instruments": ["piano"], "note": "muted, I think"},
+            CAFE: {"instruments": ["flute"], "unsure": True},
+            "b/y@0": {"instruments": ["flute", "voice"]},
+        },
+    )
+    other = {"b/y@0": {"instruments": ["flute"]}}
+    answers_file(sample, other, sample / "answers-bert.json", annotator="bert")
+    path = tmp_path / "overrides.csv"
+
+    assert main(["score", "--sample", str(sample), "--overrides", str(path)]) == 0
+
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "id,instrument,presence,note",
+        f'{CELLO},cello,0,"was present; muted, I think"',
+        f'{CELLO},piano,1,"was absent; muted, I think"',
+    ]
+    assert "disputed, stays as given: voice in b/y@0" in capsys.readouterr().err
+    assert main(["score", "--sample", str(sample), "--overrides", str(path)]) == 2  # perhaps edited by hand
+
+
+@pytest.mark.parametrize("changes", [{"sample": "0" * 64}, {"schema_version": 2}])
+def test_answers_to_another_sample_or_of_another_version_are_refused(sample, changes, capsys):
+    answers_file(sample, {CELLO: {"instruments": ["cello"]}}, **changes)
+
+    assert main(["score", "--sample", str(sample)]) == 2
+    assert "answers to another sample" in capsys.readouterr().err
+
+
+def test_an_answer_that_names_no_class_or_clip_of_the_sample_is_refused(sample, capsys):
+    answers_file(sample, {CELLO: {"instruments": ["kazoo"]}})
+    assert main(["score", "--sample", str(sample)]) == 2
+    assert "'kazoo' is no class of the sample" in capsys.readouterr().err
+
+    answers_file(sample, {"a/nobody@0": {"instruments": ["cello"]}})
+    assert main(["score", "--sample", str(sample)]) == 2
+    assert "a/nobody@0 is no clip of the sample" in capsys.readouterr().err
+
+
+# --- the page
+
+
+def test_the_page_opens_in_a_browser_and_no_text_of_a_corpus_becomes_markup(sample):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]
+    page = subprocess.run([*command, f"file://{sample}/index.html"], capture_output=True, text=True, timeout=60).stdout
+
+    assert "Clip 1 of 4" in page
+    assert ">Cello<" in page
+    assert "<b>x@0" not in page.replace("\\u003cb", "")
+    assert "song [cel]" not in page.partition("</main>")[0].partition("<main")[2]  # an id would tell the answer
