@@ -23,6 +23,12 @@ class IntegrityError(TuttiError):
     exit_code = 3
 
 
+class DriftError(TuttiError):
+    """A new version is further from the one before than the recipe allows."""
+
+    exit_code = 4
+
+
 class YieldError(TuttiError):
     """Too few clips came through, or too many stages failed unexpectedly."""
 

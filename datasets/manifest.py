@@ -65,6 +65,7 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
     if clip.audio is not None:
         fields["audio"] = {
             "pcm_sha256": clip.audio.pcm_sha256,
+            "sketch": clip.audio.sketch,
             "native_sha256": clip.audio.native_sha256,
             "source_sha256": clip.audio.source_sha256,
             "sample_rate": clip.audio.sample_rate,
@@ -180,11 +181,13 @@ def read_clip_rows(path: Path) -> Iterator[ClipRow]:
 
 
 def version_folder(folder: Path) -> Path:
-    """The version folder meant by an output root (`build/NAME`) or a version folder itself.
+    """The version folder meant by an output root (`build/NAME`), a version folder itself, or its manifest.json.
 
     Raises:
         UsageError: neither holds a complete dataset.
     """
+    if folder.name == "manifest.json" and folder.is_file():
+        folder = folder.absolute().parents[1]
     for candidate in (folder, folder / "current"):
         if manifest_path(candidate).is_file():
             return candidate.resolve()

@@ -60,6 +60,7 @@ class StoredAudio:
     gain_db: Decibels  # applied to reach the stored audio
     true_peak_dbtp: Decibels | None  # of the stored audio; None: digital silence
     complete: bool  # False: the container ends before its own end mark
+    sketch: str = "0" * 16  # coarse fingerprint of the stored samples, see datasets/sketch.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from datasets.errors import UsageError
+from datasets.manifest import read_manifest
 
-# Flags whose stages later versions bring; they parse today and say so.
-NOT_BUILT_YET = {
-    "frozen": "rebuilding from a manifest",
-    "parent": "sticky splits",
-}
+# A frozen build takes these from its manifest.
+FIXED_BY_MANIFEST = ("limit", "seed", "embedder", "set", "parent", "exclude", "overrides")
 
 EPILOG = """
 examples:
@@ -21,8 +19,8 @@ examples:
   python -m pipelines.build --dataset audioset --data-from ~/audioset   what you have; the rest from YouTube
   python -m pipelines.build --dataset ultimate --direct-running-mode multi_processing --direct-num-workers 8
 
-exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 5 yield too low, 74 disk or network,
-75 try later (another build holds the output, a site refuses), 130/143 interrupted
+exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 4 drift beyond the recipe's thresholds, 5 yield too low,
+74 disk or network, 75 try later (another build holds the output, a site refuses), 130/143 interrupted
 """
 
 
@@ -54,8 +52,9 @@ def build_parser() -> Parser:
     add("--seed", metavar="N", type=int, help="seed of the split (default: the recipe's)")
     add("--embedder", metavar="ast|logmel|none|PATH", help="hears the clips for label curation; none: no curation")
     add("--set", metavar="STAGE.FIELD=VALUE", action="append", default=[], help="change one field of the recipe")
-    add("--frozen", metavar="MANIFEST", help="not built yet: rebuild exactly what a manifest lists")
-    add("--parent", metavar="MANIFEST", help="not built yet: keep the splits of an earlier version")
+    add("--frozen", metavar="MANIFEST", type=Path, help="rebuild exactly what a manifest lists, and say how near it is")
+    add("--parent", metavar="MANIFEST|none", help="keep the splits of this version (default: the current one)")
+    add("--publish", metavar="DIR", type=Path, help="copy the verified version to DIR and swap its `current`")
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--download-only", action="store_true", help="fill the cache and stop")
     add("--wait", metavar="S", type=float, default=0.0, help="seconds to wait for another build of this output")
@@ -94,10 +93,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         option = known.get(name.replace("-", "_"), name) if name.startswith("--") else name
         normalized.append(option + equals + value)
     arguments, rest = build_parser().parse_known_args(normalized)
-    for flag, what in NOT_BUILT_YET.items():
-        if getattr(arguments, flag) is not None:
-            raise UsageError(f"--{flag}: {what} is not built yet")
-    if arguments.dataset is None and not arguments.list:
+    if arguments.frozen is not None and (given := [flag for flag in FIXED_BY_MANIFEST if getattr(arguments, flag)]):
+        raise UsageError(f"--{given[0]}: --frozen takes everything from the manifest; leave one of the two out")
+    if arguments.dataset is None and arguments.frozen is None and not arguments.list:
         raise UsageError("--dataset NAME is missing; --list shows the names")
     for flag in ("min_yield", "max_errors"):
         share = getattr(arguments, flag)
@@ -106,3 +104,16 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(f"--limit {arguments.limit}: expected a positive number")
     return arguments, rest
+
+
+def output_root(arguments: argparse.Namespace) -> Path:
+    """Where the versions go.
+
+    Raises:
+        UsageError: --frozen names no manifest.
+    """
+    if arguments.output is not None:
+        return Path(arguments.output)
+    if arguments.frozen is not None:
+        return Path("build") / f"{read_manifest(arguments.frozen).content['dataset']}-frozen"
+    return Path("build") / str(arguments.dataset).replace("-", "_")

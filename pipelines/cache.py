@@ -21,6 +21,7 @@ import logging
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ _log = logging.getLogger(__name__)
 _verified: set[tuple[str, int, int]] = set()
 
 
+# Results that this process has found, by stage: what a build had to compute.
+_remembered: Counter[str] = Counter()
+
 _REFETCH = "the file was damaged or replaced: fetch it again, or correct the checksum"
 
 
@@ -46,6 +50,11 @@ def default_cache_folder() -> Path:
     if folder := os.environ.get("TUTTI_CACHE_DIR"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutti"
+
+
+def num_remembered(stage: str) -> int:
+    """How many results of a stage this process has remembered so far."""
+    return _remembered[stage]
 
 
 @dataclass(frozen=True)
@@ -293,6 +302,7 @@ class Cache:
         """Keep a result (JSON) under its key."""
         content = canonical_json(result).encode()
         write_file(self._result_path(stage, key), content, durable=False, via=self.incoming)
+        _remembered[stage] += 1
 
     def forget(self, stage: str, key: str) -> bool:
         """Drop a remembered result; whether there was one."""

@@ -5,39 +5,35 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
-from datasets.errors import StorageError, TuttiError, YieldError
+from datasets.errors import IntegrityError, StorageError, TuttiError, YieldError
 from datasets.files import sweep
 from datasets.manifest import Manifest, read_manifest
-from pipelines.acquisition.origins import Origins
-from pipelines.cache import Cache
+from pipelines.drift import check_drift
 from pipelines.embed import ready
-from pipelines.plan import Plan, describe, listing, make_plan, warn
-from pipelines.progress import progress_line, read_tallies, read_transfers
+from pipelines.flow import acquire, dataset, frozen
+from pipelines.frozen import Verdict, classify
+from pipelines.plan import Plan, describe, listing, make_plan, note, warn
+from pipelines.progress import Tally, progress_line, read_tallies, read_transfers
 from pipelines.recipe import Recipe
 from pipelines.runner import Interrupted, interruptible, leave, pipeline_options, run
-from pipelines.version import Output
+from pipelines.unchanged import remember
+from pipelines.version import Output, publish_to
 
-Flow = Callable[[Any, Recipe, Origins, Cache, Output], Any]
+SHOWN = 10  # clips named on stderr
 
 
-def command(
-    argv: Sequence[str],
-    parse: Callable[[Sequence[str]], tuple[argparse.Namespace, list[str]]],
-    dataset: Flow,
-    acquire: Flow,
-) -> int:
+def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Run the command line; errors go to stderr, the summary to stdout."""
     try:
-        arguments, beam_flags = parse(argv)
         if arguments.list:
             print(listing())
             return 0
         with interruptible():
-            return execute(arguments, beam_flags, dataset, acquire)
+            return execute(arguments, beam_flags)
     except TuttiError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -54,7 +50,7 @@ def command(
         return stop.exit_code
 
 
-def execute(arguments: argparse.Namespace, beam_flags: Sequence[str], dataset: Flow, acquire: Flow) -> int:
+def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Carry out a parsed command line."""
     start = time.perf_counter()
     options = pipeline_options(beam_flags)
@@ -63,12 +59,16 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str], dataset: F
         print(describe(plan))
         return 0
     warn(plan)
-    ready(plan.recipe.embed)
+    if plan.frozen is None:
+        ready(plan.recipe.embed)
     with plan.output.locked(arguments.wait), plan.cache.in_use():
         sweep(plan.cache.incoming)
-        flow = acquire if arguments.download_only else dataset
-        construct = partial(_construct, flow, plan)
-        seconds = run(construct, options, plan.output.log, _Progress(plan.output))
+        seconds = run(
+            partial(_construct, plan, download_only=arguments.download_only),
+            options,
+            plan.output.log,
+            _Progress(plan.output),
+        )
         tallies = read_tallies(plan.output.progress)
         seconds |= {name: round(tally.seconds, 3) for name, tally in tallies.items()}
         if arguments.download_only:
@@ -78,15 +78,74 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str], dataset: F
             print(json.dumps({"dataset": plan.recipe.name, "fetched": here, "missing": missing}))
             return 0
         before = plan.output.current()
-        check_yield(read_manifest(plan.output.staging), plan.recipe, plan.min_yield)
+        staged = read_manifest(plan.output.staging)
+        check_yield(staged, plan.recipe, plan.min_yield)
+        if plan.frozen is None and before is not None:
+            check_drift(read_manifest(plan.output.root), staged, plan.recipe.drift)
+        verdict = None if plan.frozen is None else check_frozen(read_manifest(plan.frozen), staged)
         manifest = plan.output.publish()
-    seconds["total"] = round(time.perf_counter() - start, 3)
-    print(json.dumps(summary(manifest, plan, changed=before != manifest.version, seconds=seconds)), flush=True)
+        if plan.publish is not None:
+            publish_to(plan.publish, manifest)
+        seconds["total"] = round(time.perf_counter() - start, 3)
+        report = summary(manifest, plan, changed=before != manifest.version, seconds=seconds)
+        report |= {"work": work_of(tallies)} | ({} if verdict is None else {"frozen": verdict.summary()})
+        remember(arguments, inputs_of(plan, arguments), plan.output.root, report)
+    note(work_line(report["work"]))
+    print(json.dumps(report), flush=True)
     return 0
 
 
-def _construct(flow: Flow, plan: Plan, root: Any) -> None:
-    flow(root, plan.recipe, plan.origins, plan.cache, plan.output)
+def _construct(plan: Plan, root: Any, *, download_only: bool) -> None:
+    places = (root, plan.recipe, plan.origins, plan.cache, plan.output)
+    if download_only:
+        acquire(*places, plan.frozen)
+    elif plan.frozen is not None:
+        frozen(*places, plan.frozen)
+    else:
+        dataset(*places, plan.parent)
+
+
+def check_frozen(listed: Manifest, built: Manifest) -> Verdict:
+    """How near a frozen build came; what is gone is named on stderr.
+
+    Raises:
+        IntegrityError: a clip holds other audio than the manifest says.
+    """
+    verdict = classify(listed, built)
+    if verdict.changed:
+        raise IntegrityError(
+            f"{len(verdict.changed)} clips hold other audio than the manifest says, first {verdict.changed[0]}: "
+            "upstream has changed; nothing was published"
+        )
+    for clip_id, reason in verdict.gone[:SHOWN]:
+        note(f"gone: {clip_id} ({reason})")
+    if len(verdict.gone) > SHOWN:
+        note(f"gone: {len(verdict.gone) - SHOWN} more; their rows in the new manifest have the reasons")
+    return verdict
+
+
+def work_of(tallies: Mapping[str, Tally]) -> dict[str, dict[str, int]]:
+    """Stage -> results that were known from an earlier build, and those that were computed."""
+    return {
+        name: {"reused": tallies[name].done - tallies[name].computed, "computed": tallies[name].computed}
+        for name in ("prepare", "embed", "write")
+        if name in tallies
+    }
+
+
+def work_line(work: Mapping[str, Mapping[str, int]]) -> str:
+    """The same for people."""
+    names = {"prepare": "clips", "embed": "embeddings", "write": "shards"}
+    parts = [f"{names[name]}: reused {n['reused']:,}, computed {n['computed']:,}" for name, n in work.items()]
+    return "; ".join(parts)
+
+
+def inputs_of(plan: Plan, arguments: argparse.Namespace) -> list[str]:
+    """Everything outside the cache that a build read."""
+    paths = [path for _, path in plan.origins.local_roots] + list(plan.origins.own_roots)
+    paths += [str(file.absolute()) for file in (*arguments.exclude, *arguments.overrides)]
+    optional = (plan.origins.mirror, plan.recipe.embed.folder, plan.frozen, plan.parent)
+    return paths + [str(path) for path in optional if path]
 
 
 def check_yield(manifest: Manifest, recipe: Recipe, min_yield: float = 0.0) -> None:

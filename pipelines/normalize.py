@@ -13,6 +13,7 @@ from typing import Any
 from datasets import audio
 from datasets.decoder import Span, Stream, decode_spans
 from datasets.record import Decibels, Lufs
+from datasets.sketch import sketch
 from pipelines.prepare_config import PrepareConfig
 
 
@@ -60,6 +61,7 @@ def store_audio(
         "gain_db": gain_db,
         "true_peak_dbtp": None if peak is None else round(peak + gain_db, 3),
         "complete": origin.complete,
+        "sketch": sketch(samples, config.sample_rate),
     }
     return facts, audio.encode(samples, config.sample_rate, config.audio_format)
 

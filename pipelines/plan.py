@@ -10,14 +10,16 @@ from pathlib import Path
 
 from datasets.errors import StorageError, UsageError
 from datasets.files import atomic_folder
+from datasets.manifest import read_manifest
 from datasets.sample import sample_key, write_sample_mirror
 from datasets.source import load_source, source_names
 from pipelines.acquisition.ledger import parse_retry
 from pipelines.acquisition.origins import VIDEOS_PER_HOUR, Origins, is_http, mirror_path, mirror_sums, with_sums
 from pipelines.acquisition.youtube import Access, preflight
+from pipelines.arguments import output_root
 from pipelines.cache import Cache, default_cache_folder
 from pipelines.overrides import ordered_overrides, read_overrides
-from pipelines.recipe import STAGES, Recipe, load_recipe, override, recipe_names
+from pipelines.recipe import STAGES, Recipe, as_json, load_recipe, override, recipe_from_json, recipe_names
 from pipelines.version import Output
 
 
@@ -29,6 +31,9 @@ class Plan:
     origins: Origins
     cache: Cache
     output: Output
+    frozen: Path | None = None  # version folder of the manifest to rebuild
+    parent: Path | None = None  # version folder whose splits hold
+    publish: Path | None = None  # where verified versions are copied to
     min_yield: float = 0.0  # share of a source's clips that must be kept
 
 
@@ -38,7 +43,10 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         UsageError: an unknown recipe, field, folder or reason.
     """
-    recipe = load_recipe(arguments.dataset)
+    frozen = None if arguments.frozen is None else read_manifest(arguments.frozen)
+    recipe = load_recipe(arguments.dataset) if frozen is None else recipe_from_json(frozen.content["recipe"])
+    if frozen is not None and arguments.dataset not in (None, recipe.name):
+        raise UsageError(f"--dataset {arguments.dataset}: the manifest is of {recipe.name}; leave --dataset out")
     for setting in arguments.set:
         recipe = override(recipe, setting)
     select = recipe.select
@@ -74,8 +82,35 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         videos_per_hour=VIDEOS_PER_HOUR if arguments.videos_per_hour is None else arguments.videos_per_hour,
         retry=parse_retry(arguments.retry_status or ""),
     )
-    output = Output((arguments.output or Path("build") / recipe.name).absolute())
-    return Plan(recipe, with_sums(origins, cache), cache, output, arguments.min_yield or 0.0)
+    output = Output(output_root(arguments).absolute())
+    return Plan(
+        recipe,
+        with_sums(origins, cache),
+        cache,
+        output,
+        frozen=None if frozen is None else frozen.folder,
+        parent=None if frozen is not None else parent_folder(arguments.parent, recipe, output),
+        publish=None if arguments.publish is None else arguments.publish.absolute(),
+        min_yield=arguments.min_yield or 0.0,
+    )
+
+
+def parent_folder(named: str | None, recipe: Recipe, output: Output) -> Path | None:
+    """The version whose splits hold: the named one, else the current one if it was split by the same rules.
+
+    Raises:
+        UsageError: the named one is no dataset.
+    """
+    if named == "none":
+        return None
+    if named is not None:
+        return read_manifest(Path(named)).folder
+    if output.current() is None:
+        return None
+    parent = read_manifest(output.root)
+    before, now = parent.content["recipe"], as_json(recipe)
+    rules = ("name", "split", "seed")
+    return parent.folder if all(before.get(name) == now[name] for name in rules) else None
 
 
 def read_exclusions(file: Path) -> list[str]:

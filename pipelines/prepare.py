@@ -21,7 +21,7 @@ from pipelines import sandbox
 from pipelines.cache import Cache
 from pipelines.prepare_config import PrepareConfig as PrepareConfig
 
-CODE_VERSION = 1  # raise it when prepare, normalize.py or datasets/audio.py computes something else
+CODE_VERSION = 2  # raise it when prepare, normalize.py or datasets/audio.py computes something else
 
 
 def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Iterator[Clip | Rejected]:

@@ -26,12 +26,14 @@ class Tally:
     done: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    computed: int = 0  # results that were not known from an earlier build
 
     def add(self, other: "Tally") -> None:
         """Sum in place."""
         self.done += other.done
         self.rejected += other.rejected
         self.seconds += other.seconds
+        self.computed += other.computed
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Reporter:
     def flush(self) -> None:
         """Write what there is."""
         content = {
-            "stages": {name: [t.done, t.rejected, t.seconds] for name, t in self._tallies.items()},
+            "stages": {name: [t.done, t.rejected, t.seconds, t.computed] for name, t in self._tallies.items()},
             "transfers": {name: [t.done, t.total, t.bytes_per_s] for name, t in self._transfers.items()},
         }
         write_file(self._path, json.dumps(content).encode(), durable=False)
@@ -100,8 +102,8 @@ def read_tallies(folder: Path) -> dict[str, Tally]:
     """Sum over all processes; stages in the order in which they first had something to say."""
     total: dict[str, Tally] = {}
     for content in _contents(folder):
-        for name, (done, rejected, seconds) in content["stages"].items():
-            total.setdefault(name, Tally()).add(Tally(done, Counter(rejected), seconds))
+        for name, (done, rejected, *rest) in content["stages"].items():
+            total.setdefault(name, Tally()).add(Tally(done, Counter(rejected), *rest))
     return total
 
 

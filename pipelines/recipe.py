@@ -9,7 +9,7 @@ field of one stage or source; the type of the field says how the text is read.
 import importlib
 import pkgutil
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from datasets.source import load_source
 from pipelines import recipes
 from pipelines.clean import CleanConfig
 from pipelines.curate import CurateConfig
+from pipelines.drift import DriftConfig
 from pipelines.embed import EmbedConfig
 from pipelines.near_duplicates import NearDuplicateConfig
 from pipelines.outliers import OutlierConfig
@@ -46,6 +47,7 @@ class Recipe:
     outliers: OutlierConfig = field(default_factory=OutlierConfig)
     near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
     seed: int = 0
     max_errors: float = 0.001  # share of clips that may fail unexpectedly before the build does
 
@@ -69,7 +71,8 @@ class Recipe:
 
 
 STAGES = (
-    "select", "prepare", "clean", "embed", "curate", "pseudo_label", "outliers", "near_duplicates", "split", "write",
+    "select", "prepare", "clean", "embed", "curate", "pseudo_label", "outliers", "near_duplicates",
+    "split", "write", "drift",
 )  # fmt: skip
 
 
@@ -129,4 +132,37 @@ def as_json(value: Any) -> Any:
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [as_json(item) for item in value]
+    return value
+
+
+def recipe_from_json(content: Mapping[str, Any]) -> Recipe:
+    """The inverse of `as_json`; fields that say where something lies have their defaults.
+
+    Raises:
+        UsageError: written by other code than this.
+    """
+    values = dict(content)
+    try:
+        configs = {name: _read(load_source(name).Config, config) for name, config in values.pop("sources").items()}
+        hints = typing.get_type_hints(Recipe)
+        return Recipe(sources=configs, **{name: _read(hints[name], value) for name, value in values.items()})
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise UsageError(
+            f"the manifest's recipe does not fit this version of tutti ({error}); rebuild with the one that wrote it"
+        ) from error
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """A JSON value as the type of its field."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _read(hints[name], item) for name, item in value.items()})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(value, list):
+        inner = next((a for a in (kind, *arguments) if typing.get_origin(a) in (tuple, Sequence, list)), None)
+        inner = typing.get_args(inner)[0] if inner is not None and typing.get_args(inner) else Any
+        return tuple(_read(inner, item) for item in value)
+    if isinstance(value, Mapping):
+        inner = arguments[1] if origin is not None and len(arguments) == 2 else Any
+        return {key: _read(inner, item) for key, item in value.items()}
     return value

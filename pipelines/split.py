@@ -8,6 +8,7 @@ an official training clip and an evaluation clip into one group, the training cl
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from datasets.errors import IntegrityError, UsageError
@@ -15,6 +16,7 @@ from datasets.record import PRESENT, SPLITS, Label
 from pipelines.curate import Curation
 from pipelines.duplicates import ClipSummary, find_duplicates
 from pipelines.near_duplicates import leak_report, links
+from pipelines.parent import known_splits
 from pipelines.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
 
 Ratios: TypeAlias = Mapping[str, float]
@@ -77,7 +79,12 @@ def rule_for(source: str, partition: str, config: SplitConfig) -> tuple[str, Rul
 
 
 def plan_split(
-    curated: tuple[Sequence[ClipSummary], Curation], *, config: SplitConfig, instruments: Sequence[str], seed: int
+    curated: tuple[Sequence[ClipSummary], Curation],
+    *,
+    config: SplitConfig,
+    instruments: Sequence[str],
+    seed: int,
+    parent: Path | None = None,
 ) -> SplitPlan:
     """Find duplicates, join their groups, and give every surviving clip its split.
 
@@ -86,18 +93,24 @@ def plan_split(
         config: the rules.
         instruments: names for the presence vectors.
         seed: of the stratifier.
+        parent: folder of an earlier version: its songs keep their split, its evaluation clips never move.
 
     Raises:
         IntegrityError: upstream's own partitions share a group, or a clip id occurs twice.
     """
     clips, curation = curated
     rules = {(clip.source, clip.partition): rule_for(clip.source, clip.partition, config) for clip in clips}
+    known = known_splits(parent)
 
-    def allowed(clip: ClipSummary) -> tuple[str, ...]:
+    def ruled(clip: ClipSummary) -> tuple[str, ...]:
         rule = rules[clip.source, clip.partition][1]
         return (rule,) if isinstance(rule, str) else tuple(name for name in SPLITS if name in rule)
 
-    check_partitions(clips, allowed)
+    def allowed(clip: ClipSummary) -> tuple[str, ...]:
+        before = known.clips.get(clip.id)
+        return (before,) if before in ruled(clip) else ruled(clip)
+
+    check_partitions(clips, ruled)
     by_id = {clip.id: clip for clip in clips}
     duplicates = find_duplicates(clips, lambda clip: claim(allowed(clip)), links(curation.matches, by_id))
     rejected = {clip_id: ("label_outlier", detail) for clip_id, detail in curation.doubts.items()} | duplicates.rejected
@@ -110,12 +123,15 @@ def plan_split(
     pools: dict[str, list[str]] = defaultdict(list)
     for group, members in by_group.items():
         fixed = {allowed(clip)[0] for clip in members if len(allowed(clip)) == 1}
+        if not fixed:
+            fixed = known.of((clip.id, clip.group) for clip in members) & set(allowed(members[0]))
         if fixed:
             target[group] = max(fixed, key=SPLITS.index)
-        else:
+        if not any(len(ruled(clip)) == 1 for clip in members):
             pools[min(rules[clip.source, clip.partition][0] for clip in members)].append(group)
     for rule_name, groups in sorted(pools.items()):
-        target |= _stratify(rule_name, groups, by_group, config, seed)
+        settled = {group: target[group] for group in groups if group in target}
+        target |= _stratify(rule_name, groups, by_group, config, seed, settled)
 
     def assign(clip: ClipSummary) -> Assignment:
         group = duplicates.joined[clip.group]
@@ -172,13 +188,22 @@ def check_partitions(clips: Iterable[ClipSummary], allowed: Callable[[ClipSummar
 
 
 def _stratify(
-    rule_name: str, groups: Sequence[str], by_group: Mapping[str, list[ClipSummary]], config: SplitConfig, seed: int
+    rule_name: str,
+    groups: Sequence[str],
+    by_group: Mapping[str, list[ClipSummary]],
+    config: SplitConfig,
+    seed: int,
+    settled: Mapping[str, str],
 ) -> dict[str, str]:
     ratios = _shares(config.rules[rule_name])
     counts = {group: _present_counts(by_group[group]) for group in groups}
     sizes = {group: len(by_group[group]) for group in groups}
-    splitter = stratify_groups_skmultilearn if config.splitter == "skmultilearn" else stratify_groups
-    return splitter(counts, sizes, ratios, seed=seed)
+    if config.splitter == "counts":
+        return stratify_groups(counts, sizes, ratios, seed=seed, settled=settled)
+    # It cannot start from what is there: new groups are dealt by themselves.
+    for group in settled:
+        del counts[group], sizes[group]
+    return dict(settled) | stratify_groups_skmultilearn(counts, sizes, ratios, seed=seed)
 
 
 def _present_counts(clips: Sequence[ClipSummary]) -> list[int]:

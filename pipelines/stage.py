@@ -19,6 +19,7 @@ import apache_beam as beam
 
 from datasets.errors import StorageError, TuttiError
 from datasets.record import Clip, Recording, Rejected
+from pipelines.cache import num_remembered
 from pipelines.progress import Reporter, reporter
 
 Row: TypeAlias = Any
@@ -50,8 +51,10 @@ class _Apply(beam.DoFn):
         if isinstance(row, Rejected):
             yield row
             return
+        before = num_remembered(self._name)
         with self._reporter().measure(self._name) as tally:
             results = apply(self._name, self._function, row)
+            tally.computed += num_remembered(self._name) - before
             tally.done += max(1, len(clips_of(row)))
             tally.rejected.update(result.reason for result in results if isinstance(result, Rejected))
         yield from results

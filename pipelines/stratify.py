@@ -27,7 +27,9 @@ Sizes: TypeAlias = Mapping[str, int]  # group -> clips, at least 1
 Ratios: TypeAlias = Mapping[str, float]  # split -> wanted share of the clips; positive, in any unit
 
 
-def stratify_groups(counts: Counts, sizes: Sizes, ratios: Ratios, *, seed: int) -> dict[str, str]:
+def stratify_groups(
+    counts: Counts, sizes: Sizes, ratios: Ratios, *, seed: int, settled: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Split of every group.
 
     The label with the fewest groups left is dealt first, the groups with most clips of it ahead.
@@ -40,6 +42,7 @@ def stratify_groups(counts: Counts, sizes: Sizes, ratios: Ratios, *, seed: int) 
         sizes: of the same groups.
         ratios: {"train": 65, "test": 35} is the same as {"train": 0.65, "test": 0.35}.
         seed: of the order among equal groups.
+        settled: groups whose split is known already: they stay there, and the others fill up what is missing.
 
     Raises:
         ValueError: no ratios, one that is not positive, or counts and sizes that contradict.
@@ -49,10 +52,16 @@ def stratify_groups(counts: Counts, sizes: Sizes, ratios: Ratios, *, seed: int) 
     sizes_G, counts_GC = _arrays(groups, counts, sizes)
     choice_G = np.zeros(len(groups), np.intp)
     is_left_G = np.ones(len(groups), np.bool_)
-    has_GC = np.asfortranarray(counts_GC > 0)  # read by column
-    groups_left_C = has_GC.sum(axis=0)
     dealt_SC = np.zeros((len(names), counts_GC.shape[1]), np.int64)
     filled_S = [0] * len(names)
+    for index, group in enumerate(groups):
+        if settled and group in settled:
+            split = names.index(settled[group])
+            choice_G[index], is_left_G[index] = split, False
+            dealt_SC[split] += counts_GC[index]
+            filled_S[split] += int(sizes_G[index])
+    has_GC = np.asfortranarray((counts_GC > 0) & is_left_G[:, None])  # read by column
+    groups_left_C = has_GC.sum(axis=0)
     while groups_left_C.any():
         label = int(np.where(groups_left_C > 0, groups_left_C, len(groups) + 1).argmin())
         picked = np.flatnonzero(has_GC[:, label] & is_left_G)

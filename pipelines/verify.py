@@ -1,101 +1,178 @@
-"""Check a built dataset against its manifest: every shard, every clip row, the root digest.
+"""Check a built dataset against its manifest, and mend what the cache can mend.
 
-    python -m pipelines.verify build/ultimate
+    python -m pipelines.verify build/ultimate                     every file, every row
+    python -m pipelines.verify build/ultimate --level clips       decodes every clip, too
+    python -m pipelines.verify build/ultimate --repair            writes damaged shards again
+    python -m pipelines.verify manifests/sample                   a manifest without its dataset
 
-Says exactly what is wrong: corrupt, missing or stray, and where. Exit code 0 or 3.
+Says exactly what is wrong: missing, stray, corrupt, swapped, or a tampered line. Exit code 0 or 3.
 """
 
 import argparse
+import gc
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
+from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
+from datasets.manifest import Manifest, file_sha256
+from pipelines.arguments import Parser
+from pipelines.cache import Cache, default_cache_folder
+from pipelines.verify_manifest import MANIFEST, Finding, PublishedManifest, check_manifest_json, open_manifest
+from pipelines.verify_rows import check_clip_rows
+from pipelines.verify_shards import check_shards
 
-from datasets.errors import IntegrityError, TuttiError, UsageError
-from datasets.manifest import ClipRow, Manifest, file_sha256, read_clip_rows, read_manifest, root_digest
-from datasets.shard import ShardInfo, content_digest
+LEVELS = ("manifest", "shards", "clips", "sources")
+# Made from the manifest and the shards: no strays, and checked only where the manifest's `files` lists them.
+DERIVED = ("README.md", "croissant.json", "report/")
+
+EPILOG = """
+levels:
+  manifest   manifest.json and the clip rows: what a published manifest has
+  shards     also the digest of every shard, and every row against its clip row (default)
+  clips      also decodes every clip and compares its PCM digest
+  sources    manifest.json, and the upstream files in the cache or a mirror's folder; no shards
+
+exit codes: 0 sound, 2 usage, 3 findings, 74 disk
+"""
 
 
-def verify(manifest: Manifest, level: str = "shards") -> Iterator[str]:
-    """Problems of a dataset version, one line each; none if it is whole.
+def verify(manifest: Manifest, level: str = "shards") -> list[Finding]:
+    """What is wrong with a dataset version, sorted by path and line; nothing if it is whole.
 
     Args:
-        manifest: of the version.
-        level: "clips": clip rows and their root digest; "shards": the shards too.
+        manifest: of the version; a published one without shards is checked as level "manifest".
+        level: "manifest", "shards" or "clips"; see the command's help.
     """
-    yield from _verify_clip_rows(manifest)
-    if level == "shards":
-        for shard in manifest.shards():
-            yield from _verify_shard(manifest.folder, shard)
-    listed = {shard.path for shard in manifest.shards()} | {bucket["path"] for bucket in manifest.content["clips"]}
-    for found in (*manifest.folder.glob("data/*"), *manifest.folder.glob("manifest/clips/*")):
-        path_in_version = found.relative_to(manifest.folder).as_posix()
-        if path_in_version not in listed:
-            yield f"{path_in_version}: stray: the manifest does not list it"
+    found = check_manifest_json(manifest)
+    if any(finding.kind == "corrupt" for finding in found):
+        return found  # nothing can be held against a manifest that is wrong itself
+    try:
+        findings = {*found, *_checks(manifest, level)}
+    except (KeyError, TypeError, AttributeError) as error:
+        findings = {*found, Finding(MANIFEST, 0, "corrupt", f"it lacks what every manifest has ({error!r})")}
+    return sorted(findings)
 
 
-def _verify_clip_rows(manifest: Manifest) -> Iterator[str]:
-    folder = manifest.folder
-    rows: list[ClipRow] = []
-    for bucket in manifest.content["clips"]:
-        path = folder / bucket["path"]
-        if not path.is_file():
-            yield f"{bucket['path']}: missing"
-            continue
-        if file_sha256(path) != bucket["sha256"]:
-            yield f"{bucket['path']}: corrupt: its sha256 is not the manifest's"
-        try:
-            rows += read_clip_rows(path)
-        except IntegrityError as error:
-            yield str(error)
-    if root_digest(rows) != manifest.root_digest:
-        yield "manifest/clips: their root digest is not the manifest's"
+def _checks(manifest: Manifest, level: str) -> Iterator[Finding]:
+    buckets = {bucket["path"]: bucket["sha256"] for bucket in manifest.content["clips"]}
+    shards = {info.path: info.sha256 for info in manifest.shards()}
+    others = {file["path"]: file["sha256"] for file in manifest.content.get("files", [])}
+    listed = {digest: path for path, digest in {**buckets, **shards}.items()}
+    alone = level == "manifest" or isinstance(manifest, PublishedManifest)
+    rows = check_clip_rows(manifest, listed, for_shards=not alone)
+    yield from rows.findings
+    if alone:
+        return
+    yield from check_shards(manifest, rows, listed, decode=level == "clips")
+    yield from _check_others(manifest, others)
+    known = {MANIFEST, *buckets, *shards, *others}
+    for found in sorted(manifest.folder.rglob("*")):
+        path = found.relative_to(manifest.folder).as_posix()
+        if path not in known and not path.startswith(DERIVED) and (found.is_symlink() or not found.is_dir()):
+            yield Finding(path, 0, "stray", "the manifest does not list it")
 
 
-def _verify_shard(folder: Path, shard: ShardInfo) -> Iterator[str]:
-    path = folder / shard.path
-    if not path.is_file():
-        yield f"{shard.path}: missing"
-    elif file_sha256(path) != shard.sha256:
-        try:
-            same = content_digest(path) == shard.content_sha256
-        except (IntegrityError, pa.ArrowException, OSError, KeyError) as error:
-            yield f"{shard.path}: corrupt: {error}"
-            return
-        # Another Parquet writer gives other bytes for the same rows: worth knowing, no damage.
-        yield (
-            f"{shard.path}: container drift: other bytes, same content"
-            if same
-            else f"{shard.path}: corrupt: other rows"
-        )
+def _check_others(manifest: Manifest, listed: dict[str, str]) -> Iterator[Finding]:
+    for path, sha256 in listed.items():
+        file = manifest.folder / path
+        if not file.is_file():
+            yield Finding(path, 0, "missing")
+        elif file_sha256(file) != sha256:
+            yield Finding(path, 0, "corrupt", "its sha256 is not the manifest's")
+
+
+def build_parser() -> Parser:
+    """All flags."""
+    parser = Parser(
+        prog="python -m pipelines.verify",
+        description="Check a built dataset against its manifest; name exactly what is wrong.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("path", metavar="DIR_OR_MANIFEST", type=Path, help="output root, version folder, or a manifest.json")
+    add("--level", choices=LEVELS, default="shards", help="how deep to look (default shards)")
+    add("--json", action="store_true", help="one JSON object")
+    add("--repair", action="store_true", help="write damaged shards again from the cache, then check again")
+    add("--cache-dir", metavar="DIR", type=Path, help="cache (default: $TUTTI_CACHE_DIR or ~/.cache/tutti)")
+    add("--mirror", metavar="PATH", type=Path, help="with --level sources: a mirror's folder to look into as well")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out a parsed command line.
+
+    Raises:
+        UsageError: there is no dataset.
+        TuttiError: a repair is impossible; the message says what to do.
+    """
+    cache = Cache((arguments.cache_dir or default_cache_folder()).absolute())
+    try:
+        manifest = open_manifest(arguments.path)
+        findings = _found(manifest, arguments.level, cache, arguments.mirror)
+    except IntegrityError as error:  # a manifest that cannot be read at all
+        return report(None, [Finding(MANIFEST, 0, "corrupt", str(error))], as_json=arguments.json)
+    damaged = repairable(manifest, findings)
+    if arguments.repair and damaged:
+        from pipelines.repair import repair  # the libraries of a build, which no check needs
+
+        repair(manifest.folder, damaged, cache)
+        print(f"wrote again: {', '.join(damaged)}", file=sys.stderr)
+        findings = _found(manifest, arguments.level, cache, arguments.mirror)
+    return report(manifest, findings, as_json=arguments.json)
+
+
+def _found(manifest: Manifest, level: str, cache: Cache, mirror: Path | None) -> list[Finding]:
+    if level != "sources":
+        return verify(manifest, level)
+    from pipelines.verify_sources import check_sources
+
+    if mirror is not None and not mirror.is_dir():
+        raise UsageError(f"--mirror {mirror}: no such folder; a mirror over http is checked by a build")
+    return verify(manifest, "manifest") or sorted(check_sources(manifest, cache, mirror))
+
+
+def repairable(manifest: Manifest, findings: Sequence[Finding]) -> list[str]:
+    """The files of a version that can be written again: damaged shards, sorted."""
+    shards = {info.path for info in manifest.shards()}
+    broken = {finding.path for finding in findings if finding.kind in ("missing", "corrupt", "swapped")}
+    return sorted(shards & broken)
+
+
+def report(manifest: Manifest | None, findings: Sequence[Finding], *, as_json: bool) -> int:
+    """Print what was found; returns the exit code."""
+    counts = {} if manifest is None else manifest.content["counts"]
+    name = "" if manifest is None else f"{manifest.content['dataset']} {manifest.version}"
+    if as_json:
+        shown = [
+            {"path": found.path, "line": found.line or None, "kind": found.kind, "detail": found.detail}
+            for found in findings
+        ]
+        version = None if manifest is None else manifest.version
+        print(json.dumps({"version": version, "sound": not findings, "findings": shown}, sort_keys=True))
+    elif findings:
+        print(*findings, sep="\n")
+        print(f"{len(findings)} findings in {name or 'this folder'}", file=sys.stderr)
+    elif manifest is not None:
+        print(f"{name}: {counts['kept']} clips, {len(manifest.shards())} shards, ok")
+    return IntegrityError.exit_code if findings else 0
 
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.verify", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="output root (build/NAME) or version folder")
-    parser.add_argument("--level", choices=("sources", "clips", "shards"), default="shards", help="how deep to look")
-    arguments = parser.parse_args(argv)
-    if arguments.level == "sources":
-        print("error: --level sources: checking upstream files is not built yet", file=sys.stderr)
-        return UsageError.exit_code
     try:
-        manifest = read_manifest(arguments.folder)
+        return run(build_parser().parse_args(argv))
     except TuttiError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    problems = list(verify(manifest, arguments.level))
-    for problem in problems:
-        print(problem)
-    if problems:
-        return IntegrityError.exit_code
-    counts = manifest.content["counts"]
-    print(
-        f"{manifest.content['dataset']} {manifest.version}: {counts['kept']} clips, {len(manifest.shards())} shards, ok"
-    )
-    return 0
+    except OSError as error:
+        print(f"error: {error}; check the disk and its permissions, then try again", file=sys.stderr)
+        return StorageError.exit_code
 
 
 if __name__ == "__main__":
+    gc.disable()  # rows hold no cycles; looking for some costs a quarter of the time
     sys.exit(main(sys.argv[1:]))

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.errors import StorageError, TryLaterError
+from datasets.errors import IntegrityError, StorageError, TryLaterError
 from datasets.files import crash_point, sync_folder
 from datasets.manifest import Manifest, read_manifest
+from pipelines.verify import verify
 
 LOCK_POLL_S = 0.2
 
@@ -106,6 +107,26 @@ class Output:
         link.replace(self.root / "current")
         crash_point("renamed", self.root / "current")
         return read_manifest(target)
+
+
+def publish_to(target: Path, manifest: Manifest) -> None:
+    """Copy a verified version to another output root and swap its `current`; readers never see a half.
+
+    Raises:
+        IntegrityError: the version is damaged; nothing was published.
+        TryLaterError: somebody else publishes there.
+        StorageError: the folder cannot be written.
+    """
+    for problem in verify(manifest):
+        raise IntegrityError(f"{problem}; nothing was published")
+    there = Output(target)
+    if there.current() == manifest.version:
+        return
+    with there.locked(wait_s=0.0):
+        shutil.copytree(manifest.folder, there.staging, dirs_exist_ok=True)
+        for problem in verify(read_manifest(there.staging)):
+            raise IntegrityError(f"{problem}; the copy was thrown away: check the disk of {target}")
+        there.publish()
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -8,7 +8,9 @@ other bytes on every run.
 import hashlib
 import importlib.metadata
 import itertools
+import json
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +31,7 @@ from datasets.manifest import (
     file_sha256,
     manifest_path,
     read_clip_rows,
+    read_manifest,
     root_digest,
     split_digest,
 )
@@ -36,9 +39,13 @@ from datasets.record import PRESENT, SPLITS, Clip, Rejected
 from datasets.shard import ShardInfo, shard_path, write_shard
 from datasets.source import load_source
 from pipelines.cache import Cache
+from pipelines.dataset_card import count_kept, dataset_card
 from pipelines.download import SourceFiles
+from pipelines.exports import croissant, huggingface
+from pipelines.parent import lineage
 from pipelines.split import Assignment, SplitPlan
 
+WRITE_CODE_VERSION = 1  # raise it when the bytes of a shard change with equal rows
 TOOLS = ("numpy", "soxr", "pyloudnorm", "soundfile", "av", "pyarrow", "apache-beam", "scipy")
 
 
@@ -60,7 +67,7 @@ class Bucket:
     """All rows whose ids fall into one bucket of the manifest."""
 
     name: str
-    rows: tuple[Clip | Rejected, ...]
+    rows: tuple[Clip | Rejected | ClipRow, ...]  # a ClipRow is copied as it is
 
 
 @dataclass(frozen=True)
@@ -138,15 +145,42 @@ def shard_job(keyed: tuple[str, Iterable[Clip | None]]) -> ShardJob:
 def write_shard_file(
     job: ShardJob, *, folder: Path, instruments: Sequence[str], sample_rate: int, config: WriteConfig, cache: Cache
 ) -> ShardInfo:
-    """Write one shard below the version folder; holds the audio of one row group at a time."""
+    """Write one shard below the version folder; holds the audio of one row group at a time.
+
+    A shard that a build wrote before from equal rows is linked instead, once its bytes are verified.
+    """
     path = folder / job.path
+    rows_sha256 = digest_of([clip_row(clip, instruments) for clip in sorted(job.clips, key=lambda clip: clip.id)])
+    versions = {name: importlib.metadata.version(name) for name in ("pyarrow", "soundfile")}
+    key = digest_of(
+        [WRITE_CODE_VERSION, job.path, list(instruments), sample_rate, asdict(config), versions, rows_sha256]
+    )
+    known = cache.result("write", key)
+    if known is not None and _link_from_current(folder, ShardInfo(**known)):
+        return ShardInfo(**known)
     rows = ((clip, cache.read_blob(_blob(clip))) for clip in sorted(job.clips, key=lambda clip: clip.id))
     with atomic_file(path, durable=False) as stream:  # publishing syncs
         num_rows, content = write_shard(
             stream, rows, instruments, sample_rate=sample_rate, rows_per_group=config.rows_per_group
         )
     split = Path(job.path).name.split("-")[0]
-    return ShardInfo(job.path, split, num_rows, path.stat().st_size, file_sha256(path), content)
+    info = ShardInfo(job.path, split, num_rows, path.stat().st_size, file_sha256(path), content)
+    cache.remember("write", key, asdict(info))
+    return info
+
+
+def _link_from_current(folder: Path, info: ShardInfo) -> bool:
+    """Whether the current version beside a version being built has this very file, which then is linked."""
+    source, target = folder.parent / "current" / info.path, folder / info.path
+    if not source.is_file() or source.stat().st_size != info.num_bytes or file_sha256(source) != info.sha256:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # the stage runs once more
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        return False
+    return True
 
 
 def _blob(clip: Clip) -> str:
@@ -157,7 +191,8 @@ def _blob(clip: Clip) -> str:
 
 def write_clip_rows(bucket: Bucket, *, folder: Path, instruments: Sequence[str]) -> BucketInfo:
     """Write one bucket of the manifest's clip rows, sorted by id."""
-    lines = sorted((clip_row(row, instruments) for row in bucket.rows), key=lambda row: str(row["id"]))
+    found = (row if isinstance(row, dict) else clip_row(row, instruments) for row in bucket.rows)
+    lines = sorted(found, key=lambda row: str(row["id"]))
     repeated = [a["id"] for a, b in itertools.pairwise(lines) if a["id"] == b["id"]]
     if repeated:
         raise IntegrityError(f"{repeated[0]}: occurs twice; ids must be unique")
@@ -174,8 +209,9 @@ def write_manifest(
     recipe: Mapping[str, Any],
     instruments: Sequence[str],
     mirrored: bool,
+    parent: Path | None = None,
 ) -> str:
-    """Write README.md and then manifest.json, the proof that the version is complete.
+    """Write README.md, croissant.json, and then manifest.json, the proof that the version is complete.
 
     Args:
         parts: all SourceFiles, ShardInfos, BucketInfos and the SplitPlan's certificate (a dict).
@@ -184,6 +220,7 @@ def write_manifest(
         recipe: the recipe as JSON.
         instruments: class names.
         mirrored: whether a mirror stood in for upstream.
+        parent: folder of the version before this one.
 
     Returns:
         The root digest.
@@ -196,7 +233,7 @@ def write_manifest(
     def rows() -> Iterator[ClipRow]:
         return (row for bucket in buckets for row in read_clip_rows(folder / bucket.path))
 
-    content = {
+    content: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "dataset": dataset,
         "instruments": list(instruments),
@@ -212,9 +249,22 @@ def write_manifest(
         "shards": [asdict(shard) for shard in shards],
         "clips": [asdict(bucket) for bucket in buckets],
     }
-    write_file(folder / "README.md", dataset_card(content).encode(), durable=False)
+    counts = count_kept(rows())
+    texts = {
+        "README.md": dataset_card(content, counts, shards, usage=huggingface.USAGE),
+        "croissant.json": croissant.croissant_json(content, counts, shards),
+    }
+    content["files"] = [_write_text(folder, path, text) for path, text in texts.items()]
+    # As it will be read back: a tuple is a list.
+    content |= lineage(json.loads(canonical_json(content)), None if parent is None else read_manifest(parent))
     write_file(manifest_path(folder), (canonical_json(content) + "\n").encode(), durable=False)
     return str(content["root_digest"])
+
+
+def _write_text(folder: Path, path: str, text: str) -> dict[str, Any]:
+    data = text.encode()
+    write_file(folder / path, data, durable=False)
+    return {"path": path, "num_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _source_entry(source: SourceFiles) -> dict[str, Any]:
@@ -271,24 +321,3 @@ def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) ->
         },
         "present": {split: {name: present[split][name] for name in instruments} for split in SPLITS},
     }
-
-
-def dataset_card(content: Mapping[str, Any]) -> str:
-    """README.md of a version: a Hugging Face dataset card that `load_dataset(folder)` follows."""
-    counts = content["counts"]["splits"]
-    # A split without rows cannot be loaded there; its shard exists all the same.
-    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in SPLITS if counts[split])
-    kept = {name: entry["kept"] for name, entry in content["counts"]["sources"].items()}
-    licenses = "".join(
-        f"| {entry['title']} | [{entry['license']}]({entry['license_url']}) | {kept.get(name, 0)} |\n"
-        for name, entry in content["sources"].items()
-    )
-    splits = "".join(f"| {split} | {count} |\n" for split, count in counts.items())
-    return (
-        f"---\npretty_name: {content['dataset']}\ntask_categories:\n- audio-classification\n"
-        f"configs:\n- config_name: default\n  data_files:\n{files}---\n\n"
-        f"# {content['dataset']}\n\nBuilt with tutti. Root digest `{content['root_digest']}`.\n\n"
-        f"Classes: {', '.join(content['instruments'])}. In `presence`, 1 = present, 0 = absent, -1 = unknown.\n\n"
-        f"| split | clips |\n|---|---|\n{splits}\n| source | licence | clips |\n|---|---|---|\n{licenses}\n"
-        "Each clip keeps its own licence in the column `license`; the audio belongs to its makers.\n"
-    )

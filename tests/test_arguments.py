@@ -6,7 +6,7 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
 from datasets.errors import UsageError
-from pipelines.arguments import NOT_BUILT_YET, build_parser, flag_names, parse
+from pipelines.arguments import FIXED_BY_MANIFEST, build_parser, flag_names, parse
 from pipelines.runner import pipeline_options
 
 # --- ours
@@ -62,10 +62,16 @@ def test_dashes_and_underscores_are_the_same_in_flags_and_untouched_in_values(fl
     assert rest == []
 
 
-@pytest.mark.parametrize("flag", sorted(NOT_BUILT_YET))
-def test_a_flag_whose_stage_is_not_built_yet_says_so(flag):
-    with pytest.raises(UsageError, match=f"--{flag}: {NOT_BUILT_YET[flag]} is not built yet"):
-        parse(["--dataset", "irmas", f"--{flag}", "m.json"])
+@pytest.mark.parametrize("flag", FIXED_BY_MANIFEST)
+def test_a_frozen_build_takes_nothing_that_its_manifest_says(flag):
+    with pytest.raises(UsageError, match=f"--{flag}: --frozen takes everything from the manifest"):
+        parse(["--frozen", "m.json", f"--{flag}", "1"])
+
+
+def test_a_frozen_build_needs_no_name():
+    arguments, _ = parse(["--frozen", "manifests/sample"])
+
+    assert (str(arguments.frozen), arguments.dataset) == ("manifests/sample", None)
 
 
 @pytest.mark.parametrize(

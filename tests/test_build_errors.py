@@ -130,7 +130,7 @@ def test_the_summary_is_one_json_object_on_stdout(
     assert main(["--dataset", "irmas", "--limit", "12", *places]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary.keys() == {
-        "dataset", "version", "root_digest", "output", "changed", "clips", "splits", "sources", "seconds",
+        "dataset", "version", "root_digest", "output", "changed", "clips", "splits", "sources", "seconds", "work",
     }  # fmt: skip
     assert summary["clips"]["kept"] + sum(summary["clips"]["rejected"].values()) == 12
     assert main(["--dataset", "irmas", "--limit", "12", *places]) == 0

@@ -116,6 +116,7 @@ def test_the_row_of_a_kept_clip():
         "labels": {"cello": [0, None, "human"], "voice": [1, 0.75, "crowd"]},
         "audio": {
             "pcm_sha256": "a" * 64,
+            "sketch": "0" * 16,
             "native_sha256": "c" * 64,
             "source_sha256": "d" * 64,
             "sample_rate": 16_000,

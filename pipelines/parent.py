@@ -1,0 +1,78 @@
+"""What an earlier version of a dataset decided, and how a new one relates to it.
+
+Splits are sticky: a song that was in a split stays there, so that results on the evaluation clips of one version can
+be compared with those of the next. The release number is semantic in the sense of TensorFlow Datasets: major where
+clips, splits, audio or labels changed, minor where other fields of the rows did, patch where only bytes or
+settings did.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets.manifest import Manifest, read_manifest
+from datasets.record import SPLITS
+
+FIRST_RELEASE = "1.0.0"
+LINEAGE = ("parent", "release")  # fields of manifest.json
+
+
+@dataclass(frozen=True)
+class KnownSplits:
+    """Splits of an earlier version."""
+
+    clips: Mapping[str, str] = field(default_factory=dict)  # id -> split
+    groups: Mapping[str, str] = field(default_factory=dict)  # likewise; where a group's clips are new, it still counts
+
+    def of(self, members: Iterable[tuple[str, str]]) -> set[str]:
+        """Splits in which clips, given as (id, group), were; those of their groups if no clip is known."""
+        pairs = list(members)
+        by_clip = {self.clips[clip_id] for clip_id, _ in pairs if clip_id in self.clips}
+        return by_clip or {self.groups[group] for _, group in pairs if group in self.groups}
+
+
+def known_splits(parent: Path | None) -> KnownSplits:
+    """Splits in a version folder; nothing where there is none."""
+    if parent is None:
+        return KnownSplits()
+    clips: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    for row in read_manifest(parent).clip_rows():
+        if row["status"] == "kept":
+            clips[row["id"]] = row["split"]
+            groups[row["group"]] = max(row["split"], groups.get(row["group"], SPLITS[0]), key=SPLITS.index)
+    return KnownSplits(clips, groups)
+
+
+def lineage(content: Mapping[str, Any], parent: Manifest | None) -> dict[str, Any]:
+    """`release` and `parent` of a new manifest.
+
+    One that says the same as its parent has the parent's: a rebuild of which nothing came is the same version.
+
+    Args:
+        content: of the new manifest, without these fields.
+        parent: the earlier version.
+    """
+    if parent is None:
+        return {"release": FIRST_RELEASE, "parent": None}
+    before = parent.content
+    release = str(before.get("release", FIRST_RELEASE))
+    if dict(content) == {name: value for name, value in before.items() if name not in LINEAGE}:
+        return {"release": release, "parent": before.get("parent")}
+    identity = {"root_digest": parent.root_digest, "version": parent.version, "release": release}
+    return {"release": next_release(release, _change(content, before)), "parent": identity}
+
+
+def _change(content: Mapping[str, Any], before: Mapping[str, Any]) -> int:
+    if content["root_digest"] != before["root_digest"]:
+        return 0
+    fields = ("schema_version", "instruments", "clips")
+    return 1 if any(content[name] != before[name] for name in fields) else 2
+
+
+def next_release(release: str, place: int) -> str:
+    """`1.4.2` with its major (0), minor (1) or patch (2) number raised: `2.0.0`, `1.5.0`, `1.4.3`."""
+    numbers = [int(number) for number in release.split(".")]
+    numbers[place] += 1
+    return ".".join(str(number) for number in [*numbers[: place + 1], *([0] * (2 - place))])

@@ -1,0 +1,181 @@
+"""The versions below an output root: list them, and remove old ones.
+
+    python -m pipelines.versions list build/ultimate
+    python -m pipelines.versions gc build/ultimate --keep 3 --grace-days 7 --dry-run
+
+Kept are the current version, the versions that it says it came from, the newest ones, and whatever is younger than
+the grace period, for somebody may still be reading it. Shards are linked between versions, so an old version costs
+only what is not in a newer one.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import TuttiError, UsageError
+from datasets.manifest import manifest_path, read_manifest
+from pipelines.arguments import Parser
+from pipelines.version import Output
+
+DAY_S = 86_400.0
+ANCESTORS = 1  # versions back along `parent` that are kept: the one to compare with
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version folder."""
+
+    name: str
+    release: str
+    root_digest: str
+    parent: str | None
+    kept_clips: int
+    made_s: float  # when it was published; Unix time of its folder
+    is_current: bool
+
+
+def versions(root: Path) -> list[Version]:
+    """All versions, the newest first.
+
+    Raises:
+        UsageError: there is none.
+    """
+    current = Output(root).current()
+    found = []
+    for folder in (root / "versions").glob("*"):
+        if not manifest_path(folder).is_file():
+            continue
+        content = read_manifest(folder).content
+        parent = content.get("parent") or {}
+        made_s = manifest_path(folder).stat().st_mtime
+        found.append(
+            Version(
+                folder.name,
+                str(content.get("release", "1.0.0")),
+                str(content["root_digest"]),
+                parent.get("version"),
+                int(content["counts"]["kept"]),
+                made_s,
+                folder.name == current,
+            )
+        )
+    if not found:
+        raise UsageError(f"{root}: no versions here; name an output root such as build/ultimate")
+    return sorted(found, key=lambda version: (-version.made_s, version.name))
+
+
+def removable(found: Sequence[Version], *, keep: int, grace_s: float, now_s: float) -> list[Version]:
+    """Versions that nobody needs any more.
+
+    Args:
+        found: the newest first.
+        keep: how many of the newest stay.
+        grace_s: younger ones stay.
+        now_s: Unix time.
+    """
+    by_name = {version.name: version for version in found}
+    reachable: set[str] = set()
+    at = next((version for version in found if version.is_current), None)
+    for _ in range(ANCESTORS + 1):
+        if at is None:
+            break
+        reachable.add(at.name)
+        at = by_name.get(at.parent or "")
+    return [
+        version
+        for place, version in enumerate(found)
+        if place >= keep and version.name not in reachable and now_s - version.made_s > grace_s
+    ]
+
+
+def remove(root: Path, version: Version) -> None:
+    """Take a version folder out of sight at once, then delete it."""
+    hidden = root / "versions" / f".removed-{version.name}"
+    (root / "versions" / version.name).rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def build_parser() -> Parser:
+    """Both commands and their flags."""
+    parser = Parser(
+        prog="python -m pipelines.versions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, words in (("list", "show all versions"), ("gc", "remove old versions")):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("root", type=Path, metavar="DIR", help="output root: build/NAME")
+        command.add_argument("--json", action="store_true", help="one JSON object")
+        if name == "gc":
+            command.add_argument("--keep", type=int, default=3, metavar="N", help="newest versions that stay (3)")
+            command.add_argument("--grace-days", type=float, default=7.0, metavar="DAYS", help="younger ones stay (7)")
+            command.add_argument("--dry-run", action="store_true", help="only say what would go")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    try:
+        arguments = build_parser().parse_args(argv)
+        run = gc_command if arguments.command == "gc" else list_command
+        return run(arguments)
+    except TuttiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def list_command(arguments: argparse.Namespace) -> int:
+    """Show all versions."""
+    found = versions(arguments.root)
+    _show(arguments, {"versions": [_entry(version) for version in found]}, [_line(version) for version in found])
+    return 0
+
+
+def gc_command(arguments: argparse.Namespace) -> int:
+    """Remove old versions."""
+    if arguments.keep < 1 or arguments.grace_days < 0:
+        raise UsageError("--keep is at least 1, --grace-days not negative")
+    with Output(arguments.root).locked(wait_s=0.0):
+        found = versions(arguments.root)
+        grace_s = arguments.grace_days * DAY_S
+        going = removable(found, keep=arguments.keep, grace_s=grace_s, now_s=time.time())
+        if not arguments.dry_run:
+            for version in going:
+                remove(arguments.root, version)
+    verb = "would remove" if arguments.dry_run else "removed"
+    lines = [f"{verb} {_line(version)}" for version in going] or ["nothing to remove"]
+    _show(arguments, {"dry_run": arguments.dry_run, "removed": [_entry(version) for version in going]}, lines)
+    return 0
+
+
+def _show(arguments: argparse.Namespace, content: Any, lines: Sequence[str]) -> None:
+    print(json.dumps(content) if arguments.json else "\n".join(lines))
+
+
+def _entry(version: Version) -> dict[str, Any]:
+    return {
+        "version": version.name,
+        "release": version.release,
+        "root_digest": version.root_digest,
+        "parent": version.parent,
+        "kept": version.kept_clips,
+        "current": version.is_current,
+    }
+
+
+def _line(version: Version) -> str:
+    made = time.strftime("%Y-%m-%d", time.gmtime(version.made_s))
+    mark = "  <- current" if version.is_current else ""
+    return f"{version.name}  {version.release:8} {made}  {version.kept_clips:>9,} clips{mark}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
