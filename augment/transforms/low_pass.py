@@ -1,0 +1,32 @@
+"""A filter that takes the highs away."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator
+
+from augment.batch import Batch
+from augment.biquad import BUTTERWORTH_Q, filtered, low_pass
+from augment.draw import check_range, uniform
+from augment.transform import Parameters, Transform
+
+
+@dataclass(frozen=True)
+class LowPass(Transform):
+    """Second-order Butterworth low-pass, 12 dB per octave."""
+
+    min_frequency_hz: float = 2_200.0  # of -3 dB; torchaudio-augmentations, which the NSynth pre-training paper uses
+    max_frequency_hz: float = 4_000.0
+
+    def __post_init__(self) -> None:
+        check_range("frequency_hz", self.min_frequency_hz, self.max_frequency_hz, 1)
+
+    def draw(self, batch: Batch, generator: Generator) -> Parameters:
+        """frequency_hz (B,)."""
+        return {"frequency_hz": uniform(len(batch), self.min_frequency_hz, self.max_frequency_hz, generator)}
+
+    def apply(self, batch: Batch, parameters: Parameters) -> Batch:
+        """The waveforms filtered."""
+        frequency_hz = parameters["frequency_hz"]
+        q = torch.full_like(frequency_hz, BUTTERWORTH_Q)
+        return batch.with_signal(filtered(batch.signal, low_pass(frequency_hz, q, batch.sample_rate)))

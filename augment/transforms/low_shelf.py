@@ -1,0 +1,41 @@
+"""An equalizer's bass knob."""
+
+from dataclasses import dataclass
+
+from torch import Generator
+
+from augment.batch import Batch
+from augment.biquad import filtered, low_shelf
+from augment.draw import check_range, log_uniform, uniform
+from augment.transform import Parameters, Transform
+from datasets.record import Decibels
+
+
+@dataclass(frozen=True)
+class LowShelf(Transform):
+    """Raise or lower everything below a frequency."""
+
+    min_frequency_hz: float = 50.0  # the musical-mixtures paper leaves the ranges open; audiomentations' default
+    max_frequency_hz: float = 4_000.0
+    min_gain_db: Decibels = -12.0  # a mixing desk's range; audiomentations' 18 dB is beyond music
+    max_gain_db: Decibels = 12.0
+    min_q: float = 0.1
+    max_q: float = 0.999
+
+    def __post_init__(self) -> None:
+        check_range("frequency_hz", self.min_frequency_hz, self.max_frequency_hz, 1)
+        check_range("gain_db", self.min_gain_db, self.max_gain_db)
+        check_range("q", self.min_q, self.max_q, 0.05)
+
+    def draw(self, batch: Batch, generator: Generator) -> Parameters:
+        """frequency_hz, gain_db and q, all (B,)."""
+        return {
+            "frequency_hz": log_uniform(len(batch), self.min_frequency_hz, self.max_frequency_hz, generator),
+            "gain_db": uniform(len(batch), self.min_gain_db, self.max_gain_db, generator),
+            "q": log_uniform(len(batch), self.min_q, self.max_q, generator),
+        }
+
+    def apply(self, batch: Batch, parameters: Parameters) -> Batch:
+        """The waveforms filtered."""
+        settings = parameters["frequency_hz"], parameters["q"], parameters["gain_db"]
+        return batch.with_signal(filtered(batch.signal, low_shelf(*settings, batch.sample_rate)))

@@ -1,0 +1,21 @@
+"""The waveform upside down."""
+
+from dataclasses import dataclass
+
+from torch import Generator
+
+from augment.batch import Batch
+from augment.transform import Parameters, Transform
+
+
+@dataclass(frozen=True)
+class PolarityInversion(Transform):
+    """Change the sign. Inaudible; it is what Lumen 2023's code does where its text says time inversion."""
+
+    def draw(self, batch: Batch, generator: Generator) -> Parameters:
+        """Nothing is random."""
+        return {}
+
+    def apply(self, batch: Batch, parameters: Parameters) -> Batch:
+        """The waveforms negated."""
+        return batch.with_signal(-batch.signal)
