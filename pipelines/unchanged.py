@@ -1,7 +1,7 @@
 """A build of which nothing has changed costs next to nothing: it is answered before Beam is imported.
 
 After a complete build, `.unchanged.json` in the output root says by which command, code and libraries the version came
-about, and how every input and output file looked (size and modification time). While all of that still holds, the same
+about, and how every input and output file looked (size, inode, times). While all of that still holds, the same
 command has nothing to do. Whoever doubts the disk runs `pipelines.verify`, which reads every byte.
 """
 
@@ -118,8 +118,11 @@ def look_of(path: str) -> str | None:
     for folder, folders, names in os.walk(path) if os.path.isdir(path) else [("", [], [path])]:
         folders.sort()
         for name in sorted(names):
-            status = os.stat(os.path.join(folder, name))
-            found.append([os.path.relpath(os.path.join(folder, name), path), status.st_size, status.st_mtime_ns])
+            place = os.path.join(folder, name)
+            status = os.stat(place)
+            # The time of the last change of the inode too: others can be set, and archives set them to 1970.
+            times = [status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+            found.append([os.path.relpath(place, path), status.st_size, *times])
     return digest_of(found)
 
 

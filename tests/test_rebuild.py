@@ -99,6 +99,17 @@ def test_whatever_changes_the_build_runs(mine, what):
     assert first["version"] != again["version"] or what == "output"
 
 
+def test_a_file_replaced_under_the_same_size_and_time_is_noticed(mine):
+    first = mine.build()
+    path = mine.folder / "song00.wav"
+    before = path.stat()
+    mine.add("song00", 99)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert path.stat().st_size == before.st_size
+    assert mine.build()["version"] != first["version"]
+
+
 def test_a_build_with_pending_clips_is_never_answered_from_memory(sample_mirror, tmp_path):
     places = ("--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"), "--embedder", "none")
     built("--dataset", "ultimate", "--mirror", str(sample_mirror), *places)
