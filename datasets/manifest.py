@@ -19,6 +19,7 @@ from datasets.record import Clip, Rejected
 from datasets.shard import ShardInfo, canonical_labels
 
 SCHEMA_VERSION = 1
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 CLIP_BUCKETS = tuple(f"{number:02x}" for number in range(256))
 
 Json: TypeAlias = Any
@@ -27,7 +28,7 @@ ClipRow: TypeAlias = dict[str, Json]
 
 def canonical_json(value: Json) -> str:
     """One line of JSON that depends on the value only."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def digest_of(value: Json) -> str:

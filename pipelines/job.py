@@ -88,7 +88,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             publish_to(plan.publish, manifest)
         seconds["total"] = round(time.perf_counter() - start, 3)
         report = summary(manifest, plan, changed=before != manifest.version, seconds=seconds)
-        report |= {"work": work_of(tallies)} | ({} if verdict is None else {"frozen": verdict.summary()})
+        report |= {"work": work_of(tallies, plan.recipe)} | ({} if verdict is None else {"frozen": verdict.summary()})
         remember(arguments, inputs_of(plan, arguments), plan.output.root, report)
     note(work_line(report["work"]))
     print(json.dumps(report), flush=True)
@@ -124,12 +124,12 @@ def check_frozen(listed: Manifest, built: Manifest) -> Verdict:
     return verdict
 
 
-def work_of(tallies: Mapping[str, Tally]) -> dict[str, dict[str, int]]:
+def work_of(tallies: Mapping[str, Tally], recipe: Recipe) -> dict[str, dict[str, int]]:
     """Stage -> results that were known from an earlier build, and those that were computed."""
     return {
         name: {"reused": tallies[name].done - tallies[name].computed, "computed": tallies[name].computed}
         for name in ("prepare", "embed", "write")
-        if name in tallies
+        if name in tallies and (name != "embed" or recipe.embed.embedder != "none")
     }
 
 

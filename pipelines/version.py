@@ -11,6 +11,7 @@ Below the output root (build/ultimate):
 
 import contextlib
 import fcntl
+import filecmp
 import os
 import shutil
 import socket
@@ -91,15 +92,20 @@ class Output:
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self) -> Manifest:
-        """Make the staged version a visible one and point `current` to it."""
+        """Make the staged version a visible one and point `current` to it; a damaged folder of its name is replaced."""
         version = read_manifest(self.staging).version
         target = self.root / "versions" / version
+        damaged = target.with_name(f".damaged-{version}")
+        if target.is_dir() and not _holds(target, self.staging):
+            shutil.rmtree(damaged, ignore_errors=True)
+            target.rename(damaged)
         if not target.is_dir():
             target.parent.mkdir(exist_ok=True)
             sync_folder(self.staging)  # all at once: the first sync writes most of what the others wait for
             crash_point("synced", target)
             self.staging.rename(target)
         crash_point("renamed", target)
+        shutil.rmtree(damaged, ignore_errors=True)
         link = self.root / ".current.new"
         link.unlink(missing_ok=True)
         link.symlink_to(Path("versions") / version)
@@ -107,6 +113,12 @@ class Output:
         link.replace(self.root / "current")
         crash_point("renamed", self.root / "current")
         return read_manifest(target)
+
+
+def _holds(folder: Path, wanted: Path) -> bool:
+    """Whether a version folder has every file of another, with the same bytes."""
+    names = [path.relative_to(wanted) for path in wanted.rglob("*") if path.is_file()]
+    return all((folder / name).is_file() and filecmp.cmp(folder / name, wanted / name, shallow=False) for name in names)
 
 
 def publish_to(target: Path, manifest: Manifest) -> None:

@@ -12,13 +12,15 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT, built, run_build
+from conftest import ROOT, built
 
+from datasets.errors import IntegrityError
 from datasets.files import write_file
 from datasets.manifest import Manifest, canonical_json, read_manifest
 from pipelines.build import main
 from pipelines.parent import lineage, next_release
 from pipelines.unchanged import STATE
+from pipelines.version import publish_to
 from pipelines.versions import main as versions
 
 RATE = 16_000
@@ -97,6 +99,7 @@ def test_whatever_changes_the_build_runs(mine, what):
     assert "prepare" in again["seconds"]
     assert again["changed"] is (what != "output")
     assert first["version"] != again["version"] or what == "output"
+    assert run_verify(mine.tmp_path / "out").returncode == 0  # what was lost is there again
 
 
 def test_a_file_replaced_under_the_same_size_and_time_is_noticed(mine):
@@ -144,10 +147,7 @@ def test_another_late_setting_redoes_no_early_stage(mine):
 
 def test_a_shard_that_rotted_on_disk_is_written_anew_not_linked(mine):
     first = mine.build()
-    shard = next((mine.tmp_path / "out" / "current" / "data").glob("train-*"))
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
+    flip_a_bit(mine.tmp_path / "out")
     mine.rows["song00.wav"] = ("song00", 1, 1)
     mine.label()
     again = mine.build()
@@ -278,19 +278,30 @@ def test_a_version_is_published_by_a_verified_copy_and_a_swapped_pointer(mine):
     assert mine.build("--publish", str(shelf))["version"] == version
 
 
-def test_a_damaged_version_is_not_published(mine):
-    mine.build()
-    shard = next((mine.tmp_path / "out" / "current" / "data").glob("train-*"))
+def flip_a_bit(root):
+    shard = next((root / "current" / "data").glob("train-*"))
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    places = ("--output", str(mine.tmp_path / "out"), "--cache-dir", str(mine.tmp_path / "cache"))
-    shelf = mine.tmp_path / "shelf"
-    result = run_build("--dataset", "folder", "--data-from", str(mine.folder), *places, "--publish", str(shelf))
 
-    assert result.returncode == 3
-    assert "nothing was published" in result.stderr
+
+def test_a_damaged_version_is_not_published(mine):
+    mine.build()
+    flip_a_bit(mine.tmp_path / "out")
+    shelf = mine.tmp_path / "shelf"
+
+    with pytest.raises(IntegrityError, match="nothing was published"):
+        publish_to(shelf, read_manifest(mine.tmp_path / "out"))
     assert not (shelf / "current").exists()
+
+
+def test_a_rebuild_replaces_a_damaged_version_of_the_same_name(mine):
+    first = mine.build()
+    flip_a_bit(mine.tmp_path / "out")
+    again = mine.build()
+
+    assert (again["version"], again["work"]["write"]) == (first["version"], {"reused": 2, "computed": 1})
+    assert run_verify(mine.tmp_path / "out").returncode == 0
 
 
 # --- drift
