@@ -23,11 +23,11 @@ def sketch(samples_T: NDArray[np.int16], sample_rate: int) -> str:
         samples_T: mono.
         sample_rate: Hz.
     """
-    frames_FN = samples_T[: len(samples_T) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float32)
-    power_FK = np.abs(rfft(frames_FN * np.hanning(FRAME).astype(np.float32), axis=1)) ** 2
+    frames_FN = samples_T[: len(samples_T) // FRAME * FRAME].reshape(-1, FRAME) * np.hanning(FRAME).astype(np.float32)
+    spectrum_FK = rfft(frames_FN, axis=1)
+    power_FK = spectrum_FK.real**2 + spectrum_FK.imag**2
     edges = np.searchsorted(np.fft.rfftfreq(FRAME, 1 / sample_rate), np.geomspace(MIN_HZ, MAX_HZ, NUM_BANDS + 1))
-    sums_FK = np.concatenate([np.zeros((len(power_FK), 1)), np.cumsum(power_FK, axis=1, dtype=np.float64)], axis=1)
-    energy_FB = sums_FK[:, edges[1:]] - sums_FK[:, edges[:-1]]
+    energy_FB = np.add.reduceat(power_FK[:, : edges[-1]], edges[:-1], axis=1).astype(np.float64)
     energy_PB = np.stack([part.sum(axis=0) for part in np.array_split(energy_FB, NUM_PARTS)])
     level_PB = np.log(energy_PB + 1e-6 * energy_PB.sum() / energy_PB.size + 1e-9)  # 60 dB deep
     change_PB = np.diff(np.diff(level_PB, axis=1), axis=0)

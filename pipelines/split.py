@@ -110,9 +110,14 @@ def plan_split(
         before = known.clips.get(clip.id)
         return (before,) if before in ruled(clip) else ruled(clip)
 
+    def need(clip: ClipSummary) -> int:
+        # Among equals the clip that was there before survives, of an evaluation before one of train.
+        before = known.clips.get(clip.id)
+        return claim(ruled(clip)) * (len(SPLITS) + 1) + (0 if before is None else SPLITS.index(before) + 1)
+
     check_partitions(clips, ruled)
     by_id = {clip.id: clip for clip in clips}
-    duplicates = find_duplicates(clips, lambda clip: claim(allowed(clip)), links(curation.matches, by_id))
+    duplicates = find_duplicates(clips, need, links(curation.matches, by_id))
     rejected = {clip_id: ("label_outlier", detail) for clip_id, detail in curation.doubts.items()} | duplicates.rejected
     clips = [curation.relabelled(clip, instruments) for clip in clips]
     by_group: dict[str, list[ClipSummary]] = defaultdict(list)

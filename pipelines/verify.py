@@ -115,8 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         findings = _found(manifest, arguments.level, cache, arguments.mirror)
     except IntegrityError as error:  # a manifest that cannot be read at all
         return report(None, [Finding(MANIFEST, 0, "corrupt", str(error))], as_json=arguments.json)
-    damaged = repairable(manifest, findings)
-    if arguments.repair and damaged:
+    if arguments.repair and (damaged := repairable(manifest, findings)):
         from pipelines.repair import repair  # the libraries of a build, which no check needs
 
         repair(manifest.folder, damaged, cache)
@@ -137,6 +136,8 @@ def _found(manifest: Manifest, level: str, cache: Cache, mirror: Path | None) ->
 
 def repairable(manifest: Manifest, findings: Sequence[Finding]) -> list[str]:
     """The files of a version that can be written again: damaged shards, sorted."""
+    if any(finding.path == MANIFEST for finding in findings):
+        return []  # it does not say what the shards should be
     shards = {info.path for info in manifest.shards()}
     broken = {finding.path for finding in findings if finding.kind in ("missing", "corrupt", "swapped")}
     return sorted(shards & broken)

@@ -69,6 +69,7 @@ def versions(tmp_path_factory, sample_mirror):
     folder = tmp_path_factory.mktemp("versions")
     common = ("--dataset", "irmas", "--mirror", str(sample_mirror), "--cache-dir", str(folder / "cache"))
     older = built(*common, "--limit", "20", "--output", str(folder / "older"))
+    shutil.copytree(folder / "older", folder / "wanted", symlinks=True)  # which version it comes from is recorded
     wanted = built(*common, "--output", str(folder / "wanted"))
     return folder / "older", older["version"], wanted["version"]
 

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT, built
+from conftest import ROOT
 
 from datasets.errors import IntegrityError
 from datasets.files import write_file
@@ -111,17 +111,6 @@ def test_a_file_replaced_under_the_same_size_and_time_is_noticed(mine):
 
     assert path.stat().st_size == before.st_size
     assert mine.build()["version"] != first["version"]
-
-
-def test_a_build_with_pending_clips_is_never_answered_from_memory(sample_mirror, tmp_path):
-    places = ("--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"), "--embedder", "none")
-    built("--dataset", "ultimate", "--mirror", str(sample_mirror), *places)
-    assert (tmp_path / "out" / STATE).exists()
-    arguments = ("--dataset", "audioset", "--mirror", str(sample_mirror), *places)
-
-    built(*arguments)
-    state = json.loads((tmp_path / "out" / STATE).read_text())
-    assert state["summary"]["dataset"] == "audioset"
 
 
 # --- one thing has changed
@@ -230,6 +219,19 @@ def test_a_duplicate_that_joins_songs_across_splits_costs_the_training_clip(mine
     assert rows[test]["split"] == "test"
     assert (rows[train]["status"], rows[train]["reason"]) == ("rejected", "duplicate")
     assert "shares audio with split test" in rows[train]["detail"]
+
+
+def test_of_equal_clips_the_one_that_was_kept_stays_though_a_lower_name_comes(mine):
+    mine.build()
+    name, split = next((name, split) for name, split in mine.splits().items() if split == "validation")
+    shutil.copy(mine.folder / name, mine.folder / "a_copy.wav")
+    mine.rows["a_copy.wav"] = ("a copy", *mine.rows[name][1:])
+    mine.label()
+    mine.build()
+
+    assert (mine.splits()[name], mine.splits()["a_copy.wav"]) == (split, None)
+    (mine.tmp_path / "out" / STATE).unlink()
+    assert mine.build()["changed"] is False
 
 
 # --- releases
