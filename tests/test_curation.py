@@ -143,15 +143,6 @@ def test_a_build_with_ast_weights_from_a_folder_is_the_same_twice_and_names_no_p
     # Random weights hear nothing, and a build says so; here the path is what matters.
     settings = ("outliers.min_lift=0.01", "outliers.min_accuracy=0.01", "curate.guitars=false")
     loose = ("--limit", "34", *(part for setting in settings for part in ("--set", setting)))
-        "--limit",
-        "34",
-        "--set",
-        "outliers.min_lift=0.01",
-        "--set",
-        "outliers.min_accuracy=0.01",
-        "--set",
-        "curate.guitars=false",
-    )
     one = built(*arguments(mirror, tmp_path / "a", tmp_path / "ca", *loose, embedder=str(weights)))
     two = built(*arguments(mirror, tmp_path / "b", tmp_path / "cb", *loose, embedder=str(weights)))
     manifest = read_manifest(tmp_path / "a")
