@@ -144,7 +144,8 @@ def inputs_of(plan: Plan, arguments: argparse.Namespace) -> list[str]:
     """Everything outside the cache that a build read."""
     paths = [path for _, path in plan.origins.local_roots] + list(plan.origins.own_roots)
     paths += [str(file.absolute()) for file in (*arguments.exclude, *arguments.overrides)]
-    optional = (plan.origins.mirror, plan.recipe.embed.folder, plan.frozen, plan.parent)
+    named = arguments.parent not in (None, "none")  # the current version is what is compared anyway
+    optional = (plan.origins.mirror, plan.recipe.embed.folder, plan.frozen, plan.parent if named else None)
     return paths + [str(path) for path in optional if path]
 
 

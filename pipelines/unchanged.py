@@ -37,7 +37,7 @@ def answer_of(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str |
     asked_otherwise = any(getattr(arguments, flag) for flag in OTHER_ERRANDS)
     if asked_otherwise or os.environ.get("TUTTI_CRASH_AT") or os.environ.get("TUTTI_FAIL_AT"):
         return None
-    if any(not flag.startswith("--direct") for flag in beam_flags):  # let Beam look at them
+    if any(flag.startswith("-") and not flag.startswith("--direct") for flag in beam_flags):  # let Beam look at them
         return None
     try:
         output = output_root(arguments).absolute()

@@ -106,6 +106,7 @@ class Output:
             self.staging.rename(target)
         crash_point("renamed", target)
         shutil.rmtree(damaged, ignore_errors=True)
+        shutil.rmtree(self.staging, ignore_errors=True)  # the version was there
         link = self.root / ".current.new"
         link.unlink(missing_ok=True)
         link.symlink_to(Path("versions") / version)

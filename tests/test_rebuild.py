@@ -81,6 +81,17 @@ def test_an_unchanged_build_is_answered_without_beam(mine, monkeypatch):
     }
 
 
+def test_a_build_that_found_everything_in_the_caches_is_answered_next_time_too(mine):
+    flags = ("--direct-running-mode", "in_memory", "--direct_num_workers=1")
+    mine.build(*flags)
+    (mine.tmp_path / "out" / STATE).unlink()
+    through_beam = mine.build(*flags)
+    again = mine.build(*flags)
+
+    assert "prepare" in through_beam["seconds"]
+    assert set(again["seconds"]) == {"total"}
+
+
 @pytest.mark.parametrize("what", ["input", "output", "flags", "labels"])
 def test_whatever_changes_the_build_runs(mine, what):
     first = mine.build()
