@@ -1,8 +1,11 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import signals
@@ -143,6 +146,39 @@ def test_shards_of_other_classes_than_the_manifest_are_refused(tmp_path: Path) -
     path = manifest_path(tmp_path)
     path.write_text(path.read_text().replace('"instruments":["cello"', '"instruments":["banjo"'))
     with pytest.raises(IntegrityError, match=r"labels \['cello'.*the manifest \['banjo'"):
+        read_split(read_manifest(tmp_path), "train")
+
+
+def rewrite(folder: Path, column: str, change: Callable[[list[Any]], list[Any]]) -> None:
+    """Change a column of the only shard."""
+    path = folder / "data" / "train-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    position = table.schema.get_field_index(column)
+    changed = pa.array(change(table[column].to_pylist()), table.schema.field(column).type)
+    pq.write_table(table.set_column(position, table.schema.field(column), changed), path)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("presence", lambda rows: [rows[0], [1, 2, 0, -3], rows[2]], r"b@0: presence \[-3, 2\], expected 1, 0 or -1"),
+        ("num_samples", lambda rows: [rows[0], rows[1], 0], "c@0: holds no samples"),
+        (
+            "num_samples",
+            lambda rows: [rows[0], rows[1] + 1, rows[2]],
+            r"b@0: audio .* its row says 4001 samples",
+        ),
+        ("sample_rate", lambda rows: [rows[0], 8_000, rows[2]], r"split 'train' mixes sample rates \[8000, 16000\]"),
+        ("sample_rate", lambda rows: [8_000] * 3, r"a@0: audio of shape .* at 16000 Hz, its row says .* at 8000 Hz"),
+        ("audio", lambda rows: [{"bytes": None, "path": ""}, *rows[1:]], "a@0: audio cannot be decoded"),
+    ],
+)
+def test_rows_that_contradict_their_audio_or_each_other_are_refused_by_name(
+    tmp_path: Path, column: str, change: Callable[[list[Any]], list[Any]], message: str
+) -> None:
+    write_dataset(tmp_path, three_clips())
+    rewrite(tmp_path, column, change)
+    with pytest.raises(IntegrityError, match=message):
         read_split(read_manifest(tmp_path), "train")
 
 

@@ -212,3 +212,50 @@ def test_the_constant_predictor_names_its_vectors() -> None:
     assert figures["best_micro"]["micro_f1"] == pytest.approx(10 / 11)
     assert figures["best_macro"]["macro_f1"] == pytest.approx((1 + 1 / 3) / 2)
     assert figures["map"] == pytest.approx(0.2)  # flute alone has both kinds: its share of present labels
+
+
+@given(cases(presences=(0, 1)))
+def test_with_everything_known_roc_auc_equals_scikit_learn(case: Case) -> None:
+    presence, scores = case
+    for column, value in enumerate(metrics.roc_aucs(presence, scores)):
+        if both_kinds(presence, 0)[column]:
+            assert value == pytest.approx(sklearn_metrics.roc_auc_score(presence[:, column], scores[:, column]))
+        else:
+            assert value is None
+
+
+@given(cases(presences=(-1, 0, 1)))
+def test_per_class_figures_are_scikit_learns_over_the_known_labels(case: Case) -> None:
+    presence, scores = case
+    counts = metrics.confusion(presence, scores >= 0.5)
+    for column in range(presence.shape[1]):
+        known = presence[:, column] != -1
+        if not known.any():
+            continue
+        expected = sklearn_metrics.precision_recall_fscore_support(
+            presence[known, column], scores[known, column] >= 0.5, labels=[1], zero_division=0
+        )
+        found = [values[column] for values in (counts.precision, counts.recall, counts.f1, counts.support)]
+        assert found == pytest.approx([float(values[0]) for values in expected])
+
+
+def test_mean_roc_auc_leaves_out_classes_with_one_kind_of_label() -> None:
+    presence = np.array([[1, 1], [0, -1], [0, 1]], np.int8)
+    assert metrics.mean_roc_auc(presence, np.array([[0.5, 0.1], [0.9, 0.2], [0.1, 0.3]])) == 0.5
+
+
+def test_the_predominant_instrument_is_right_where_the_one_present_class_scores_highest() -> None:
+    presence = np.array([[1, 0, 0], [0, 1, -1], [-1, -1, 1], [1, 1, 0], [0, 0, -1]], np.int8)
+    # Right; beaten by an unknown class; right; two present: left out; none present: left out.
+    scores = np.array([[0.9, 0.1, 0.2], [0.1, 0.5, 0.6], [0.1, 0.2, 0.3], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    assert metrics.predominant_accuracy(presence, scores) == pytest.approx(2 / 3)
+    assert metrics.predominant_accuracy(presence[3:], scores[3:]) is None
+
+
+def test_with_one_label_per_clip_predominant_accuracy_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 40)
+    scores = rng.uniform(size=(40, 5))
+    presence = (np.arange(5) == labels[:, None]).astype(np.int8)
+    expected = sklearn_metrics.accuracy_score(labels, scores.argmax(axis=1))
+    assert metrics.predominant_accuracy(presence, scores) == pytest.approx(expected)

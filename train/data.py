@@ -1,36 +1,32 @@
 """From the shards that a manifest lists to batches of log-mel windows.
 
     audio = read_split(read_manifest(folder), "train")      int16, one array, in memory
+    audio = hot_copy(read_manifest(folder), "train", cache) the same, mapped: decoded once (train.hot_copy)
     logmel = logmel_split(audio, LogMel(config), device)    float16 frames, one tensor
     for batch in training_batches(logmel, ...): ...         random windows, one gather each
 
 Shapes: N clips, C classes, T frames of all clips, W frames of a window, M mel bands, B windows.
 """
 
-import io
 import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.audio import pcm_sha256
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
 from datasets.record import UNKNOWN, Decibels, Lufs
-from datasets.shard import ShardInfo, open_shard, read_shard, shard_metadata
 from train.features import LogMel
+from train.shards import SplitTable, read_audio, remaining_gain_db, split_table
 
 Batch: TypeAlias = tuple[Tensor, Tensor]  # log-mel (B, W, M) float32, presence (B, C) int8
 
-_COLUMNS = ["id", "audio", "sample_rate", "num_samples", "presence", "loudness_lufs", "gain_db", "audio_sha256"]
 _SAMPLES_AT_ONCE = 1 << 22  # of audio in one front-end batch: 16 MiB of float32
 _ORDER, _WINDOWS = 0, 1  # random streams of an epoch
 
@@ -59,9 +55,7 @@ class AudioSplit:
 
         Build and training together stay within `max_gain_db`; 0 where loudness is not known.
         """
-        wanted = np.minimum(target_lufs - self.loudness_lufs, max_gain_db - self.gain_db)
-        gain: NDArray[np.float32] = np.nan_to_num(np.maximum(wanted, 0), nan=0.0).astype(np.float32)
-        return gain
+        return remaining_gain_db(self.loudness_lufs, self.gain_db, target_lufs, max_gain_db)
 
 
 def read_split(manifest: Manifest, split: str) -> AudioSplit:
@@ -72,67 +66,26 @@ def read_split(manifest: Manifest, split: str) -> AudioSplit:
         IntegrityError: a shard or clip is not what the manifest or its own row says; the message
             names shard and clip.
     """
-    manifest.shard_paths(split)  # raises for an unknown split
-    infos = manifest.shards(split)
-    for info in infos:
-        _check_shard(manifest, info)
-    lengths = [row["num_samples"] for info in infos for row in read_shard(manifest.folder / info.path, ["num_samples"])]
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    table = split_table(manifest, split)
+    offsets = table.offsets
     samples = np.empty(offsets[-1], np.int16)
-    rows: list[dict[str, Any]] = []
-    sample_rates: set[int] = set()
-    for info in infos:
-        path = manifest.folder / info.path
-        for row in read_shard(path, _COLUMNS):
-            samples[offsets[len(rows)] : offsets[len(rows) + 1]] = _decode(path, row)
-            del row["audio"]
-            sample_rates.add(row["sample_rate"])
-            rows.append(row)
-    if len(sample_rates) > 1:
-        raise IntegrityError(f"{manifest.folder}: split {split!r} mixes sample rates {sorted(sample_rates)}")
+    for group in table.groups:
+        for clip, audio in enumerate(read_audio(group), start=group.first):
+            samples[offsets[clip] : offsets[clip + 1]] = table.decode(group.path, clip, audio)
+    return audio_split(table, samples)
+
+
+def audio_split(table: SplitTable, samples: NDArray[np.int16]) -> AudioSplit:
+    """A split whose samples are at hand, all clips end to end."""
     return AudioSplit(
-        ids=tuple(row["id"] for row in rows),
-        sample_rate=next(iter(sample_rates), 0),
+        ids=table.ids,
+        sample_rate=table.sample_rate,
         samples=samples,
-        offsets=offsets,
-        presence=np.array([row["presence"] for row in rows], np.int8).reshape(len(rows), len(manifest.instruments)),
-        loudness_lufs=np.array([row["loudness_lufs"] for row in rows], np.float32),  # None becomes NaN
-        gain_db=np.array([row["gain_db"] for row in rows], np.float32),
+        offsets=table.offsets,
+        presence=table.presence,
+        loudness_lufs=table.loudness_lufs,
+        gain_db=table.gain_db,
     )
-
-
-def _check_shard(manifest: Manifest, info: ShardInfo) -> None:
-    path = manifest.folder / info.path
-    shard = open_shard(path)
-    if shard.metadata.num_rows != info.num_rows:
-        raise IntegrityError(
-            f"{path}: {shard.metadata.num_rows} rows, the manifest says {info.num_rows}; run pipelines.verify"
-        )
-    instruments = shard_metadata(shard.schema_arrow)["instruments"]
-    if instruments != manifest.instruments:
-        raise IntegrityError(f"{path}: labels {instruments}, the manifest {manifest.instruments}; run pipelines.verify")
-
-
-def _decode(path: Path, row: dict[str, Any]) -> NDArray[np.int16]:
-    where = f"{path}: clip {row['id']}"
-    try:
-        samples, sample_rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise IntegrityError(f"{where}: audio cannot be decoded ({error}); run pipelines.verify") from error
-    if not samples.size:
-        raise IntegrityError(f"{where}: holds no samples; run pipelines.verify")
-    if samples.shape != (row["num_samples"],) or sample_rate != row["sample_rate"]:
-        raise IntegrityError(
-            f"{where}: audio of shape {samples.shape} at {sample_rate} Hz, its row says "
-            f"{row['num_samples']} samples at {row['sample_rate']} Hz; run pipelines.verify"
-        )
-    if pcm_sha256(samples) != row["audio_sha256"]:
-        raise IntegrityError(f"{where}: samples differ from audio_sha256; run pipelines.verify")
-    strange = set(row["presence"]) - {-1, 0, 1}
-    if strange:
-        raise IntegrityError(f"{where}: presence {sorted(strange)}, expected 1, 0 or -1; run pipelines.verify")
-    decoded: NDArray[np.int16] = samples
-    return decoded
 
 
 @dataclass(frozen=True)

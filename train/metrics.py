@@ -6,10 +6,11 @@ Shapes: N clips, C classes, K candidate thresholds.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from datasets.record import ABSENT, PRESENT, UNKNOWN
 
@@ -17,6 +18,7 @@ Presence: TypeAlias = NDArray[np.int8]
 Scores: TypeAlias = NDArray[np.floating]
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
+Objective: TypeAlias = Literal["micro_f1", "macro_f1", "mean_f1"]  # mean_f1: of the two others
 
 DEFAULT_THRESHOLD = 0.5
 _BLOCK = 4096  # clips whose (C, C) rank comparisons are held at once
@@ -119,6 +121,40 @@ def mean_average_precision(presence_NC: Presence, scores_NC: Scores) -> float | 
     return _mean([value for value in average_precisions(presence_NC, scores_NC) if value is not None])
 
 
+def roc_aucs(presence_NC: Presence, scores_NC: Scores) -> list[float | None]:
+    """Area under the ROC curve per class: how often a present label outscores an absent one, ties half.
+
+    None for a class without a known present or without a known absent label.
+    """
+    values: list[float | None] = []
+    for presence_N, scores_N in zip(presence_NC.T, scores_NC.T, strict=True):
+        present, known = presence_N == PRESENT, presence_N != UNKNOWN
+        num_present, num_absent = int(present.sum()), int((presence_N == ABSENT).sum())
+        if not num_present or not num_absent:
+            values.append(None)
+            continue
+        rank_sum = rankdata(scores_N[known])[present[known]].sum()  # Mann, Whitney 1947
+        values.append(float((rank_sum - num_present * (num_present + 1) / 2) / (num_present * num_absent)))
+    return values
+
+
+def mean_roc_auc(presence_NC: Presence, scores_NC: Scores) -> float | None:
+    """Mean over the classes that have an area under the ROC curve."""
+    return _mean([value for value in roc_aucs(presence_NC, scores_NC) if value is not None])
+
+
+def predominant_accuracy(presence_NC: Presence, scores_NC: Scores) -> float | None:
+    """Share of clips whose one known present class scores highest of all (NSynth paper: .726).
+
+    Clips with another number of known present classes are left out. Classes that are unknown
+    compete: one is predominant, so the others are not, whether they play or not. Of equal scores
+    the first class counts.
+    """
+    single_N = (presence_NC == PRESENT).sum(axis=1) == 1
+    right = np.argmax(scores_NC[single_N], axis=1) == np.argmax(presence_NC[single_N] == PRESENT, axis=1)
+    return _mean(right.tolist())
+
+
 def label_ranking_average_precision(presence_NC: Presence, scores_NC: Scores) -> float | None:
     """LRAP (Tsoumakas et al. 2010) where every clip ranks its known labels only.
 
@@ -167,6 +203,7 @@ def summary(presence_NC: Presence, probability_NC: Scores, thresholds_C: Scores)
     return f_scores(confusion(presence_NC, predicted_NC)) | {
         "lrap": label_ranking_average_precision(presence_NC, probability_NC),
         "map": mean_average_precision(presence_NC, probability_NC),
+        "roc_auc": mean_roc_auc(presence_NC, probability_NC),
         "hamming_score": hamming_score(presence_NC, predicted_NC),
     }
 
@@ -178,41 +215,55 @@ def f1_objective(presence_NC: Presence, probability_NC: Scores, threshold: float
     return None if micro is None or macro is None else (micro + macro) / 2
 
 
-def best_threshold(presence_NC: Presence, probability_NC: Scores) -> float:
-    """The one threshold for all classes with the greatest mean of micro and macro F1.
+def f1_at(
+    presence_NC: Presence, probability_NC: Scores, thresholds_K: Floats, objective: Objective = "mean_f1"
+) -> Floats | None:
+    """F1 at each threshold (K,), the same one for all classes; None where nothing is known to be present."""
+    probability = np.asarray(probability_NC, np.float64)
+    true_positives_KC = _at_least(probability, presence_NC == PRESENT, thresholds_K)
+    false_positives_KC = _at_least(probability, presence_NC == ABSENT, thresholds_K)
+    support_C = (presence_NC == PRESENT).sum(axis=0)
+    if not support_C.any():
+        return None
+    # F1 = 2 TP / (predicted + present)
+    predicted_KC = true_positives_KC + false_positives_KC
+    micro_K: Floats = 2 * true_positives_KC.sum(axis=1) / (predicted_KC.sum(axis=1) + support_C.sum())
+    scored = support_C > 0
+    macro_K: Floats = (2 * true_positives_KC / np.maximum(predicted_KC + support_C, 1))[:, scored].mean(axis=1)
+    return {"micro_f1": micro_K, "macro_f1": macro_K, "mean_f1": (micro_K + macro_K) / 2}[objective]
+
+
+def best_threshold(presence_NC: Presence, probability_NC: Scores, objective: Objective = "mean_f1") -> float:
+    """The one threshold for all classes with the greatest F1, by default the mean of micro and macro.
 
     Exact: every partition of the known probabilities is tried, by one sort per class. Between
     two probabilities the threshold is their midpoint; of equal ones the lowest wins. 0.5 where
     nothing is known to be present.
     """
     probability = np.asarray(probability_NC, np.float64)
-    known = presence_NC != UNKNOWN
-    candidates_K = _candidates(probability[known])
-    true_positives_KC = _at_least(probability, presence_NC == PRESENT, candidates_K)
-    false_positives_KC = _at_least(probability, presence_NC == ABSENT, candidates_K)
-    support_C = (presence_NC == PRESENT).sum(axis=0)
-    if not support_C.any():
-        return DEFAULT_THRESHOLD
-    # F1 = 2 TP / (predicted + present)
-    predicted_KC = true_positives_KC + false_positives_KC
-    micro_K = 2 * true_positives_KC.sum(axis=1) / (predicted_KC.sum(axis=1) + support_C.sum())
-    scored = support_C > 0
-    macro_K = (2 * true_positives_KC / np.maximum(predicted_KC + support_C, 1))[:, scored].mean(axis=1)
-    return float(candidates_K[np.argmax(micro_K + macro_K)])
+    candidates_K = _candidates(probability[presence_NC != UNKNOWN])
+    f1_K = f1_at(presence_NC, probability, candidates_K, objective)
+    return DEFAULT_THRESHOLD if f1_K is None else float(candidates_K[np.argmax(f1_K)])
 
 
-def best_thresholds_per_class(presence_NC: Presence, probability_NC: Scores) -> list[float]:
+def best_thresholds_per_class(
+    presence_NC: Presence, probability_NC: Scores, objective: Objective = "mean_f1"
+) -> list[float]:
     """The threshold with the greatest F1 for each class by itself.
 
     A class without a known present and a known absent label takes the global threshold.
     """
-    fallback = best_threshold(presence_NC, probability_NC)
+    fallback = best_threshold(presence_NC, probability_NC, objective)
     thresholds = []
     for column in range(presence_NC.shape[1]):
         presence_N1, probability_N1 = presence_NC[:, [column]], probability_NC[:, [column]]
-        both = (presence_N1 == PRESENT).any() and (presence_N1 == ABSENT).any()
-        thresholds.append(best_threshold(presence_N1, probability_N1) if both else fallback)
+        thresholds.append(best_threshold(presence_N1, probability_N1) if has_both_kinds(presence_N1) else fallback)
     return thresholds
+
+
+def has_both_kinds(presence: Presence) -> bool:
+    """A known present and a known absent label: there is something to part."""
+    return bool((presence == PRESENT).any() and (presence == ABSENT).any())
 
 
 def _candidates(values: Floats) -> Floats:

@@ -2,16 +2,32 @@
 
 A model is a module with
 
-    Config                              frozen dataclass: its sizes
-    build(config, n_mels, num_classes)  an nn.Module: log-mel (B, F, n_mels) -> logits (B, C)
+    INPUT                                    what it hears, see below
+    Config                                   frozen dataclass: its sizes, and `weights` where some are published
+    TINY                                     a Config that a test trains in a second
+    build(config, input_size, num_classes)   an nn.Module: its input -> logits (B, C)
 
-B windows, F frames, C classes. Weights are drawn from torch's global generator, which the
-caller seeds; nothing else in a model may be random except dropout.
+| INPUT    | input                                                            | input_size            |
+|----------|------------------------------------------------------------------|-----------------------|
+| logmel   | (B, F, M) log-mel, standardized                                  | M mel bands           |
+| waveform | (B, T) samples in [-1, 1]                                        | sample rate, Hz       |
+| image    | (B, I, H, W) spectrograms; H frequency, W time                   | I channels, 1 or 3    |
+| vggish   | (B, F, 128) VGGish embeddings, one a second; 10 in OpenMIC       | 128                   |
+| features | (B, N) numbers of the clip as a whole                            | N features            |
+
+B windows, F frames, C classes. A module without INPUT hears log-mel; one without TINY is small by default.
+
+Weights are drawn from torch's global generator, which the caller seeds; nothing else in a model may be random
+except dropout. With `weights` set they are read from a folder or the hub (train/pretrained.py), the head's never.
+
+Names of parameters tell the head from the backbone: `head.` and everything else (`parameter_groups` in
+train/optimize.py sorts them).
+A model with a method `fit(features, presence)` is fitted by it and not by gradients.
 """
 
 import importlib
 import pkgutil
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from torch import nn
 
@@ -19,20 +35,22 @@ from datasets.errors import UsageError
 from datasets.settings import nearest
 from train import models
 
+Input: TypeAlias = Literal["logmel", "waveform", "image", "vggish", "features"]
+
 
 class ModelModule(Protocol):
     """The interface of a module in `models/`."""
 
     Config: type[Any]
 
-    def build(self, config: Any, n_mels: int, num_classes: int) -> nn.Module:
+    def build(self, config: Any, input_size: int, num_classes: int, /) -> nn.Module:
         """A freshly initialized model."""
         ...
 
 
 def model_names() -> list[str]:
-    """Names of all models: the listing of the `models` folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(models.__path__))
+    """Names of all models: the listing of the `models` folder, without helpers (`_name`)."""
+    return sorted(module.name for module in pkgutil.iter_modules(models.__path__) if not module.name.startswith("_"))
 
 
 def load_model(name: str) -> ModelModule:
@@ -44,6 +62,17 @@ def load_model(name: str) -> ModelModule:
     if name not in model_names():
         raise UsageError(f"unknown model {name!r}{nearest(name, model_names())}; known: {', '.join(model_names())}")
     return cast(ModelModule, importlib.import_module(f"train.models.{name}"))
+
+
+def input_of(name: str) -> Input:
+    """What a model hears."""
+    return cast(Input, getattr(load_model(name), "INPUT", "logmel"))
+
+
+def tiny_config(name: str) -> Any:
+    """A model's smallest useful Config."""
+    module = load_model(name)
+    return getattr(module, "TINY", None) or module.Config()
 
 
 def count_parameters(model: nn.Module) -> int:

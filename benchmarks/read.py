@@ -1,0 +1,311 @@
+"""How fast are clips read from shards, against other libraries on the same clips and a memory map as the limit?
+
+    python -m benchmarks.read [--clips 1024] [--packages DIR] [--output benchmarks/results/read.json]
+
+Ten-second clips of tones and noise at 16 kHz, 16-bit FLAC, in shards with row groups of 16 as published, and the same
+FLAC files in tar shards. Each reader gives shuffled batches of 64 in float32 with labels, from files that
+are in the page cache. Readers are measured in turn, several times; the best counts, because another program on the
+machine can only slow one down; processor time per clip is given, too. One torch thread.
+
+resident_first     the first epoch with the hot copy: shards decoded, verified and written, then read
+resident           any later epoch of it
+streaming_first    an epoch of the streaming tier that decodes whole clips and verifies them
+streaming          any later epoch
+dataset            the plain PyTorch dataset over the hot copy, through a DataLoader
+memmap             the limit: rows of an (N, T) np.memmap by fancy index, then to float32
+webdataset, huggingface, huggingface_streaming      through a DataLoader, decoded with soundfile
+
+A suffix _2 means two threads or worker processes; `_3s` random windows of three seconds. The libraries live in an
+environment of their own (`make setup-hf`); one that it lacks can come from elsewhere:
+
+    pip install --target DIR --no-deps webdataset braceexpand
+"""
+
+import argparse
+import io
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from datasets.audio import encode, pcm_sha256, to_int16
+from datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
+from datasets.record import Clip, Label, StoredAudio
+from datasets.shard import shard_path, write_shard
+from train.dataset import ClipDataset, EpochBatches
+from train.hot_copy import hot_copy
+from train.reading import Reader, Reading
+from train.resident import ResidentReader
+from train.streaming import Streaming, StreamingReader
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLE_RATE = 16_000
+NUM_SAMPLES = 160_000  # ten seconds: OpenMIC, AudioSet
+CROP_SAMPLES = 48_000  # three seconds: Lumen 2023
+BATCH = 64
+NUM_SHARDS = 4
+INSTRUMENTS = tuple("abcdefghijk")  # as many classes as IRMAS has
+EPOCHS_OF_MEMORY = 5  # an epoch from memory takes a tenth of a second: several are timed together
+GOALS = {  # ours: (peer or limit, at least)
+    "resident": {"webdataset": 2.0, "huggingface": 2.0, "huggingface_streaming": 2.0, "memmap": 0.7},
+}
+
+
+def clip_of(index: int) -> tuple[Clip, bytes]:
+    """A tone in noise: FLAC keeps about four fifths of it, as of music."""
+    rng = np.random.default_rng(index)
+    time_s = np.arange(NUM_SAMPLES) / SAMPLE_RATE
+    tone = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 2_000) * time_s)
+    samples = to_int16((tone + 0.05 * rng.standard_normal(NUM_SAMPLES)).astype(np.float32))
+    audio = StoredAudio(
+        blob="",
+        pcm_sha256=pcm_sha256(samples),
+        native_sha256="",
+        source_sha256="",
+        sample_rate=SAMPLE_RATE,
+        num_samples=NUM_SAMPLES,
+        native_sample_rate=SAMPLE_RATE,
+        native_num_samples=NUM_SAMPLES,
+        num_channels=1,
+        codec="FLAC/PCM_16",
+        decoder="libsndfile",
+        silence_share=0.0,
+        loudness_lufs=-12.0,
+        gain_db=0.0,
+        true_peak_dbtp=-3.0,
+        complete=True,
+    )
+    name = f"synthesized/{index:06d}@0"
+    labels = {name: Label(int(rng.integers(2)), "human") for name in INSTRUMENTS}
+    clip = Clip(
+        id=name, source="synthesized", recording=name, group=name, partition="train", labels=labels, end_s=10.0,
+        audio=audio, split="train",
+    )  # fmt: skip
+    return clip, encode(samples, SAMPLE_RATE, "flac")
+
+
+def write_clips(folder: Path, num_clips: int) -> Manifest:
+    """Shards with their manifest, and tar shards of the same files."""
+    (folder / "tar").mkdir(parents=True)
+    (folder / "data").mkdir()
+    shards: list[dict[str, Any]] = []
+    for number, part in enumerate(np.array_split(np.arange(num_clips), NUM_SHARDS)):
+        rows = [clip_of(int(index)) for index in part]
+        path = folder / shard_path("train", number, NUM_SHARDS)
+        with path.open("wb") as stream:
+            count, content = write_shard(stream, rows, INSTRUMENTS, sample_rate=SAMPLE_RATE, rows_per_group=16)
+        shards.append(
+            {
+                "path": str(path.relative_to(folder)),
+                "split": "train",
+                "num_rows": count,
+                "num_bytes": path.stat().st_size,
+                "sha256": "",
+                "content_sha256": content,
+            }
+        )
+        with tarfile.open(folder / "tar" / f"{number:05d}.tar", "w") as tar:
+            for clip, audio in rows:
+                key = clip.id.replace("/", "-")
+                presence = [clip.labels[name].presence for name in INSTRUMENTS]
+                for extension, data in (("flac", audio), ("json", json.dumps({"presence": presence}).encode())):
+                    info = tarfile.TarInfo(f"{key}.{extension}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    content_of_version = {"schema_version": 1, "instruments": INSTRUMENTS, "shards": shards, "clips": []}
+    manifest_path(folder).parent.mkdir()
+    manifest_path(folder).write_text(canonical_json(content_of_version))
+    return read_manifest(folder)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What reading took."""
+
+    clips_per_s: float
+    cpu_ms_per_clip: float  # of this process and its workers: what a busy machine distorts least
+
+
+def cost(batches: Callable[[], Iterable[Sized]]) -> Cost:
+    """Read to the end; whatever the call does before the first batch counts."""
+    start_s, start_cpu_s = time.perf_counter(), cpu_s()
+    clips = sum(len(batch) for batch in batches())
+    return Cost(clips / (time.perf_counter() - start_s), (cpu_s() - start_cpu_s) / clips * 1e3)
+
+
+def cpu_s() -> float:
+    """Processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def memory_map(samples: NDArray[np.int16]) -> Callable[[], Cost]:
+    """The limit: clips of one length, gathered by one index per batch."""
+    clips = samples.reshape(-1, NUM_SAMPLES)
+
+    def epochs() -> Iterable[torch.Tensor]:
+        for epoch in range(EPOCHS_OF_MEMORY):
+            order = np.random.default_rng(epoch).permutation(len(clips))
+            for first in range(0, len(clips), BATCH):
+                yield torch.from_numpy(clips[order[first : first + BATCH]]).float().div_(32768)
+
+    return lambda: cost(epochs)
+
+
+def our_readers(manifest: Manifest, folder: Path) -> dict[str, Callable[[], Cost]]:
+    """Our tiers, by name."""
+    whole, crops = Reading(NUM_SAMPLES, BATCH), Reading(CROP_SAMPLES, BATCH)
+    split = hot_copy(manifest, "train", folder / "cache")
+
+    def first_epoch(num_threads: int) -> Cost:
+        cache = folder / "fresh-cache"
+        shutil.rmtree(cache, ignore_errors=True)
+
+        def batches() -> Iterable[Sized]:
+            return ResidentReader(hot_copy(manifest, "train", cache, num_threads=num_threads), whole).batches(0)
+
+        return cost(batches)
+
+    def resident(reading: Reading) -> Cost:
+        reader: Reader = ResidentReader(split, reading)
+        return cost(lambda: (batch for epoch in range(1, 1 + EPOCHS_OF_MEMORY) for batch in reader.batches(epoch)))
+
+    def streaming(reading: Reading, epoch: int, num_threads: int) -> Cost:
+        reader: Reader = StreamingReader(manifest, "train", reading, Streaming(num_threads=num_threads))
+        return cost(lambda: reader.batches(epoch))
+
+    def dataset(num_workers: int) -> Cost:
+        sampler = EpochBatches(split, whole)
+        loader = DataLoader(ClipDataset(split, NUM_SAMPLES), batch_sampler=sampler, num_workers=num_workers)
+        return cost(lambda: (batch["id"] for batch in loader))
+
+    return {
+        "memmap": memory_map(split.samples),
+        "resident": lambda: resident(whole),
+        "resident_first": lambda: first_epoch(1),
+        "resident_first_2": lambda: first_epoch(2),
+        "streaming_first": lambda: streaming(whole, 0, 1),
+        "streaming_first_2": lambda: streaming(whole, 0, 2),
+        "streaming": lambda: streaming(whole, 1, 1),
+        "streaming_2": lambda: streaming(whole, 1, 2),
+        "dataset": lambda: dataset(0),
+        "dataset_2": lambda: dataset(2),
+        "resident_3s": lambda: resident(crops),
+        "streaming_3s": lambda: streaming(crops, 1, 1),
+        "streaming_2_3s": lambda: streaming(crops, 1, 2),
+    }
+
+
+def peer_readers(folder: Path, packages: Path | None, notes: dict[str, Any]) -> dict[str, Callable[[], Cost]]:
+    """The same of other libraries, each in a process of its own."""
+
+    def run(name: str, peer: str, workers: int, window: int) -> Cost:
+        python = ROOT / ".venv-hf" / "bin" / "python"
+        if not python.exists():
+            notes[name] = "not measured: needs `make setup-hf`"
+            return Cost(0.0, math.inf)
+        command = [str(python), "-I", str(Path(__file__).with_name("read_peers.py"))]
+        command += [peer, str(folder), str(workers), str(window), *([] if packages is None else [str(packages)])]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        if result.returncode:
+            last = result.stderr.strip().splitlines()[-1:] or ["no message"]
+            if "ModuleNotFoundError" not in last[0]:
+                raise RuntimeError(f"{' '.join(command)} failed: {result.stderr}")
+            notes[name] = last[0]
+            return Cost(0.0, math.inf)
+        measured = json.loads(result.stdout.splitlines()[-1])
+        notes[name] = {"clips": measured["clips"], "prepare_s": measured["prepare_s"]}
+        return Cost(measured["clips_per_s"], measured["cpu_ms_per_clip"])
+
+    peers = ("webdataset", "huggingface", "huggingface_streaming")
+    readers: dict[str, Callable[[], Cost]] = {}
+    for suffix, workers, window in (("", 0, NUM_SAMPLES), ("_2", 2, NUM_SAMPLES), ("_3s", 0, CROP_SAMPLES)):
+        for peer in peers:
+            name = peer + suffix
+            readers[name] = lambda name=name, peer=peer, w=workers, s=window: run(name, peer, w, s)  # type: ignore[misc]
+    return readers
+
+
+def measure(num_clips: int, repeats: int, packages: Path | None) -> dict[str, Any]:
+    """Best rate of every reader, and the ratios."""
+    notes: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = write_clips(folder, num_clips)
+        readers = our_readers(manifest, folder) | peer_readers(folder, packages, notes)
+        best, cpu_ms = dict.fromkeys(readers, 0.0), dict.fromkeys(readers, math.inf)
+        for _ in range(repeats):
+            for reader, run in readers.items():
+                found = run()
+                best[reader] = max(best[reader], found.clips_per_s)
+                cpu_ms[reader] = min(cpu_ms[reader], found.cpu_ms_per_clip)
+                line = f"{reader:26} {best[reader]:8.0f} clips/s {cpu_ms[reader]:8.2f} ms of a processor per clip"
+                print(line, file=sys.stderr, flush=True)
+    goals = [
+        {"reader": ours, "against": peer, "ratio": best[ours] / best[peer] if best[peer] else None, "at_least": least}
+        for ours, against in GOALS.items()
+        for peer, least in against.items()
+    ]
+    return {
+        "cpus": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "clips": num_clips,
+        "clip_s": NUM_SAMPLES / SAMPLE_RATE,
+        "batch": BATCH,
+        "repeats": repeats,
+        "clips_per_s": best,
+        "goals": goals,
+        "cpu_ms_per_clip": {reader: ms if math.isfinite(ms) else None for reader, ms in cpu_ms.items()},
+        "ratios": ratios(best),
+        "cpu_ratios": ratios({reader: 1 / ms for reader, ms in cpu_ms.items()}),
+        "peers": notes,
+    }
+
+
+def ratios(best: dict[str, float]) -> dict[str, float]:
+    """Ours against each peer with as many threads or workers, where both were measured."""
+    found: dict[str, float] = {}
+    for suffix, tiers in {
+        "": ("resident_first", "streaming_first", "streaming", "dataset"),
+        "_2": ("resident_first", "streaming_first", "streaming", "dataset"),
+        "_3s": ("resident", "streaming"),
+    }.items():
+        for tier in tiers:
+            for peer in ("webdataset", "huggingface", "huggingface_streaming"):
+                if theirs := best[peer + suffix]:
+                    found[f"{tier}{suffix}/{peer}{suffix}"] = best[tier + suffix] / theirs
+    return found
+
+
+def main() -> None:
+    """Print a table on stderr and JSON on stdout."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=1024)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--packages", type=Path)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    report = measure(arguments.clips, arguments.repeats, arguments.packages)
+    text = json.dumps(report, indent=1)
+    print(text)
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

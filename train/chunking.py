@@ -1,0 +1,151 @@
+"""Long clips as chunks of one length, and chunks' outputs as a clip's: pure functions of indices.
+
+    plan = plan_chunks(lengths, Chunking(48_000))        Lumen 2023: 3 s, the last repeats the start
+    plan = plan_chunks(lengths, half_overlapping(16_000))     the NSynth paper's test protocol
+    batch = torch.stack([take(clips[n], positions) for ...])
+
+Units are samples or frames, whatever the caller cuts. A clip's chunks stand together, in order.
+Shapes: N clips, K chunks of all clips, L units of a chunk, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.record import Seconds
+from train.metrics import Floats, Scores, predict
+
+Indices: TypeAlias = NDArray[np.int64]
+ClipPooling: TypeAlias = Literal["max", "mean_logits", "mean_probabilities"]
+
+FILLED = -1  # a position beyond the clip's end
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """Where chunks begin and what follows a clip's end."""
+
+    length: int  # units of a chunk
+    hop: int | None = None  # units from chunk to chunk; none: the length, no overlap
+    # repeat: the clip again from its start (Lumen 2023); zero: silence, or black in a spectrogram
+    # (its earlier variant, whose black is the floor that `take` is given); drop: no chunk there,
+    # unless the clip has no other.
+    last: Literal["repeat", "zero", "drop"] = "repeat"
+    first_only: bool = False  # only a clip's first chunk (NSynth pre-training: the first second)
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or (self.hop is not None and self.hop < 1):
+            raise ValueError(f"length and hop must be at least 1, got {self.length} and {self.hop}")
+
+    @property
+    def step(self) -> int:
+        """Units from chunk to chunk."""
+        return self.length if self.hop is None else self.hop
+
+
+def half_overlapping(length: int) -> Chunking:
+    """Chunks that overlap by 50 % (the NSynth paper's test protocol: one second)."""
+    return Chunking(length, hop=max(1, length // 2))
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """All chunks of some clips."""
+
+    chunking: Chunking
+    lengths: Indices  # (N,): units of each clip
+    clips: Indices  # (K,): the clip that each chunk is of: the group index of a batch
+    first: Indices  # (K,): its first unit
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def positions(self, chunks: slice | Indices = slice(None)) -> Indices:
+        """Units (K, L) of the clip that chunks are made of, FILLED where there is none."""
+        units_KL = self.first[chunks][:, None] + np.arange(self.chunking.length)
+        lengths_K1 = self.lengths[self.clips[chunks]][:, None]
+        if self.chunking.last == "repeat":
+            return units_KL % lengths_K1
+        return np.where(units_KL < lengths_K1, units_KL, FILLED)
+
+    def spans_s(self, units_per_s: float) -> list[tuple[Seconds, Seconds]]:
+        """Start and end of every chunk in its clip: when an instrument is heard; fillings do not count."""
+        ends_K = np.minimum(self.first + self.chunking.length, self.lengths[self.clips])
+        starts_s, ends_s = (self.first / units_per_s).tolist(), (ends_K / units_per_s).tolist()
+        return list(zip(starts_s, ends_s, strict=True))
+
+
+def num_chunks(length: int, chunking: Chunking) -> int:
+    """Chunks of a clip, at least one: so many that its last unit is in one, or that none is filled."""
+    if chunking.first_only:
+        return 1
+    beyond = max(0, length - chunking.length)
+    return 1 + (beyond // chunking.step if chunking.last == "drop" else -(-beyond // chunking.step))
+
+
+def plan_chunks(lengths_N: Sequence[int] | Indices, chunking: Chunking) -> ChunkPlan:
+    """The chunks of clips of these lengths.
+
+    Raises:
+        ValueError: an empty clip.
+    """
+    lengths = np.asarray(lengths_N, np.int64)
+    if lengths.size and lengths.min() < 1:
+        raise ValueError(f"clip {int(np.argmin(lengths))} is empty; leave it out")
+    counts = np.array([num_chunks(int(length), chunking) for length in lengths], np.int64)
+    clips_K = np.repeat(np.arange(len(lengths)), counts)
+    index_within_K = np.arange(len(clips_K)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ChunkPlan(chunking, lengths, clips_K, index_within_K * chunking.step)
+
+
+def take(clip: Tensor, positions: Indices, fill: float = 0.0) -> Tensor:
+    """Units of a clip (T, ...) at positions (..., L); `fill` where they are FILLED.
+
+    Zero is silence in a waveform; black in a log-mel is its floor in dB.
+    """
+    index = torch.from_numpy(positions).to(clip.device)
+    taken = clip[index.clamp(min=0)]
+    outside = (index == FILLED).reshape(*index.shape, *(1 for _ in clip.shape[1:]))
+    return torch.where(outside, torch.as_tensor(fill, dtype=clip.dtype, device=clip.device), taken)
+
+
+def _by_clip(ufunc: np.ufunc, values_KC: Floats, clips_K: Indices) -> tuple[Floats, Indices]:
+    starts_N = np.flatnonzero(np.diff(clips_K, prepend=-1))
+    reduced: Floats = ufunc.reduceat(values_KC, starts_N, axis=0)
+    return reduced, np.diff(starts_N, append=len(clips_K))
+
+
+def clip_probabilities(logits_KC: Tensor, clips_K: Indices, pooling: ClipPooling) -> Floats:
+    """Probability (N, C) of each clip from its chunks' logits, every clip having at least one chunk.
+
+    max: greatest; at one threshold the same as `union` (Lumen 2023). mean_logits: sigmoid of the
+    mean (the NSynth paper's text). mean_probabilities: mean of the sigmoids (its code).
+    """
+    logits: Floats = logits_KC.double().cpu().numpy()
+    if pooling == "mean_logits":
+        total_NC, counts_N = _by_clip(np.add, logits, clips_K)
+        return _sigmoid(total_NC / counts_N[:, None])
+    probability_KC = _sigmoid(logits)
+    if pooling == "max":
+        return _by_clip(np.maximum, probability_KC, clips_K)[0]
+    total_NC, counts_N = _by_clip(np.add, probability_KC, clips_K)
+    mean: Floats = total_NC / counts_N[:, None]
+    return mean
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    values: Floats = torch.sigmoid(torch.from_numpy(logits)).numpy()
+    return values
+
+
+def union(probability_KC: Scores, clips_K: Indices, thresholds_C: Scores) -> NDArray[np.bool_]:
+    """What any chunk of a clip is predicted to hold (N, C)."""
+    predicted_KC = predict(probability_KC, thresholds_C)
+    starts_N = np.flatnonzero(np.diff(clips_K, prepend=-1))
+    held: NDArray[np.bool_] = np.logical_or.reduceat(predicted_KC, starts_N, axis=0)
+    return held

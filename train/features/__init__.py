@@ -1,0 +1,76 @@
+"""Front ends: what a model hears of a waveform. Plain torch, batched, on any device.
+
+spectrum.py         power spectrum: frames x windowed DFT basis, or FFT
+logmel.py           log-mel, and the papers' parameter sets
+mfcc.py             cepstral coefficients of it
+chroma.py           energy per pitch class
+scalogram.py        Gaussian-modulated sines, trainable
+image.py            spectrograms as images of the sizes that vision models take
+classical.py        28 numbers per clip, for support vector machines
+standardization.py  mean and deviation over the training split
+"""
+
+from train.features.chroma import Chroma, ChromaConfig, chroma_filters
+from train.features.classical import CLASSICAL_FEATURES, ClassicalConfig, ClassicalFeatures
+from train.features.image import (
+    ImageConfig,
+    Sizing,
+    ThreeChannels,
+    ThreeChannelsConfig,
+    frames_per_image,
+    repeat_channels,
+    to_image,
+)
+from train.features.logmel import (
+    LUMEN_DB,
+    LUMEN_POWER,
+    LUMEN_POWER_STATISTICS,
+    MUSICAL_MIXTURES,
+    LogMel,
+    LogMelConfig,
+    hz_to_mel,
+    mel_edges_hz,
+    mel_filters,
+    mel_to_hz,
+)
+from train.features.mfcc import Mfcc, MfccConfig
+from train.features.scalogram import Scalogram, ScalogramConfig, wavelets
+from train.features.spectrum import PowerSpectrum, centered_frames, num_frames
+from train.features.standardization import MIN_STD_DB, Standardization, standardization
+
+__all__ = [
+    "CLASSICAL_FEATURES",
+    "LUMEN_DB",
+    "LUMEN_POWER",
+    "LUMEN_POWER_STATISTICS",
+    "MIN_STD_DB",
+    "MUSICAL_MIXTURES",
+    "Chroma",
+    "ChromaConfig",
+    "ClassicalConfig",
+    "ClassicalFeatures",
+    "ImageConfig",
+    "LogMel",
+    "LogMelConfig",
+    "Mfcc",
+    "MfccConfig",
+    "PowerSpectrum",
+    "Scalogram",
+    "ScalogramConfig",
+    "Sizing",
+    "Standardization",
+    "ThreeChannels",
+    "ThreeChannelsConfig",
+    "centered_frames",
+    "chroma_filters",
+    "frames_per_image",
+    "hz_to_mel",
+    "mel_edges_hz",
+    "mel_filters",
+    "mel_to_hz",
+    "num_frames",
+    "repeat_channels",
+    "standardization",
+    "to_image",
+    "wavelets",
+]

@@ -1,0 +1,160 @@
+"""Log-mel spectrogram: the front end of most models. Shapes: B clips, T samples, N FFT bins, F frames, M mel bands."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from datasets.record import Decibels
+from train.features.spectrum import PowerSpectrum, num_frames
+from train.features.standardization import Standardization
+
+MelScale: TypeAlias = Literal["htk", "slaney"]
+
+# Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above.
+_SLANEY_LINEAR_HZ = 200 / 3  # of one mel
+_SLANEY_BREAK_HZ, _SLANEY_BREAK_MEL = 1000.0, 15.0
+_SLANEY_LOG_STEP = math.log(6.4) / 27  # 27 mels from 1 to 6.4 kHz
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    """Sizes of the front end; the defaults are 32 ms windows every 16 ms."""
+
+    sample_rate: int = 16_000  # Hz
+    n_fft: int = 512
+    hop_length: int = 256
+    n_mels: int = 64
+    min_frequency_hz: float = 30.0  # lower edge of the lowest band
+    max_frequency_hz: float = 8_000.0  # upper edge of the highest band
+    floor_db: Decibels = -80.0  # relative to `reference`; quieter is all the same
+    mel_scale: MelScale = "htk"
+    mel_norm: Literal["none", "slaney"] = "none"  # none: peak 1; slaney: unit area, 2 / width in Hz
+    reference: Literal["sine", "one"] = "sine"  # 0 dB: one FFT bin of a full-scale sine; or power 1 (librosa)
+    scale: Literal["db", "power"] = "db"  # power: as Lumen 2023's code feeds its CNNs; no floor, no top
+    # Quieter than this below a clip's own loudest value is all the same (librosa's default: 80);
+    # none: a frame does not depend on the rest of its clip.
+    top_db: Decibels | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1:
+            raise ValueError(f"sizes must be at least 1, got {self}")
+        if not 0 <= self.min_frequency_hz < self.max_frequency_hz <= self.sample_rate / 2:
+            raise ValueError(
+                f"expected 0 <= min_frequency_hz < max_frequency_hz <= {self.sample_rate / 2:g} Hz (half the "
+                f"sample rate), got {self.min_frequency_hz:g} and {self.max_frequency_hz:g}"
+            )
+        if self.top_db is not None and self.top_db <= 0:
+            raise ValueError(f"top_db must be above 0, got {self.top_db}")
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a signal: one at every multiple of the hop that lies inside it."""
+        return num_frames(num_samples, self.hop_length)
+
+
+# Lumen 2023: 128 mels, 25 ms windows every 10 ms, "in dB"; bands and reference are librosa's
+# defaults (its code). Its floor: librosa's smallest power, 1e-10.
+LUMEN_DB = LogMelConfig(
+    n_fft=400, hop_length=160, n_mels=128, min_frequency_hz=0.0, floor_db=-100.0, mel_scale="slaney",
+    mel_norm="slaney", reference="one",
+)  # fmt: skip
+# What its code really passes on: no logarithm at all, ...
+LUMEN_POWER = replace(LUMEN_DB, scale="power")
+# ... standardized with these two numbers for all bands.
+LUMEN_POWER_STATISTICS = Standardization(mean=(0.413,) * 128, std=(2.582,) * 128)
+# The musical-mixtures paper: 128 mels, window 512, hop 256; it names no sample rate and no scale.
+MUSICAL_MIXTURES = replace(LUMEN_DB, n_fft=512, hop_length=256)
+
+
+def hz_to_mel(frequency_hz: float, scale: MelScale = "htk") -> float:
+    """HTK (O'Shaughnessy 1987): 2595 log10(1 + f / 700). Slaney: linear to 1 kHz, then logarithmic."""
+    if scale == "htk":
+        return 2595 * math.log10(1 + frequency_hz / 700)
+    if frequency_hz < _SLANEY_BREAK_HZ:
+        return frequency_hz / _SLANEY_LINEAR_HZ
+    return _SLANEY_BREAK_MEL + math.log(frequency_hz / _SLANEY_BREAK_HZ) / _SLANEY_LOG_STEP
+
+
+def mel_to_hz(mel: NDArray[np.float64], scale: MelScale = "htk") -> NDArray[np.float64]:
+    """Inverse of `hz_to_mel`."""
+    if scale == "htk":
+        hertz: NDArray[np.float64] = 700 * (10 ** (mel / 2595) - 1)
+        return hertz
+    above = _SLANEY_BREAK_HZ * np.exp(_SLANEY_LOG_STEP * (mel - _SLANEY_BREAK_MEL))
+    return np.where(mel < _SLANEY_BREAK_MEL, mel * _SLANEY_LINEAR_HZ, above)
+
+
+def mel_edges_hz(config: LogMelConfig) -> NDArray[np.float64]:
+    """M + 2 frequencies, equally spaced in mel: band m rises from [m], peaks at [m + 1], ends at [m + 2]."""
+    low, high = (hz_to_mel(edge, config.mel_scale) for edge in (config.min_frequency_hz, config.max_frequency_hz))
+    return mel_to_hz(np.linspace(low, high, config.n_mels + 2), config.mel_scale)
+
+
+def mel_filters(config: LogMelConfig) -> NDArray[np.float64]:
+    """Triangular filters (N, M) with peak 1 or, as Slaney's, unit area.
+
+    Raises:
+        ValueError: bands so narrow that one holds no FFT bin: it would be silent for ever.
+    """
+    bins_N1 = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)[:, None]
+    edges = mel_edges_hz(config)
+    low, peak, high = edges[:-2], edges[1:-1], edges[2:]
+    filters_NM = np.minimum((bins_N1 - low) / (peak - low), (high - bins_N1) / (high - peak)).clip(min=0)
+    empty = np.flatnonzero(filters_NM.max(axis=0) == 0)
+    if empty.size:
+        raise ValueError(
+            f"mel band {empty[0]} (peak {peak[empty[0]]:.0f} Hz) holds no FFT bin; "
+            f"use fewer than n_mels={config.n_mels} or more than n_fft={config.n_fft}"
+        )
+    if config.mel_norm == "slaney":
+        filters_NM = filters_NM * (2 / (high - low))
+    return filters_NM
+
+
+class LogMel(nn.Module):
+    """Waveforms to decibels (or power) per mel band.
+
+    Window, DFT basis and filters are buffers: they move with the module and are no weights.
+
+    Args:
+        config: sizes and units.
+        method: how the spectrum is taken, see `PowerSpectrum`.
+
+    Raises:
+        ValueError: a mel band holds no FFT bin.
+    """
+
+    filters: Tensor
+
+    def __init__(self, config: LogMelConfig, method: Literal["auto", "matrix", "fft"] = "auto") -> None:
+        super().__init__()
+        self.config = config
+        self.spectrum = PowerSpectrum(
+            config.n_fft, config.hop_length, amplitude_of_sine=config.reference == "sine", method=method
+        )
+        self.register_buffer("filters", torch.from_numpy(mel_filters(config)).float(), persistent=False)
+
+    @property
+    def window(self) -> Tensor:
+        """The Hann window (n_fft,): on the module's device."""
+        return self.spectrum.window
+
+    def forward(self, waveform_BT: Tensor) -> Tensor:
+        """Float waveforms (B, T), T >= 1, to decibels (B, F, M), F = config.num_frames(T).
+
+        Frame f is centered on sample f * hop_length; the signal continues with zeros on both sides.
+        """
+        config = self.config
+        power_BFN = self.spectrum(waveform_BT)
+        with torch.autocast(waveform_BT.device.type, enabled=False):
+            mel_BFM: Tensor = power_BFN @ self.filters
+        if config.scale == "power":
+            return mel_BFM
+        level_BFM = 10 * torch.log10(mel_BFM.clamp(min=10 ** (config.floor_db / 10)))
+        if config.top_db is None:
+            return level_BFM
+        return torch.maximum(level_BFM, level_BFM.amax(dim=(1, 2), keepdim=True) - config.top_db)
