@@ -1,5 +1,6 @@
 """Prediction on files: what a user types, and what happens to files that are none."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -117,12 +118,51 @@ def test_files_that_cannot_be_read_are_named_and_the_others_still_predicted(
     assert f"error: {text}: " in error
 
 
-def test_a_missing_file_alone_exits_2_and_a_folder_too(
+def test_a_missing_file_alone_exits_2_and_a_folder_without_audio_too(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "notes.txt").write_text("no audio")
     assert predict.main(["--run", str(run), str(tmp_path / "missing.wav")]) == 2
     assert predict.main(["--run", str(run), str(tmp_path)]) == 2
-    assert capsys.readouterr().err.count("cannot be read") == 2
+    error = capsys.readouterr().err
+    assert "missing.wav: cannot be read" in error
+    assert f"{tmp_path}: no audio file below it" in error
+
+
+def test_of_a_folder_all_audio_below_it_is_heard_in_order(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "b").mkdir()
+    second = write(tmp_path / "b" / "two.FLAC", resampled_tone(1.0, 900.0), kind="FLAC")
+    first = write(tmp_path / "a.wav", resampled_tone(1.0, 900.0))
+    (tmp_path / "cover.jpg").write_bytes(b"a picture")
+    exit_code, result, _ = predicted(run, tmp_path, capsys=capsys)
+    assert exit_code == 0
+    assert [file["path"] for file in result["files"]] == [str(first), str(second)]
+
+
+def test_the_time_line_is_a_row_per_chunk_and_instrument_and_says_who_plays_when(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    waveform = np.concatenate([timbre("flute", 1.6, rng), timbre("cello", 1.6, rng)], axis=1)
+    path = write(tmp_path / "both.wav", waveform, sample_rate=SAMPLE_RATE)
+    arguments = ["--run", str(run), "--json", "--csv", str(tmp_path / "line.csv"), str(path)]
+    assert predict.main(arguments) == 0
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    assert file["timeline"]["flute"][0] == [0.0, 1.6]
+    with (tmp_path / "line.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 4 * len(CLASSES)
+    playing = [(row["start_s"], row["end_s"]) for row in rows if row["instrument"] == "flute" and row["present"] == "1"]
+    assert playing[:2] == [("0.0", "0.8"), ("0.8", "1.6")]
+
+
+def test_stretches_that_touch_are_joined_and_gaps_stay() -> None:
+    spans = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 3.5)]
+    assert predict.joined(spans, np.array([True, True, False, True])) == [[0.0, 2.0], [3.0, 3.5]]
+    assert predict.joined([(0.0, 1.0), (0.5, 1.5)], np.array([True, True])) == [[0.0, 1.5]]
+    assert predict.joined(spans, np.zeros(4, bool)) == []
 
 
 def test_a_folder_without_a_finished_run_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,12 +26,16 @@ def test_a_checkpoint_brings_back_network_optimizer_and_progress(tmp_path: Path)
     best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     step(network, optimizer)
     progress = Progress(2, best_epoch=1, best_score=0.5, best_weights=best, history=[{"epoch": 1}, {"epoch": 2}])
+    progress.step_losses = [torch.tensor(0.25), torch.tensor(0.125)]
+    progress.average = {"0.bias": torch.tensor([1.0, 2.0, 3.0])}
     save_checkpoint(tmp_path, {"recipe": load_recipe("logmel_cnn").name}, network, optimizer, progress)
 
     other, other_optimizer = small_network(seed=1)
     loaded = load_checkpoint(tmp_path, other, other_optimizer)
     assert (loaded.finished_epochs, loaded.best_epoch, loaded.best_score) == (2, 1, 0.5)
     assert loaded.history == [{"epoch": 1}, {"epoch": 2}]
+    assert [float(loss) for loss in loaded.step_losses] == [0.25, 0.125]
+    assert loaded.average["0.bias"].tolist() == [1.0, 2.0, 3.0]
     assert loaded.best_weights.keys() == best.keys()
     assert all(torch.equal(loaded.best_weights[name], tensor) for name, tensor in best.items())
     for _ in range(2):  # now, and after one more step of each

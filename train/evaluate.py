@@ -1,27 +1,32 @@
 """Score a finished run on a split of any dataset version with the same classes.
 
-    python -m train.evaluate --run RUN --data build/ultimate --split test
+    python -m train.evaluate --run RUN --data build/ultimate --split test --intervals
 
 stderr: a table. stdout: one JSON object: figures of the model and of the best constant predictor,
-over known labels only. Thresholds are the run's, fixed on its validation split.
+over known labels only; with --intervals where they would lie with other songs. Thresholds are the
+run's, fixed on its validation split.
 """
 
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from datasets.errors import UsageError
 from datasets.manifest import Manifest, read_manifest
+from train.bootstrap import NUM_RESAMPLES, metric_intervals
 from train.cli import Parser, run_command
-from train.data import LogMelSplit, logmel_split, read_split
-from train.features import LogMel
-from train.inference import Tagger, clip_probabilities
+from train.front_end import Clips, evaluation_unit, load_clips
+from train.inference import Tagger, chunk_logits, pool_logits
+from train.losses import masked_bce
+from train.metrics import Floats
 from train.recipe import TrainRecipe
-from train.report import Report, evaluation_report, table
+from train.report import Report, evaluation_report, rounded, table
 from train.saved import SavedRun, load_run
 
 
@@ -35,15 +40,21 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder of train.run")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
     parser.add_argument("--split", default="test", metavar="NAME", help="default: test")
+    parser.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over songs")
+    parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES, metavar="N", help="of the bootstrap")
     options = parser.parse(arguments)
-    result = evaluate(load_run(options.run, default_device()), read_manifest(options.data), options.split)
+    if options.resamples < 1:
+        raise UsageError(f"--resamples must be at least 1, got {options.resamples}")
+    resamples = options.resamples if options.intervals else 0
+    run = load_run(options.run, default_device())
+    result = evaluate(run, read_manifest(options.data), options.split, num_resamples=resamples)
     print(table(result, options.split), file=sys.stderr)
     print(json.dumps({"run": str(options.run), **result}, ensure_ascii=False))
     return 0
 
 
-def evaluate(run: SavedRun, manifest: Manifest, split: str) -> dict[str, Any]:
-    """The report of a split, and which data it was.
+def evaluate(run: SavedRun, manifest: Manifest, split: str, *, num_resamples: int = 0) -> dict[str, Any]:
+    """The report of a split, and which data it was; with `num_resamples` also intervals.
 
     Raises:
         UsageError: the dataset has other classes, or no such split, or an empty one.
@@ -54,8 +65,19 @@ def evaluate(run: SavedRun, manifest: Manifest, split: str) -> dict[str, Any]:
             f"{manifest.folder}: classes {', '.join(manifest.instruments)}; "
             f"the run was trained for {', '.join(run.data.instruments)}: evaluate on data with these"
         )
-    loaded = load_split(manifest, split, run.recipe, make_front_end(run.recipe), run.tagger.mean.device)
-    report = score(run.tagger, loaded, run.recipe, run.thresholds, run.data.instruments)
+    clips = load_clips(manifest, split, run.recipe, run.tagger.device, unit=evaluation_unit(run.recipe))
+    probability, loss = clip_figures(run.tagger, clips, run.recipe)
+    report = evaluation_report(clips.known_labels, probability, run.thresholds, run.data.instruments, loss)
+    if num_resamples:
+        found = metric_intervals(
+            clips.known_labels,
+            probability,
+            np.asarray(run.thresholds),
+            clips.groups,
+            np.random.default_rng(0),
+            num_resamples=num_resamples,
+        )
+        report["intervals"] = rounded({name: asdict(interval) for name, interval in found.items()})
     return {"split": split, "version": manifest.version, "root_digest": manifest.root_digest, **report}
 
 
@@ -64,48 +86,23 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_front_end(recipe: TrainRecipe) -> LogMel:
-    """The recipe's log-mel.
-
-    Raises:
-        UsageError: its sizes do not fit together.
-    """
-    try:
-        return LogMel(recipe.features)
-    except ValueError as error:
-        raise UsageError(f"recipe {recipe.name}: {error}") from error
-
-
-def load_split(
-    manifest: Manifest, split: str, recipe: TrainRecipe, front_end: LogMel, device: torch.device
-) -> LogMelSplit:
-    """Log-mel frames and labels of a split, on a device; the audio is dropped.
-
-    Raises:
-        UsageError: no such split, an empty one, or another sample rate than the recipe's.
-        IntegrityError: the data are damaged.
-    """
-    audio = read_split(manifest, split)
-    if not len(audio):
-        raise UsageError(f"{manifest.folder}: split {split!r} is empty; build with more data or another split recipe")
-    if audio.sample_rate != recipe.features.sample_rate:
-        raise UsageError(
-            f"{manifest.folder}: clips at {audio.sample_rate} Hz, the recipe expects {recipe.features.sample_rate}; "
-            f"train with --set features.sample_rate={audio.sample_rate}"
-        )
-    return logmel_split(audio, front_end, device, target_lufs=recipe.target_lufs, max_gain_db=recipe.max_gain_db)
+def clip_figures(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> tuple[Floats, float]:
+    """Probability (N, C) of every clip, and the cross-entropy of the chunks."""
+    logits_KC, plan = chunk_logits(tagger, clips, recipe)
+    presence_KC = clips.presence[torch.from_numpy(plan.clips).to(logits_KC.device)]
+    return pool_logits(logits_KC, plan.clips, recipe.pooling), float(masked_bce(logits_KC, presence_KC))
 
 
 def score(
     tagger: Tagger,
-    split: LogMelSplit,
+    clips: Clips,
     recipe: TrainRecipe,
     thresholds: Sequence[float],
     instruments: Sequence[str],
 ) -> Report:
     """Figures of a network on a split."""
-    probability = clip_probabilities(tagger, split, recipe.window_frames, recipe.pooling)
-    return evaluation_report(split.presence.cpu().numpy(), probability, thresholds, instruments)
+    probability, loss = clip_figures(tagger, clips, recipe)
+    return evaluation_report(clips.known_labels, probability, thresholds, instruments, loss)
 
 
 if __name__ == "__main__":

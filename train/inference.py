@@ -1,60 +1,130 @@
-"""A trained network on whole clips: consecutive chunks, then one probability per clip and class.
+"""A network behind its front end, and whole clips: chunks, then one probability per clip and class.
 
-Shapes: N clips, K chunks of all clips, C classes, B windows, W frames, M mel bands.
+Shapes: N clips, K chunks of all clips, C classes, B windows, W frames, M mel bands, T samples.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from train.data import LogMelSplit, chunks
-from train.features import Standardization
+from train import chunking
+from train.chunking import ChunkPlan, ClipPooling, plan_chunks
+from train.features import ImageConfig, LogMelConfig, Standardization, frames_per_image, repeat_channels, to_image
+from train.front_end import IMAGE_CHANNELS, Clips, evaluation_chunking, make_front_end
 from train.metrics import Floats
+from train.model import Input, input_of
+from train.recipe import TrainRecipe
 
 _CHUNKS_AT_ONCE = 64
 
+POOLINGS: Mapping[str, ClipPooling] = {"max": "max", "mean": "mean_probabilities", "mean_logits": "mean_logits"}
+
 
 class Tagger(nn.Module):
-    """A network behind its standardization: log-mel in dB (B, W, M) to logits (B, C).
+    """A network behind what its INPUT asks for: front end, standardization, image; to logits (B, C).
 
     The statistics are of the training split; they belong to the run's config, not to the weights.
+
+    Args:
+        network: from the model's input to logits.
+        statistics: of log-mel, for models that hear it or see it; None for all others.
+        kind: what the network hears.
+        front_end: from waveforms to log-mel or features; None: none.
+        image: size of the images.
+        features: of the log-mel that images are made of.
+        bf16: run the network under autocast.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, statistics: Standardization) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        statistics: Standardization | None,
+        *,
+        kind: Input = "logmel",
+        front_end: nn.Module | None = None,
+        image: ImageConfig | None = None,
+        features: LogMelConfig | None = None,
+        bf16: bool = False,
+    ) -> None:
         super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(statistics.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(statistics.std), persistent=False)
+        self.network, self.front_end, self.kind, self.bf16 = network, front_end, kind, bf16
+        self._image, self._features = image or ImageConfig(), features or LogMelConfig()
+        self.statistics = statistics or Standardization((0.0,), (1.0,))
+        self.register_buffer("mean", torch.tensor(self.statistics.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(self.statistics.std), persistent=False)
 
-    def forward(self, logmel_BWM: Tensor) -> Tensor:
-        """Logits (B, C)."""
-        logits_BC: Tensor = self.network((logmel_BWM - self.mean) / self.std)
-        return logits_BC
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.mean.device
+
+    def hear(self, window: Tensor) -> Tensor:
+        """Waveforms (B, T) through the front end; frames and embeddings (B, L, D) as they are."""
+        if self.front_end is None or window.ndim != 2:
+            return window
+        heard: Tensor = self.front_end(window)
+        return heard
+
+    def prepare(self, heard: Tensor) -> Tensor:
+        """What `hear` answers to what the network takes: standardized, and an image if it sees."""
+        if self.kind not in ("logmel", "image"):
+            return heard
+        if self.kind == "logmel":
+            return (heard - self.mean) / self.std
+        wanted = frames_per_image(self._image, self._features)
+        if wanted is not None and heard.shape[1] < wanted:  # black before it is standardized
+            heard = functional.pad(heard, (0, 0, 0, wanted - heard.shape[1]), value=self._image.fill)
+        image_B1HW = to_image((heard - self.mean) / self.std, self._image, self._features)
+        return repeat_channels(image_B1HW, IMAGE_CHANNELS)
+
+    def forward(self, heard: Tensor) -> Tensor:
+        """Logits (B, C), float32, of what `hear` answers."""
+        with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.bf16):
+            logits_BC: Tensor = self.network(self.prepare(heard))
+        return logits_BC.float()
 
 
-def chunk_logits(tagger: Tagger, split: LogMelSplit, window_frames: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """Logits (K, C) of every chunk, and the clip (K,) that each belongs to; in eval mode."""
-    clips_K, first_K = chunks(split, window_frames)
-    device = split.frames.device
+def make_tagger(recipe: TrainRecipe, network: nn.Module, statistics: Standardization | None) -> Tagger:
+    """A network behind the recipe's front end.
+
+    Raises:
+        UsageError: sizes that do not fit together.
+    """
+    return Tagger(
+        network,
+        statistics,
+        kind=input_of(recipe.model),
+        front_end=make_front_end(recipe),
+        image=recipe.image,
+        features=recipe.features,
+        bf16=recipe.compute.precision == "bf16",
+    )
+
+
+def chunk_logits(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> tuple[Tensor, ChunkPlan]:
+    """Logits (K, C) of every chunk, and what the chunks are; in eval mode."""
+    cut = evaluation_chunking(recipe)
+    plan = plan_chunks(clips.lengths.cpu().numpy(), cut)
     tagger.eval()
     with torch.inference_mode():
         logits = [
-            tagger(
-                split.windows(
-                    torch.from_numpy(clips_K[i : i + _CHUNKS_AT_ONCE]).to(device),
-                    torch.from_numpy(first_K[i : i + _CHUNKS_AT_ONCE]).to(device),
-                    window_frames,
-                )
-            )
-            for i in range(0, len(clips_K), _CHUNKS_AT_ONCE)
+            tagger(tagger.hear(clips.windows(*_on(clips.device, plan, i), cut.length, cut.last)))
+            for i in range(0, len(plan), _CHUNKS_AT_ONCE)
         ]
-    return torch.cat(logits), clips_K
+    return torch.cat(logits), plan
+
+
+def _on(device: torch.device, plan: ChunkPlan, begin: int) -> tuple[Tensor, Tensor]:
+    part = slice(begin, begin + _CHUNKS_AT_ONCE)
+    return torch.from_numpy(plan.clips[part]).to(device), torch.from_numpy(plan.first[part]).to(device)
 
 
 def probabilities(logits_KC: Tensor) -> Floats:
@@ -63,23 +133,14 @@ def probabilities(logits_KC: Tensor) -> Floats:
     return values
 
 
-def pool_chunks(probability_KC: Floats, clips_K: NDArray[np.int64], pooling: Literal["max", "mean"]) -> Floats:
-    """One probability per clip (N, C) from its chunks, which stand in clip order, each clip at least once.
-
-    `max` at one threshold is the union of the chunks' predictions (Lumen 2023); `mean` is the
-    protocol of the NSynth paper's code.
-    """
-    starts_N = np.flatnonzero(np.diff(clips_K, prepend=-1))
-    if pooling == "max":
-        return np.maximum.reduceat(probability_KC, starts_N, axis=0)
-    counts_N1 = np.diff(starts_N, append=len(clips_K))[:, None]
-    mean: Floats = np.add.reduceat(probability_KC, starts_N, axis=0) / counts_N1
-    return mean
-
-
-def clip_probabilities(
-    tagger: Tagger, split: LogMelSplit, window_frames: int, pooling: Literal["max", "mean"]
+def pool_logits(
+    logits_KC: Tensor, clips_K: NDArray[np.int64], pooling: Literal["max", "mean", "mean_logits"]
 ) -> Floats:
+    """One probability per clip (N, C) from its chunks, which stand in clip order, each clip at least once."""
+    return chunking.clip_probabilities(logits_KC, clips_K, POOLINGS[pooling])
+
+
+def clip_probabilities(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> Floats:
     """Probability (N, C) of every clip of a split."""
-    logits_KC, clips_K = chunk_logits(tagger, split, window_frames)
-    return pool_chunks(probabilities(logits_KC), clips_K, pooling)
+    logits_KC, plan = chunk_logits(tagger, clips, recipe)
+    return pool_logits(logits_KC, plan.clips, recipe.pooling)

@@ -1,50 +1,64 @@
-"""The training loop: epochs of masked BCE, validation after each, the best one kept.
+"""The training loop: steps on augmented windows, validation after each epoch, the best one kept.
 
-A step depends on (seed, epoch) and the weights alone, so that a run which was stopped after any
-epoch and resumed equals the uninterrupted one bit for bit (on CPU).
+A step depends on (seed, epoch, number of the step) and the state before it alone, so that a run
+which was stopped after any step and resumed equals the uninterrupted one bit for bit (on CPU).
+Shapes: B examples of a batch, C classes, K chunks.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from augment.batch import batch_of
+from augment.draw import generator_for
 from datasets.errors import TuttiError
-from train.data import LogMelSplit, labelled_clips, num_batches, training_batches
-from train.inference import Tagger, chunk_logits, pool_chunks, probabilities
-from train.losses import masked_bce, positive_weights
-from train.metrics import Presence, best_threshold, summary
+from train import distributed
+from train.augmentation import Augmentation, vary
+from train.chunking import Chunking, plan_chunks
+from train.data import num_batches
+from train.front_end import Clips, clips_to_learn_from, length_in
+from train.inference import Tagger, chunk_logits, pool_logits
+from train.losses import LUMEN_FAMILIES, LossFunction, families_of, masked_bce, positive_weights
+from train.metrics import best_threshold, summary
+from train.optimize import (
+    MovingAverage,
+    ParameterGroups,
+    clip_gradients,
+    freeze,
+    parameter_groups,
+    schedule,
+    set_learning_rates,
+)
 from train.recipe import TrainRecipe
 from train.report import rounded
 from train.saved import Progress
 
-_WEIGHTS, _DROPOUT = 2, 3  # random streams; data.py has 0 and 1
+_ORDER, _WINDOWS, _WEIGHTS, _DROPOUT = 0, 1, 2, 3  # random streams
 
-EpochDone: TypeAlias = Callable[[Progress], None]
+Done: TypeAlias = Callable[[Progress], None]
+Indices: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Material:
     """What a run trains on and chooses by."""
 
-    train: LogMelSplit
-    validation: LogMelSplit
-
-    @property
-    def validation_presence(self) -> Presence:
-        """Labels of the validation split."""
-        presence: Presence = self.validation.presence.cpu().numpy()
-        return presence
+    train: Clips
+    validation: Clips
+    augmentation: Augmentation
 
 
-def torch_seed(seed: int, epoch: int, stream: int) -> int:
-    """A seed for torch's generator from (seed, epoch, stream)."""
-    return int(np.random.SeedSequence([seed, epoch, stream]).generate_state(1)[0])
+def torch_seed(*numbers: int) -> int:
+    """A seed for torch's generator from numbers such as (seed, epoch, stream)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def seed_weights(seed: int) -> None:
@@ -52,86 +66,228 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(torch_seed(seed, 0, _WEIGHTS))
 
 
-def make_optimizer(network: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW:
-    """AdamW (Lumen 2023); the learning rate is set step by step."""
-    return torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+def groups_of(network: nn.Module, recipe: TrainRecipe) -> ParameterGroups:
+    """Head, backbone that is trained, backbone that never is, batch norms (Lumen 2023)."""
+    prefixes = tuple(part.strip() for part in recipe.unfreeze.split(","))
+    return parameter_groups(network, backbone=prefixes)
 
 
-def learning_rate(step: int, num_steps: int, recipe: TrainRecipe) -> float:
-    """Linear warm-up to the peak, then half a cosine to zero (one cycle, Smith 2018)."""
-    warmup = recipe.warmup_share * num_steps
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / (math.floor(warmup) + 1)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
+def make_loss(recipe: TrainRecipe, presence_NC: Tensor, instruments: tuple[str, ...]) -> LossFunction:
+    """The recipe's loss, with the weights that belong to the data.
+
+    Raises:
+        UsageError: an instrument without a family, or settings that exclude each other.
+    """
+    weights = positive_weights(presence_NC, recipe.max_pos_weight) if recipe.pos_weight else None
+    families = None
+    if recipe.loss.family_weight > 0:
+        families = families_of(instruments, LUMEN_FAMILIES if recipe.families == "lumen" else None)
+    return recipe.loss.build(weights, families)
 
 
-def clips_to_learn_from(presence: Presence, recipe: TrainRecipe) -> NDArray[np.int64]:
-    """Clips with a known label; all of them where unknown counts."""
-    return np.arange(len(presence)) if recipe.unknown_weight > 0 else labelled_clips(presence)
+def examples(clips: Clips, chosen: Indices, recipe: TrainRecipe, epoch: int) -> tuple[Indices, Indices]:
+    """The windows of an epoch in order: clip and first unit; a function of (seed, epoch) alone."""
+    length = length_in(clips.unit, recipe, recipe.window_s)
+    lengths = clips.lengths.cpu().numpy()
+    order_rng, window_rng = (np.random.default_rng([recipe.seed, epoch, stream]) for stream in (_ORDER, _WINDOWS))
+    if recipe.windows == "all":
+        plan = plan_chunks(lengths[chosen], Chunking(length, last=recipe.last))
+        order = order_rng.permutation(len(plan))
+        return chosen[plan.clips[order]], plan.first[order]
+    order = order_rng.permutation(chosen)
+    room = (lengths - length).clip(min=0) + 1  # a short clip begins at its start
+    drawn = np.zeros(len(clips)) if recipe.windows == "first" else window_rng.random(len(clips))
+    return order, (drawn * room).astype(np.int64)[order]
+
+
+def batches(clips: Indices, first: Indices, batch_size: int) -> list[tuple[Indices, Indices]]:
+    """Batches nearly equal in size, so that no small last one upsets the batch norm."""
+    count = num_batches(len(clips), batch_size)
+    return list(zip(np.array_split(clips, count), np.array_split(first, count), strict=True))
+
+
+@dataclass(frozen=True)
+class Step:
+    """Everything that one step needs but the state that it changes."""
+
+    tagger: Tagger
+    module: nn.Module  # the tagger, as it is or wrapped for several processes
+    material: Material
+    recipe: TrainRecipe
+    loss: LossFunction
+
+    def __call__(self, batch: tuple[Indices, Indices], epoch: int, number: int) -> Tensor:
+        """The loss of a batch, with a graph."""
+        recipe, clips, augmentation = self.recipe, self.material.train, self.material.augmentation
+        torch.manual_seed(torch_seed(recipe.seed, epoch, _DROPOUT, number, distributed.rank()))
+        clips_B, first_B = (torch.from_numpy(part).to(clips.device) for part in batch)
+        window = clips.windows(clips_B, first_B, length_in(clips.unit, recipe, recipe.window_s), recipe.last)
+        presence_BC = clips.presence[clips_B]
+        rows = distributed.own_rows(len(clips_B))
+        if augmentation == Augmentation() and rows is None:
+            logits_BC: Tensor = self.module(self.tagger.hear(window))
+            return self.loss(logits_BC, presence_BC)
+        generator = generator_for(recipe.seed, epoch, number)
+        varied = batch_of(window, presence_BC, sample_rate=recipe.sample_rate)
+        if augmentation.spectrogram is None:  # the front end for the own rows only
+            varied = vary(augmentation.waveform, varied, rows, generator)
+            varied = varied.with_signal(self.tagger.hear(varied.signal))
+        else:
+            varied = vary(augmentation.waveform, varied, None, generator)
+            varied = vary(
+                augmentation.spectrogram, varied.with_signal(self.tagger.hear(varied.signal)), rows, generator
+            )
+        logits_BC = self.module(varied.signal)
+        return self.loss(logits_BC, varied.targets.target, varied.targets.mask) * self._share(varied.targets.mask)
+
+    def _share(self, mask_BC: Tensor) -> Tensor | float:
+        """Our part of the known labels over an equal part: the mean over processes is then that of the batch."""
+        if distributed.world_size() == 1:
+            return 1.0
+        own = mask_BC.sum().float() + self.recipe.loss.unknown_weight * (~mask_BC).sum()
+        total = own.clone()
+        torch.distributed.all_reduce(total)
+        return own * distributed.world_size() / total.clamp(min=1)
 
 
 def fit(
     tagger: Tagger,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     material: Material,
     recipe: TrainRecipe,
+    instruments: tuple[str, ...],
     progress: Progress,
-    epoch_done: EpochDone,
+    epoch_done: Done,
+    step_done: Done | None = None,
 ) -> None:
-    """Train the epochs that are left.
+    """Train what is left.
 
     Args:
         tagger: changed in place.
-        optimizer: of the tagger's network.
+        optimizer: of the tagger's network; None: it has a method `fit` instead.
         material: training and validation split.
         recipe: all that decides.
+        instruments: names of the classes.
         progress: changed in place: where to go on from, and what was best.
         epoch_done: called after every epoch.
+        step_done: called after every step but an epoch's last.
 
     Raises:
         TuttiError: the loss is not finite.
     """
-    clips = clips_to_learn_from(material.train.presence.cpu().numpy(), recipe)
-    weights = positive_weights(material.train.presence, recipe.max_pos_weight) if recipe.pos_weight else None
-    steps_per_epoch = num_batches(len(clips), recipe.batch_size)
+    clips = clips_to_learn_from(material.train, recipe)
+    if optimizer is None:
+        if progress.finished_epochs == 0:
+            fit_at_once(tagger, material, clips, recipe)
+            _remember(progress, {"epoch": 1, "train_loss": None} | validate(tagger, material, recipe), tagger, recipe)
+            epoch_done(progress)
+        return
+    groups = groups_of(tagger.network, recipe)
+    compiled = torch.compile(tagger) if recipe.compute.compile else tagger
+    loss = make_loss(recipe, material.train.presence[torch.from_numpy(clips).to(tagger.device)], instruments)
+    average = _moving_average(tagger.network, recipe, progress)
+    steps_per_epoch = len(batches(*examples(material.train, clips, recipe, 0), recipe.batch_size))
+    factor = schedule(recipe.optimize, recipe.epochs * steps_per_epoch, steps_per_epoch)
+    wrapped_for = None
     for epoch in range(progress.finished_epochs, recipe.epochs):
-        torch.manual_seed(torch_seed(recipe.seed, epoch, _DROPOUT))
+        frozen = epoch < recipe.optimize.head_epochs
+        freeze(tagger.network, groups, frozen)
+        if wrapped_for != frozen:  # which weights take part is fixed when processes are joined
+            step = Step(tagger, _joined(compiled), material, recipe, loss)
+            wrapped_for = frozen
         tagger.train()
-        batches = training_batches(
-            material.train,
-            clips,
-            window_frames=recipe.window_frames,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            epoch=epoch,
-        )
-        losses = []
-        for index, (logmel, presence) in enumerate(batches):
-            rate = learning_rate(epoch * steps_per_epoch + index, recipe.epochs * steps_per_epoch, recipe)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = masked_bce(tagger(logmel), presence, weights, recipe.unknown_weight)
+        plan = batches(*examples(material.train, clips, recipe, epoch), recipe.batch_size)
+        for number in range(len(progress.step_losses), len(plan)):
+            set_learning_rates(optimizer, factor(epoch * steps_per_epoch + number))
+            value = step(plan[number], epoch, number)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(tagger.parameters(), recipe.max_gradient_norm)
+            value.backward()  # type: ignore[no-untyped-call]
+            clip_gradients(tagger.network.parameters(), recipe.optimize.max_gradient_norm)
             optimizer.step()
-            losses.append(loss.detach())
-        train_loss = float(torch.stack(losses).double().mean())
+            if average is not None:
+                average.update(tagger.network)
+            progress.step_losses.append(_of_whole_batch(value.detach()))
+            if step_done is not None and number + 1 < len(plan):
+                step_done(progress)
+        train_loss = float(torch.stack(progress.step_losses).double().mean())
+        rate = float(optimizer.param_groups[0]["lr"])
         if not math.isfinite(train_loss):
             raise TuttiError(f"epoch {epoch + 1}: the loss is not finite; try --set learning_rate={rate / 10:.2g}")
+        progress.step_losses.clear()
         figures = {"epoch": epoch + 1, "train_loss": train_loss, "learning_rate": rate}
-        _remember(progress, figures | validate(tagger, material, recipe), tagger.network, recipe)
+        with averaged(tagger.network, progress.average):
+            _remember(progress, figures | validate(tagger, material, recipe), tagger, recipe)
         epoch_done(progress)
+
+
+def _joined(module: Any) -> nn.Module:
+    if distributed.world_size() == 1:
+        return cast(nn.Module, module)
+    # Buffers (batch norm's statistics) are the first process's; weights without a gradient are none of its business.
+    return DistributedDataParallel(module)
+
+
+def _of_whole_batch(loss: Tensor) -> Tensor:
+    if distributed.world_size() > 1:
+        torch.distributed.all_reduce(loss)
+        loss = loss / distributed.world_size()
+    return loss
+
+
+def _moving_average(network: nn.Module, recipe: TrainRecipe, progress: Progress) -> MovingAverage | None:
+    if recipe.optimize.ema_decay is None:
+        return None
+    average = MovingAverage(network, recipe.optimize.ema_decay)
+    if progress.average:
+        average.load(progress.average)
+    progress.average = average.weights  # the same tensors from now on
+    return average
+
+
+@contextmanager
+def averaged(network: nn.Module, average: Mapping[str, Tensor]) -> Iterator[None]:
+    """The network with averaged weights, as long as it is looked at; as it is where there are none."""
+    own = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()} if average else {}
+    if average:
+        network.load_state_dict(average)
+    try:
+        yield
+    finally:
+        if average:
+            network.load_state_dict(own)
+
+
+def fit_at_once(tagger: Tagger, material: Material, clips: Indices, recipe: TrainRecipe) -> None:
+    """Fit a model that is fitted by its own method, on every chunk of the clips.
+
+    Raises:
+        TuttiError: the recipe asks to vary what such a model hears.
+    """
+    if material.augmentation != Augmentation():
+        raise TuttiError(f"recipe {recipe.name}: {recipe.model} is fitted at once, on clips as they are; set augment=")
+    data = material.train
+    plan = plan_chunks(data.lengths.cpu().numpy()[clips], Chunking(length_in(data.unit, recipe, recipe.window_s)))
+    heard = []
+    with torch.inference_mode():
+        for part, first in batches(clips[plan.clips], plan.first, 64):
+            window = data.windows(
+                torch.from_numpy(part).to(data.device),
+                torch.from_numpy(first).to(data.device),
+                plan.chunking.length,
+                recipe.last,
+            )
+            heard.append(tagger.hear(window).cpu().numpy())
+    cast(Any, tagger.network).fit(np.concatenate(heard), data.known_labels[clips[plan.clips]])
 
 
 def validate(tagger: Tagger, material: Material, recipe: TrainRecipe) -> dict[str, Any]:
     """Figures of the validation split, at the global threshold that suits it best."""
-    presence = material.validation_presence
-    logits, clips = chunk_logits(tagger, material.validation, recipe.window_frames)
-    probability = pool_chunks(probabilities(logits), clips, recipe.pooling)
+    presence = material.validation.known_labels
+    logits, plan = chunk_logits(tagger, material.validation, recipe)
+    probability = pool_logits(logits, plan.clips, recipe.pooling)
     threshold = best_threshold(presence, probability)
     scores = summary(presence, probability, np.full(presence.shape[1], threshold))
-    chunk_presence = material.validation.presence[torch.from_numpy(clips).to(logits.device)]
+    chunk_presence = material.validation.presence[torch.from_numpy(plan.clips).to(logits.device)]
     return {
         "validation_loss": float(masked_bce(logits, chunk_presence)),
         "threshold": threshold,
@@ -140,18 +296,21 @@ def validate(tagger: Tagger, material: Material, recipe: TrainRecipe) -> dict[st
 
 
 def selection_score(figures: dict[str, Any], select_by: str) -> float | None:
-    """What an epoch is judged by; None where validation knows too little."""
+    """What an epoch is judged by; None where validation knows too little, or the last one is wanted."""
+    if select_by == "last":
+        return None
     if select_by == "map":
         return None if figures["map"] is None else float(figures["map"])
     micro, macro = figures["micro_f1"], figures["macro_f1"]
     return None if micro is None or macro is None else (micro + macro) / 2
 
 
-def _remember(progress: Progress, figures: dict[str, Any], network: nn.Module, recipe: TrainRecipe) -> None:
+def _remember(progress: Progress, figures: dict[str, Any], tagger: Tagger, recipe: TrainRecipe) -> None:
     score = selection_score(figures, recipe.select_by)
     # Of equals the later, longer trained one; without a score the last one.
     if score is None or progress.best_score is None or score >= progress.best_score:
         progress.best_score, progress.best_epoch = score, figures["epoch"]
-        progress.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        state = tagger.network.state_dict()
+        progress.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
     progress.history.append(rounded(figures))
     progress.finished_epochs = figures["epoch"]

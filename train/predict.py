@@ -1,17 +1,22 @@
-"""Name the instruments in audio files.
+"""Name the instruments in audio files, and when they play.
 
-    python -m train.predict --run RUN song.wav other.flac
+    python -m train.predict --run RUN song.wav folder/of/songs
     python -m train.predict --run RUN --json song.mp3
+    python -m train.predict --run RUN --csv timeline.csv folder
 
-Any file that the build's decoders read. Mono, 16 kHz, -12 LUFS, as in training; every file is
-heard in consecutive chunks. stdout: per file the instruments at or above the run's thresholds with
-their probabilities, or with --json everything, per chunk too. A file that cannot be read is named
-on stderr, the others are still predicted, and the exit code is 2 (missing) or 3 (undecodable).
+Any file that the build's decoders read; of a folder, all files below it that are named as audio.
+Mono, 16 kHz, -12 LUFS, as in training; every file is heard in consecutive chunks. stdout: per file
+the instruments at or above the run's thresholds with their probabilities and times, or with --json
+everything, per chunk too. --csv writes a row per file, chunk and instrument. A file that cannot be
+read is named on stderr, the others are still predicted, and the exit code is 2 (missing) or 3
+(undecodable).
 """
 
+import csv
+import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +26,22 @@ from numpy.typing import NDArray
 
 from datasets import audio
 from datasets.errors import IntegrityError, TuttiError, UsageError
+from datasets.files import write_file
 from train.cli import Parser, run_command
-from train.data import LogMelSplit
-from train.evaluate import default_device, make_front_end
-from train.features import LogMel
-from train.inference import chunk_logits, pool_chunks, probabilities
+from train.evaluate import default_device
+from train.front_end import Clips, evaluation_unit, silence_db, units_per_s
+from train.inference import chunk_logits, pool_logits, probabilities
+from train.model import input_of
 from train.recipe import TrainRecipe
 from train.report import rounded
 from train.saved import SavedRun, load_run
+
+# Files of a folder that are tried; a file named on the command line is, whatever it is called.
+AUDIO_SUFFIXES = {
+    ".aac", ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".m4a", ".mka", ".mp2", ".mp3", ".mp4", ".oga",
+    ".ogg", ".opus", ".wav", ".webm", ".wma",
+}  # fmt: skip
+_COLUMNS = ("path", "start_s", "end_s", "instrument", "probability", "present")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,29 +53,59 @@ def _command(arguments: Sequence[str]) -> int:
     parser = Parser("train.predict", __doc__)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder of train.run")
     parser.add_argument("--json", action="store_true", help="one JSON object with all probabilities")
-    parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the time line as a table")
+    parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="files and folders")
     options = parser.parse(arguments)
     run = load_run(options.run, default_device())
-    front_end = make_front_end(run.recipe).to(run.tagger.mean.device)
+    if input_of(run.recipe.model) == "vggish":
+        raise UsageError(f"{options.run}: hears OpenMIC's VGGish embeddings, not audio; predict with another run")
     files: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
     exit_code = 0
-    for path in options.audio:
+    for given in options.audio:
         try:
-            files.append(predict_file(path, run, front_end))
+            found = audio_files(given)
         except TuttiError as error:
-            print(f"error: {error}", file=sys.stderr)
-            errors.append({"path": str(path), "error": str(error)})
-            exit_code = max(exit_code, error.exit_code)
-        else:
-            if not options.json:
-                print(as_text(files[-1]), flush=True)
+            found = []
+            exit_code = max(exit_code, _told(error, given, errors))
+        for path in found:
+            try:
+                files.append(predict_file(path, run))
+            except TuttiError as error:
+                exit_code = max(exit_code, _told(error, path, errors))
+            else:
+                if not options.json:
+                    print(as_text(files[-1]), flush=True)
+    if options.csv is not None:
+        write_file(options.csv, as_csv(files, run).encode())
     if options.json:
         print(json.dumps({"run": str(options.run), "files": files, "errors": errors}, ensure_ascii=False))
     return exit_code
 
 
-def predict_file(path: Path, run: SavedRun, front_end: LogMel) -> dict[str, Any]:
+def _told(error: TuttiError, path: Path, errors: list[dict[str, str]]) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    errors.append({"path": str(path), "error": str(error)})
+    return error.exit_code
+
+
+def audio_files(path: Path) -> list[Path]:
+    """The file itself; or of a folder, all files below it that are named as audio, sorted.
+
+    Raises:
+        UsageError: a folder without any.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    if not found:
+        raise UsageError(
+            f"{path}: no audio file below it; give files, or a folder of {', '.join(sorted(AUDIO_SUFFIXES))}"
+        )
+    return found
+
+
+def predict_file(path: Path, run: SavedRun) -> dict[str, Any]:
     """Instruments of one file.
 
     Raises:
@@ -70,33 +113,40 @@ def predict_file(path: Path, run: SavedRun, front_end: LogMel) -> dict[str, Any]
         IntegrityError: it is no audio that the decoders read.
     """
     mono = load_mono(path, run.recipe)
-    window_frames = run.recipe.window_frames
-    split = _one_clip(mono, front_end, len(run.data.instruments))
-    logits, clips = chunk_logits(run.tagger, split, window_frames)
+    clip = _one_clip(mono, run)
+    logits, plan = chunk_logits(run.tagger, clip, run.recipe)
     chunk_probabilities = probabilities(logits)
-    clip_probability = pool_chunks(chunk_probabilities, clips, run.recipe.pooling)[0]
+    clip_probability = pool_logits(logits, plan.clips, run.recipe.pooling)[0]
     names = run.data.instruments
     present = [n for n in np.argsort(-clip_probability, kind="stable") if clip_probability[n] >= run.thresholds[n]]
-    sample_rate = run.recipe.features.sample_rate
-    chunk_s = window_frames * run.recipe.features.hop_length / sample_rate
-    duration_s = len(mono) / sample_rate
+    duration_s = len(mono) / run.recipe.sample_rate
+    spans = [(start_s, min(end_s, duration_s)) for start_s, end_s in plan.spans_s(units_per_s(clip.unit, run.recipe))]
+    heard_KC = chunk_probabilities >= np.asarray(run.thresholds)
     result: dict[str, Any] = rounded(
         {
             "path": str(path),
             "duration_s": duration_s,
             "instruments": [{"name": names[n], "probability": float(clip_probability[n])} for n in present],
             "probabilities": _named(names, clip_probability),
+            "timeline": {name: joined(spans, heard_KC[:, n]) for n, name in enumerate(names) if heard_KC[:, n].any()},
             "chunks": [
-                {
-                    "start_s": index * chunk_s,
-                    "end_s": min((index + 1) * chunk_s, duration_s),
-                    "probabilities": _named(names, row),
-                }
-                for index, row in enumerate(chunk_probabilities)
+                {"start_s": start_s, "end_s": end_s, "probabilities": _named(names, row)}
+                for (start_s, end_s), row in zip(spans, chunk_probabilities, strict=True)
             ],
         }
     )
     return result
+
+
+def joined(spans: Sequence[tuple[float, float]], heard_K: NDArray[np.bool_]) -> list[list[float]]:
+    """From when to when an instrument is heard: chunks above its threshold that touch become one stretch."""
+    stretches: list[list[float]] = []
+    for (start_s, end_s), heard in zip(spans, heard_K, strict=True):
+        if heard and stretches and start_s <= stretches[-1][1]:
+            stretches[-1][1] = end_s
+        elif heard:
+            stretches.append([start_s, end_s])
+    return stretches
 
 
 def load_mono(path: Path, recipe: TrainRecipe) -> audio.Mono:
@@ -116,7 +166,7 @@ def load_mono(path: Path, recipe: TrainRecipe) -> audio.Mono:
         decoded = audio.decode(data, str(path))
     except audio.DecodeError as error:
         raise IntegrityError(f"{error}; not an audio file, or damaged") from error
-    sample_rate = recipe.features.sample_rate
+    sample_rate = recipe.sample_rate
     mono = audio.resample(audio.to_mono(decoded.waveform), decoded.sample_rate, sample_rate)
     if not mono.size:
         raise IntegrityError(f"{path}: too short to hold a sample at {sample_rate} Hz")
@@ -130,17 +180,17 @@ def load_mono(path: Path, recipe: TrainRecipe) -> audio.Mono:
     return audio.apply_gain(mono, gain_db)
 
 
-def _one_clip(mono: audio.Mono, front_end: LogMel, num_classes: int) -> LogMelSplit:
-    """A split of one clip without labels; stored as training stores it."""
-    device = front_end.window.device
-    with torch.inference_mode():
-        frames = front_end(torch.from_numpy(mono).to(device)[None])[0].half()
-    return LogMelSplit(
-        frames,
-        starts=torch.zeros(1, dtype=torch.int64, device=device),
-        lengths=torch.tensor([len(frames)], device=device),
-        presence=torch.full((1, num_classes), -1, dtype=torch.int8, device=device),
-    )
+def _one_clip(mono: audio.Mono, run: SavedRun) -> Clips:
+    """A clip without labels; frames are stored as training stores them."""
+    device, unit = run.tagger.device, evaluation_unit(run.recipe)
+    values = torch.from_numpy(mono).to(device)
+    if unit == "frames":
+        with torch.inference_mode():
+            values = run.tagger.hear(values[None])[0].half()
+    presence = torch.full((1, len(run.data.instruments)), -1, dtype=torch.int8, device=device)
+    lengths = torch.tensor([len(values)], device=device)
+    fill = silence_db(run.recipe) if unit == "frames" else 0.0
+    return Clips(values, torch.zeros_like(lengths), lengths, presence, ("",), unit, fill=fill)
 
 
 def _named(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:
@@ -150,11 +200,30 @@ def _named(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float
 def as_text(result: dict[str, Any]) -> str:
     """A file's instruments, most probable first."""
     lines = [f"{result['path']}  ({result['duration_s']:.1f} s)"]
-    lines += [f"    {item['name']:20}{item['probability']:.2f}" for item in result["instruments"]]
+    for item in result["instruments"]:
+        times = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in result["timeline"].get(item["name"], []))
+        lines.append(f"    {item['name']:20}{item['probability']:.2f}  {times}".rstrip())
     if not result["instruments"]:
         name, probability = max(result["probabilities"].items(), key=lambda item: item[1])
         lines.append(f"    none above its threshold; nearest: {name} {probability:.2f}")
     return "\n".join(lines)
+
+
+def as_csv(files: Sequence[dict[str, Any]], run: SavedRun) -> str:
+    """The time line of all files: a row per file, chunk and instrument."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(_rows(files, dict(zip(run.data.instruments, run.thresholds, strict=True))))
+    return text.getvalue()
+
+
+def _rows(files: Sequence[dict[str, Any]], thresholds: dict[str, float]) -> Iterator[tuple[Any, ...]]:
+    for file in files:
+        for chunk in file["chunks"]:
+            for name, probability in chunk["probabilities"].items():
+                present = int(probability >= thresholds[name])
+                yield file["path"], chunk["start_s"], chunk["end_s"], name, probability, present
 
 
 if __name__ == "__main__":

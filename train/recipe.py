@@ -1,7 +1,9 @@
 """How a model is trained, and the registry: every file in `recipes/` is one recipe.
 
 A recipe file holds a function of its own name that answers a `TrainRecipe`. `--set` replaces
-single fields by name, nested ones with a dot: `epochs=3`, `features.n_mels=96`.
+single fields by name, nested ones with a dot: `epochs=3`, `optimize.weight_decay=0.1`; a group's
+name may be left out where one group alone has the field: `learning_rate=1e-3`, `gamma=0.3`.
+`--tiny` makes of any recipe one that learns in seconds, to see that everything runs.
 """
 
 import dataclasses
@@ -9,15 +11,28 @@ import importlib
 import pkgutil
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from datasets.errors import UsageError
 from datasets.record import Decibels, Lufs, Seconds
 from datasets.settings import nearest, parse_value
 from train import recipes
-from train.features import LogMelConfig
-from train.model import load_model
+from train.chunking import Chunking
+from train.features import ImageConfig, LogMelConfig
+from train.losses import Loss
+from train.model import input_of, load_model, tiny_config
+from train.optimize import OptimizeConfig
+from train.thresholds import ThresholdSearch
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Switches for speed: they change the last digits, not what is learned."""
+
+    precision: Literal["float32", "bf16"] = "float32"  # bf16: autocast of the network, not of the front end
+    channels_last: bool = False  # the memory order of convolutions; most image models have it already
+    compile: bool = False  # torch.compile of the network
 
 
 @dataclass(frozen=True)
@@ -25,55 +40,80 @@ class TrainRecipe:
     """Everything that decides what a training run learns, except the data."""
 
     name: str
-    model: str  # a file of models/
+    model: str  # a file of models/; its INPUT decides what it hears
     model_config: Any  # that file's Config
-    features: LogMelConfig = field(default_factory=LogMelConfig)
+    features: LogMelConfig = field(default_factory=LogMelConfig)  # its sample rate is that of every input
+    image: ImageConfig = field(default_factory=ImageConfig)  # of models that see images
+    vggish: str = ""  # folder with OpenMIC's npz and label CSV, for models that hear VGGish embeddings
     target_lufs: Lufs = -12.0  # loudness of what the model hears; as the build's
     max_gain_db: Decibels = 30.0  # of build and training together; as the build's
     window_s: Seconds = 3.0  # of a training example and of a chunk in evaluation; Lumen 2023
+    chunk_s: Seconds | None = None  # of a chunk in evaluation; none: as window_s
+    hop_s: Seconds | None = None  # from chunk to chunk; none: no overlap
+    last: Literal["repeat", "zero", "drop"] = "repeat"  # what fills the last chunk, see train/chunking.py
+    windows: Literal["random", "all", "first"] = "random"  # of a clip in an epoch: one, each in turn, its first
     # Chunks to clip. max: union of the chunks' predictions (Lumen 2023), but it grows with a clip's
-    # length, so that one threshold does not fit 3 s and 20 s; mean: the NSynth paper's code.
-    pooling: Literal["max", "mean"] = "mean"
+    # length, so that one threshold does not fit 3 s and 20 s; mean: of probabilities, the NSynth
+    # paper's code; mean_logits: its text.
+    pooling: Literal["max", "mean", "mean_logits"] = "mean"
+    augment: str = ""  # see train/augmentation.py; empty: none
+    noises: str = ""  # folder of recordings for background noise
+    train_share: float = 1.0  # of the training songs that are learned from (NSynth pre-training: .1 to 1)
     seed: int = 0
     epochs: int = 20
     batch_size: int = 16  # Lumen 2023: the best F1 among 4, 6 and 16
-    learning_rate: float = 2e-3  # peak
-    warmup_share: float = 0.2  # of all steps: linear to the peak; then half a cosine to zero
-    weight_decay: float = 0.05  # AdamW
-    max_gradient_norm: float = 5.0
-    pos_weight: bool = True  # weight of present labels = known absent / known present, per class; Lumen 2023
+    optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
+    unfreeze: str = ""  # prefixes of backbone weights that are trained after head_epochs; empty: all
+    loss: Loss = field(default_factory=Loss)
+    families: Literal["taxonomy", "lumen"] = "taxonomy"  # of the family loss
+    pos_weight: bool = False  # weight of present labels = known absent / known present, per class; Lumen 2023
     max_pos_weight: float = 3.0  # and at least its inverse; uncapped ratios (8 and more) cost F1 on the sample
-    unknown_weight: float = 0.0  # 0: unknown never counts; above: unknown counts as absent, this much
-    select_by: Literal["map", "f1"] = "f1"  # which epoch is kept, by validation; f1: mean of micro and macro
-    thresholds: Literal["global", "per_class"] = "global"  # fixed on validation
+    select_by: Literal["map", "f1", "last"] = "f1"  # which epoch is kept, by validation; f1: mean of micro and macro
+    thresholds: ThresholdSearch = field(default_factory=ThresholdSearch)  # fixed on validation
+    # strong_sum: validation clips summed to 4 to 6 at a time (Lumen 2023), as real mixes are.
+    thresholds_on: Literal["validation", "strong_sum"] = "validation"
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
         minima = {"epochs": 1, "batch_size": 1, "seed": 0, "max_pos_weight": 1}
         for name, least in minima.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("window_s", "learning_rate", "max_gradient_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("warmup_share", "unknown_weight"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        for name in ("window_s", "chunk_s", "hop_s", "train_share"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if self.train_share > 1:
+            raise ValueError(f"train_share must be at most 1, got {self.train_share}")
+
+    @property
+    def sample_rate(self) -> int:
+        """Of what the model hears, Hz."""
+        return self.features.sample_rate
+
+    def num_samples(self, duration_s: Seconds) -> int:
+        """Samples of a duration, at least one."""
+        return max(1, round(duration_s * self.sample_rate))
 
     @property
     def window_frames(self) -> int:
         """Length of a window in log-mel frames."""
-        return self.features.num_frames(round(self.window_s * self.features.sample_rate))
+        return self.features.num_frames(self.num_samples(self.window_s))
 
 
 def recipe_names() -> list[str]:
-    """Names of all recipes: the listing of the `recipes` folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__))
+    """Names of all recipes: the listing of the `recipes` folder, without helpers (`_name`)."""
+    names = (module.name for module in pkgutil.iter_modules(recipes.__path__))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainRecipe:
+def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False) -> TrainRecipe:
     """A recipe by name, with `field=value` overrides applied in order.
+
+    Args:
+        name: a file of recipes/.
+        overrides: the last word.
+        tiny: the small form.
 
     Raises:
         UsageError: unknown recipe or field (the message names the nearest), or a value that does
@@ -85,9 +125,39 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainRecipe:
         raise UsageError(f"unknown recipe {name!r}{hint}; known: {', '.join(recipe_names())}")
     module = importlib.import_module(f"train.recipes.{spelled}")
     recipe: TrainRecipe = getattr(module, spelled)()
+    if tiny:
+        recipe = tiny_form(recipe)
     for override in overrides:
         recipe = with_override(recipe, override)
     return recipe
+
+
+# Enough for a toy to be learned, little enough for seconds on one core.
+_TINY_EPOCHS, _TINY_BATCH, _TINY_RATE, _TINY_PIXELS, _TINY_WINDOW_S = 10, 8, 1e-2, 64, 0.8
+
+
+def tiny_form(recipe: TrainRecipe) -> TrainRecipe:
+    """The same path through the code with a toy of the model, random weights, short windows, a few epochs.
+
+    Head, loss, augmentation, pooling, optimizer and schedule stay; thresholds are fixed on single clips.
+    """
+    config = tiny_config(recipe.model)
+    kept = {name: getattr(recipe.model_config, name) for name in ("head", "mode") if hasattr(config, name)}
+    longest = _TINY_WINDOW_S if input_of(recipe.model) != "vggish" else recipe.window_s
+    shorter = min(1.0, longest / recipe.window_s)
+    return replace(
+        recipe,
+        model_config=replace(config, **kept),
+        image=replace(recipe.image, height=_TINY_PIXELS, width=_TINY_PIXELS),
+        window_s=recipe.window_s * shorter,
+        chunk_s=None if recipe.chunk_s is None else recipe.chunk_s * shorter,
+        hop_s=None if recipe.hop_s is None else recipe.hop_s * shorter,
+        epochs=min(recipe.epochs, _TINY_EPOCHS),
+        batch_size=min(recipe.batch_size, _TINY_BATCH),
+        thresholds_on="validation",  # in sums of what it hardly knows a toy finds no threshold
+        # Random weights: nothing to keep the backbone frozen for.
+        optimize=replace(recipe.optimize, learning_rate=_TINY_RATE, backbone_learning_rate=None, head_epochs=0),
+    )
 
 
 def with_override(recipe: TrainRecipe, override: str) -> TrainRecipe:
@@ -101,29 +171,42 @@ def with_override(recipe: TrainRecipe, override: str) -> TrainRecipe:
         raise UsageError(f"--set {override}: expected field=value, as in --set epochs=3")
     names = path.strip().replace("-", "_").split(".")
     try:
-        changed: TrainRecipe = _replaced(recipe, names, text.strip())
+        changed: TrainRecipe = _replaced(recipe, _full_path(recipe, names), text.strip())
         if names == ["model"]:
-            changed = dataclasses.replace(changed, model_config=load_model(changed.model).Config())
+            changed = replace(changed, model_config=load_model(changed.model).Config())
     except ValueError as error:
         raise UsageError(f"--set {override}: {error}") from error
     return changed
 
 
+def _full_path(recipe: TrainRecipe, names: list[str]) -> list[str]:
+    """The path with the group's name where it was left out."""
+    if len(names) > 1 or names[0] in _fields(recipe):
+        return names
+    groups = {name: getattr(recipe, name) for name in _fields(recipe) if name != "model_config"}
+    owners = [name for name, value in groups.items() if dataclasses.is_dataclass(value) and names[0] in _fields(value)]
+    return [owners[0], *names] if len(owners) == 1 else names
+
+
+def _fields(config: Any) -> list[str]:
+    return [item.name for item in dataclasses.fields(config) if item.name != "name"]
+
+
 def _replaced(config: Any, names: Sequence[str], text: str) -> Any:
     name, *rest = names
-    fields = [item.name for item in dataclasses.fields(config) if item.name != "name"]
+    fields = _fields(config)
     if name not in fields:
         raise ValueError(f"no field {name!r}{nearest(name, fields)}; fields: {', '.join(fields)}")
     value = getattr(config, name)
     if rest:
         if not dataclasses.is_dataclass(value):
             raise ValueError(f"{name!r} has no fields of its own")
-        return dataclasses.replace(config, **{name: _replaced(value, rest, text)})
+        return replace(config, **{name: _replaced(value, rest, text)})
     if dataclasses.is_dataclass(value):
         inner = ", ".join(f"{name}.{item.name}" for item in dataclasses.fields(value))
         raise ValueError(f"{name!r} is a group; set one of {inner}")
     kind = typing.get_type_hints(type(config))[name]
-    return dataclasses.replace(config, **{name: parse_value(text, kind)})
+    return replace(config, **{name: parse_value(text, kind)})
 
 
 def recipe_to_json(recipe: TrainRecipe) -> dict[str, Any]:
@@ -140,5 +223,12 @@ def recipe_from_json(content: Mapping[str, Any]) -> TrainRecipe:
     """
     values = dict(content)
     values["model_config"] = load_model(values["model"]).Config(**values["model_config"])
-    values["features"] = LogMelConfig(**values["features"])
+    for name, kind in typing.get_type_hints(TrainRecipe).items():
+        if dataclasses.is_dataclass(kind):
+            values[name] = typing.cast(Any, kind)(**values[name])
     return TrainRecipe(**values)
+
+
+def chunking_of(recipe: TrainRecipe, length: int, hop: int | None) -> Chunking:
+    """How clips are cut in evaluation, in the units of `length` and `hop`."""
+    return Chunking(length, hop, recipe.last, first_only=recipe.windows == "first")

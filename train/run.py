@@ -1,17 +1,22 @@
 """Train a model from a dataset version.
 
     python -m train.run --data build/ultimate --recipe logmel_cnn --set epochs=10
+    python -m train.run --data build/ultimate --recipe lumen_convnext_fluffy --seeds 3
+    python -m train.run --data build/ultimate --recipe irmas_finetune --tiny
 
 Trains on split `train`, fixes epoch and thresholds on `validation`, reports on `test` where there
 is one. stderr: one line per epoch. stdout: one JSON summary, the last line. The run folder is
 described in train/saved.py; without --output it is runs/RECIPE-KEY, KEY naming recipe and data, so
-that the same command writes to the same place.
+that the same command writes to the same place. --seeds N trains seeds 0 to N - 1 into folders
+seed-0, ... of the output and answers mean and deviation. Under torchrun several processes share
+every batch (train/distributed.py).
 """
 
 import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +26,21 @@ from torch.utils.tensorboard import SummaryWriter
 from datasets.errors import UsageError
 from datasets.manifest import Manifest, digest_of, read_manifest
 from datasets.record import ABSENT, PRESENT
-from train import saved
+from train import distributed, saved
+from train.augmentation import make_augmentation
+from train.bootstrap import over_seeds
 from train.cli import Parser, run_command
-from train.data import LogMelSplit
-from train.evaluate import default_device, load_split, make_front_end, score
-from train.features import standardization
-from train.inference import Tagger, clip_probabilities
-from train.loop import Material, clips_to_learn_from, fit, make_optimizer, seed_weights
-from train.metrics import best_threshold, best_thresholds_per_class
-from train.model import count_parameters
+from train.evaluate import clip_figures, default_device, score
+from train.features import Standardization, standardization
+from train.front_end import Clips, clips_to_learn_from, evaluation_unit, load_audio, load_clips, training_unit
+from train.inference import Tagger
+from train.loop import Material, fit, groups_of, seed_weights
+from train.model import count_parameters, input_of
+from train.optimize import make_optimizer
 from train.recipe import TrainRecipe, load_recipe
-from train.report import headline, table
+from train.report import headline, rounded, table
+from train.strong_sum import strong_sum
+from train.thresholds import choose_thresholds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,14 +54,58 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--recipe", required=True, metavar="NAME", help="a file of train/recipes")
     parser.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-KEY)")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="replace a recipe field")
+    parser.add_argument("--tiny", action="store_true", help="a toy of the model, to see that everything runs")
     parser.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
-    parser.add_argument("--resume", action="store_true", help="go on after the last finished epoch, if there is one")
+    parser.add_argument("--seeds", type=int, metavar="N", help="train seeds 0 to N - 1: mean and deviation")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    parser.add_argument("--checkpoint-steps", type=int, default=0, metavar="N", help="also write one every N steps")
     options = parser.parse(arguments)
+    if options.seeds is not None and (options.seeds < 1 or options.seed is not None):
+        raise UsageError("--seeds N trains seeds 0 to N - 1: give N >= 1, and no --seed")
     overrides = options.set + ([] if options.seed is None else [f"seed={options.seed}"])
-    recipe = load_recipe(options.recipe, overrides)
-    summary = train(recipe, read_manifest(options.data), output=options.output, resume=options.resume)
-    print(json.dumps(summary, ensure_ascii=False))
+    recipe = load_recipe(options.recipe, overrides, tiny=options.tiny)
+    manifest = read_manifest(options.data)
+    how = {"output": options.output, "resume": options.resume, "checkpoint_steps": options.checkpoint_steps}
+    with distributed.process_group():
+        if options.seeds is None:
+            summary = train(recipe, manifest, **how)
+        else:
+            summary = train_seeds(recipe, manifest, options.seeds, **how)
+        if distributed.rank() == 0:
+            print(json.dumps(summary, ensure_ascii=False))
     return 0
+
+
+def train_seeds(
+    recipe: TrainRecipe,
+    manifest: Manifest,
+    num_seeds: int,
+    *,
+    output: Path | None,
+    resume: bool,
+    checkpoint_steps: int = 0,
+) -> dict[str, Any]:
+    """The same recipe with several seeds; every run's summary, and mean and deviation of the figures."""
+    runs = []
+    for seed in range(num_seeds):
+        folder = None if output is None else output / f"seed-{seed}"
+        seeded = replace(recipe, seed=seed)
+        runs.append(train(seeded, manifest, output=folder, resume=resume, checkpoint_steps=checkpoint_steps))
+    spreads = {
+        split: over_seeds([run[split]["model"] for run in runs]) for split in ("validation", "test") if split in runs[0]
+    }
+    for split, figures in spreads.items():
+        words = [f"{name} {spread}" for name, spread in figures.items() if spread is not None]
+        _say(f"{split} over {num_seeds} seeds: {', '.join(words)}")
+    return {
+        "recipe": recipe.name,
+        "seeds": num_seeds,
+        "runs": runs,
+        **{
+            split: rounded({name: None if spread is None else asdict(spread) for name, spread in figures.items()})
+            for split, figures in spreads.items()
+        },
+    }
 
 
 def data_identity(manifest: Manifest) -> saved.DataIdentity:
@@ -61,8 +114,17 @@ def data_identity(manifest: Manifest) -> saved.DataIdentity:
     return saved.DataIdentity(dataset, manifest.version, manifest.root_digest, tuple(manifest.instruments))
 
 
-def train(recipe: TrainRecipe, manifest: Manifest, *, output: Path | None, resume: bool) -> dict[str, Any]:
+def train(
+    recipe: TrainRecipe, manifest: Manifest, *, output: Path | None, resume: bool, checkpoint_steps: int = 0
+) -> dict[str, Any]:
     """A whole run: read, train, evaluate, write.
+
+    Args:
+        recipe: all that decides, but the data.
+        manifest: of the dataset version.
+        output: the run folder; None: named after recipe and data.
+        resume: go on from the checkpoint.
+        checkpoint_steps: write one every so many steps, too; 0: after epochs only.
 
     Returns:
         The summary for stdout.
@@ -79,23 +141,22 @@ def train(recipe: TrainRecipe, manifest: Manifest, *, output: Path | None, resum
     folder = output or Path("runs") / f"{recipe.name}-{digest_of(identity)[:12]}"
     _check_folder(folder, identity)
 
-    front_end = make_front_end(recipe)
-    material = Material(
-        train=load_split(manifest, "train", recipe, front_end, device),
-        validation=load_split(manifest, "validation", recipe, front_end, device),
-    )
-    num_clips = len(clips_to_learn_from(material.train.presence.cpu().numpy(), recipe))
+    material, statistics = load_material(recipe, manifest, device)
+    num_clips = len(clips_to_learn_from(material.train, recipe))
     if num_clips == 0:
         raise UsageError(f"{manifest.folder}: no clip of split 'train' has a known label; nothing to learn")
     _warn_of_one_sided_classes(material.train, recipe, data.instruments)
-    statistics = standardization(material.train.frames)
     seconds["read"] = time.perf_counter() - started
 
-    if not resume:
+    if not resume and distributed.rank() == 0:
         _clear_folder(folder)
+    distributed.barrier()
     seed_weights(recipe.seed)
-    tagger = Tagger(saved.build_network(recipe, len(data.instruments)), statistics).to(device)
-    optimizer = make_optimizer(tagger.network, recipe)
+    wanted = saved.without_weights(recipe) if saved.checkpoint_state(folder) else recipe  # they are in the checkpoint
+    tagger = saved.build_tagger(wanted, len(data.instruments), statistics).to(device)
+    optimizer = None
+    if not hasattr(tagger.network, "fit"):
+        optimizer = make_optimizer(tagger.network, groups_of(tagger.network, recipe), recipe.optimize)
     progress = saved.load_checkpoint(folder, tagger.network, optimizer)
     num_parameters = count_parameters(tagger)
     _say(
@@ -103,25 +164,28 @@ def train(recipe: TrainRecipe, manifest: Manifest, *, output: Path | None, resum
         f"{len(material.validation)} to validate; {device}; to {folder}"
     )
     epochs_before = progress.finished_epochs
-    seconds["train"] = _fit(tagger, optimizer, material, recipe, progress, folder, identity)
+    began = time.perf_counter()
+    _fit(tagger, optimizer, material, recipe, progress, folder, identity, checkpoint_steps)
+    seconds["train"] = time.perf_counter() - began
 
     tagger.network.load_state_dict(progress.best_weights)
-    thresholds = _fix_thresholds(tagger, material, recipe)
+    thresholds = _fix_thresholds(tagger, material, recipe, manifest)
     evaluating = time.perf_counter()
     reports = {"validation": score(tagger, material.validation, recipe, thresholds, data.instruments)}
     if any(info.num_rows for info in manifest.shards("test")):
-        test = load_split(manifest, "test", recipe, front_end, device)
+        test = load_clips(manifest, "test", recipe, device, unit=evaluation_unit(recipe))
         reports["test"] = score(tagger, test, recipe, thresholds, data.instruments)
     seconds["evaluate"] = time.perf_counter() - evaluating
-    (folder / saved.METRICS).unlink(missing_ok=True)  # unfinished until it is written again
-    saved.save_run(folder, recipe, data, statistics, thresholds, progress.best_weights)
-    metrics = {
-        "schema_version": saved.SCHEMA_VERSION,
-        "best_epoch": progress.best_epoch,
-        "splits": reports,
-        "history": progress.history,
-    }
-    saved.write_json(folder / saved.METRICS, metrics)
+    if distributed.rank() == 0:
+        (folder / saved.METRICS).unlink(missing_ok=True)  # unfinished until it is written again
+        saved.save_run(folder, recipe, data, statistics, thresholds, progress.best_weights)
+        metrics = {
+            "schema_version": saved.SCHEMA_VERSION,
+            "best_epoch": progress.best_epoch,
+            "splits": reports,
+            "history": progress.history,
+        }
+        saved.write_json(folder / saved.METRICS, metrics)
     for split, report in reports.items():
         _say("\n" + table(report, split))
     epochs_now = progress.finished_epochs - epochs_before
@@ -138,6 +202,35 @@ def train(recipe: TrainRecipe, manifest: Manifest, *, output: Path | None, resum
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         **{split: headline(report) for split, report in reports.items()},
     }
+
+
+def load_material(
+    recipe: TrainRecipe, manifest: Manifest, device: torch.device
+) -> tuple[Material, Standardization | None]:
+    """Training and validation split as the recipe hears them, its augmentation, and log-mel statistics.
+
+    Raises:
+        UsageError: recipe and data do not go together.
+        IntegrityError: the data are damaged.
+    """
+    augmentation = make_augmentation(
+        recipe.augment,
+        sample_rate=recipe.sample_rate,
+        num_samples=recipe.num_samples(recipe.window_s),
+        noises=recipe.noises,
+        has_waveform=input_of(recipe.model) != "vggish",
+    )
+    trained, evaluated = (
+        training_unit(recipe, varies_waveforms=augmentation.waveform is not None),
+        evaluation_unit(recipe),
+    )
+    audio = load_audio(manifest, "train", recipe)
+    heard = load_clips(manifest, "train", recipe, device, unit=evaluated, audio=audio)
+    statistics = standardization(heard.values) if evaluated == "frames" else None
+    if trained != evaluated:
+        heard = load_clips(manifest, "train", recipe, device, unit=trained, audio=audio)
+    validation = load_clips(manifest, "validation", recipe, device, unit=evaluated)
+    return Material(heard, validation, augmentation), statistics
 
 
 def _check_folder(folder: Path, identity: dict[str, Any]) -> None:
@@ -157,10 +250,10 @@ def _clear_folder(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _warn_of_one_sided_classes(split: LogMelSplit, recipe: TrainRecipe, instruments: Sequence[str]) -> None:
+def _warn_of_one_sided_classes(split: Clips, recipe: TrainRecipe, instruments: Sequence[str]) -> None:
     one_sided = (split.presence == PRESENT).any(dim=0) & ~(split.presence == ABSENT).any(dim=0)
     names = [instruments[index] for index in torch.nonzero(one_sided).flatten().tolist()]
-    if names and recipe.unknown_weight == 0:
+    if names and recipe.loss.unknown_weight == 0:
         _say(
             f"warning: {', '.join(names)}: never known to be absent in split 'train', so the model can only learn "
             "to say present; build with labels that state absence, or --set unknown_weight=0.1"
@@ -180,15 +273,20 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
 
 def _fit(
     tagger: Tagger,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     material: Material,
     recipe: TrainRecipe,
     progress: saved.Progress,
     folder: Path,
     identity: dict[str, Any],
-) -> float:
-    """Train with checkpoint, curves and a progress line per epoch; seconds taken."""
+    checkpoint_steps: int,
+) -> None:
+    """Train with checkpoint, curves and a progress line per epoch."""
     started = time.perf_counter()
+    instruments = tuple(identity["instruments"])
+    if distributed.rank() > 0:  # the first process writes for all
+        fit(tagger, optimizer, material, recipe, instruments, progress, lambda progress: None)
+        return
     # Curves of epochs beyond the checkpoint (the run died before it was written) are hidden.
     writer = SummaryWriter(str(folder / saved.TENSORBOARD), purge_step=progress.finished_epochs + 1)
 
@@ -199,13 +297,16 @@ def _fit(
             if name != "epoch" and value is not None:
                 writer.add_scalar(name, value, figures["epoch"])
         writer.flush()
-        _say(_epoch_line(figures, recipe.epochs, time.perf_counter() - started))
+        _say(_epoch_line(figures, 1 if optimizer is None else recipe.epochs, time.perf_counter() - started))
+
+    def step_done(progress: saved.Progress) -> None:
+        if checkpoint_steps and len(progress.step_losses) % checkpoint_steps == 0:
+            saved.save_checkpoint(folder, identity, tagger.network, optimizer, progress)
 
     try:
-        fit(tagger, optimizer, material, recipe, progress, epoch_done)
+        fit(tagger, optimizer, material, recipe, instruments, progress, epoch_done, step_done)
     finally:
         writer.close()
-    return time.perf_counter() - started
 
 
 def _epoch_line(figures: dict[str, Any], num_epochs: int, elapsed_s: float) -> str:
@@ -222,17 +323,21 @@ _SHOWN = {
 }
 
 
-def _fix_thresholds(tagger: Tagger, material: Material, recipe: TrainRecipe) -> tuple[float, ...]:
-    """One threshold per class, from the validation split and nothing else."""
-    presence = material.validation_presence
-    probability = clip_probabilities(tagger, material.validation, recipe.window_frames, recipe.pooling)
-    if recipe.thresholds == "per_class":
-        return tuple(best_thresholds_per_class(presence, probability))
-    return (best_threshold(presence, probability),) * int(presence.shape[1])
+def _fix_thresholds(tagger: Tagger, material: Material, recipe: TrainRecipe, manifest: Manifest) -> tuple[float, ...]:
+    """Thresholds from the validation split and nothing else."""
+    if recipe.thresholds_on == "validation":
+        presence, probability = material.validation.known_labels, clip_figures(tagger, material.validation, recipe)[0]
+    elif input_of(recipe.model) == "vggish":
+        raise UsageError(f"recipe {recipe.name}: embeddings cannot be summed; set thresholds_on=validation")
+    else:
+        samples = load_clips(manifest, "validation", recipe, tagger.device, unit="samples")
+        presence, probability = strong_sum(tagger, samples, recipe)
+    return choose_thresholds(recipe.thresholds, presence, probability, split="validation")
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    if distributed.rank() == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

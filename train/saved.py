@@ -3,7 +3,7 @@
     RUN/model.safetensors        weights of the best epoch
     RUN/config.json              recipe, classes, thresholds, standardization, identity of the data
     RUN/metrics.json             figures per split, history; written last: its presence = finished
-    RUN/checkpoint.safetensors   the state after the last epoch, for --resume
+    RUN/checkpoint.safetensors   the state after the last epoch or step, for --resume
     RUN/tensorboard/             curves
 
 Every file is whole or not there.
@@ -12,9 +12,9 @@ Every file is whole or not there.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors
 import safetensors.torch
@@ -25,11 +25,13 @@ from datasets.errors import IntegrityError, UsageError
 from datasets.files import write_file
 from datasets.manifest import file_sha256
 from train.features import Standardization
-from train.inference import Tagger
+from train.front_end import evaluation_unit, input_size, length_in
+from train.inference import Tagger, make_tagger
 from train.model import load_model
 from train.recipe import TrainRecipe, recipe_from_json, recipe_to_json
+from train.vggish import NUM_FEATURES
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: recipes with groups
 
 MODEL, CONFIG, METRICS, CHECKPOINT = "model.safetensors", "config.json", "metrics.json", "checkpoint.safetensors"
 TENSORBOARD = "tensorboard"
@@ -74,20 +76,21 @@ def save_run(
     folder: Path,
     recipe: TrainRecipe,
     data: DataIdentity,
-    statistics: Standardization,
+    statistics: Standardization | None,
     thresholds: tuple[float, ...],
     weights: Mapping[str, Tensor],
 ) -> None:
     """Write weights, then the config that vouches for them."""
     encoded = encode_tensors(weights)
     write_file(folder / MODEL, encoded)
+    standardized = None if statistics is None else {"mean_db": [*statistics.mean], "std_db": [*statistics.std]}
     config = {
         "schema_version": SCHEMA_VERSION,
         "recipe": recipe_to_json(recipe),
         "instruments": list(data.instruments),
-        "sample_rate": recipe.features.sample_rate,
+        "sample_rate": recipe.sample_rate,
         "data": {"dataset": data.dataset, "version": data.version, "root_digest": data.root_digest},
-        "standardization": {"mean_db": list(statistics.mean), "std_db": list(statistics.std)},
+        "standardization": standardized,
         "thresholds": dict(zip(data.instruments, thresholds, strict=True)),
         "model_sha256": hashlib.sha256(encoded).hexdigest(),
         "torch": torch.__version__,
@@ -96,7 +99,7 @@ def save_run(
 
 
 def load_run(folder: Path, device: torch.device) -> SavedRun:
-    """Load a finished run.
+    """Load a finished run; needs nothing but its folder.
 
     Raises:
         UsageError: no finished run there.
@@ -114,35 +117,70 @@ def load_run(folder: Path, device: torch.device) -> SavedRun:
         data = DataIdentity(instruments=instruments, **config["data"])
         thresholds = tuple(float(config["thresholds"][name]) for name in instruments)
         standardized = config["standardization"]
-        statistics = Standardization(tuple(standardized["mean_db"]), tuple(standardized["std_db"]))
+        statistics = standardized and Standardization(tuple(standardized["mean_db"]), tuple(standardized["std_db"]))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path}: not a run's config ({error!r}); train again") from error
     if not (folder / MODEL).is_file() or file_sha256(folder / MODEL) != config["model_sha256"]:
         raise IntegrityError(f"{folder / MODEL}: not the weights that {CONFIG} names; train again")
-    network = build_network(recipe, len(instruments))
+    tagger = build_tagger(without_weights(recipe), len(instruments), statistics)
     try:
-        network.load_state_dict(safetensors.torch.load_file(folder / MODEL))
+        tagger.network.load_state_dict(safetensors.torch.load_file(folder / MODEL))
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise IntegrityError(f"{folder / MODEL}: weights do not fit model {recipe.model!r} ({error})") from error
-    return SavedRun(recipe, data, thresholds, Tagger(network, statistics).to(device).eval())
+    return SavedRun(recipe, data, thresholds, tagger.to(device).eval())
 
 
-def build_network(recipe: TrainRecipe, num_classes: int) -> nn.Module:
-    """A freshly initialized network; the caller seeds torch.
+def without_weights(recipe: TrainRecipe) -> TrainRecipe:
+    """The same network with random weights: nothing published is asked for."""
+    if not getattr(recipe.model_config, "weights", ""):
+        return recipe
+    return replace(recipe, model_config=replace(recipe.model_config, weights=""))
+
+
+def build_tagger(recipe: TrainRecipe, num_classes: int, statistics: Standardization | None) -> Tagger:
+    """A fresh network behind its front end; the caller seeds torch.
 
     Raises:
-        UsageError: the recipe's sizes do not fit together.
+        UsageError: the recipe's sizes do not fit together, or its published weights are not to be had.
     """
+    module = load_model(recipe.model)
     try:
-        network = load_model(recipe.model).build(recipe.model_config, recipe.features.n_mels, num_classes)
-        with torch.inference_mode():  # one window through it: too short a one fails here, not after the first epoch
-            network.eval()(torch.zeros(1, recipe.window_frames, recipe.features.n_mels))
+        network = module.build(recipe.model_config, input_size(recipe), num_classes)
+        if recipe.compute.channels_last:
+            network = cast(Any, network).to(memory_format=torch.channels_last)
+        tagger = make_tagger(recipe, network, statistics).eval()
+        for duration_s in {recipe.window_s, recipe.chunk_s or recipe.window_s}:
+            _try_one_window(tagger, recipe, duration_s)
     except (ValueError, RuntimeError) as error:
         raise UsageError(
             f"recipe {recipe.name}: model {recipe.model} cannot take windows of {recipe.window_frames} frames x "
-            f"{recipe.features.n_mels} mel bands ({error})"
+            f"{recipe.features.n_mels} mel bands, {recipe.window_s:g} s ({error})"
         ) from error
-    return network
+    plain = without_weights(recipe)
+    if plain is not recipe:
+        with torch.random.fork_rng(devices=[]):
+            same_sizes = module.build(plain.model_config, input_size(recipe), num_classes)
+        _check_sizes(network, same_sizes, recipe)
+    return tagger
+
+
+def _try_one_window(tagger: Tagger, recipe: TrainRecipe, duration_s: float) -> None:
+    """Too short a window fails here, not after the first epoch."""
+    unit = evaluation_unit(recipe)
+    sizes = {"samples": (), "frames": (recipe.features.n_mels,), "seconds": (NUM_FEATURES,)}[unit]
+    with torch.inference_mode():
+        tagger(tagger.hear(torch.zeros(1, length_in(unit, recipe, duration_s), *sizes)))
+
+
+def _check_sizes(published: nn.Module, plain: nn.Module, recipe: TrainRecipe) -> None:
+    """A run is loaded without the published files: the config alone must say how large the network is."""
+    sizes = [{name: value.shape for name, value in network.state_dict().items()} for network in (published, plain)]
+    wrong = [name for name in sizes[0].keys() | sizes[1].keys() if sizes[0].get(name) != sizes[1].get(name)]
+    if wrong:
+        raise UsageError(
+            f"recipe {recipe.name}: weights {recipe.model_config.weights} have other sizes than model_config says, "
+            f"such as {min(wrong)}; --set model_config.FIELD to theirs, or the run could not be loaded"
+        )
 
 
 @dataclass
@@ -153,6 +191,8 @@ class Progress:
     best_epoch: int = 0  # counted from 1
     best_score: float | None = None
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    step_losses: list[Tensor] = field(default_factory=list)  # of the epoch that has begun: as many as steps done
+    average: dict[str, Tensor] = field(default_factory=dict)  # moving average of the weights; empty: off
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -169,14 +209,18 @@ def save_checkpoint(
     folder: Path,
     identity: Mapping[str, Any],
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     progress: Progress,
 ) -> None:
-    """Write all that the next epoch depends on, as one file."""
+    """Write all that the next step depends on, as one file."""
     tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best_weights.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
+    if progress.step_losses:
+        tensors["step_losses"] = torch.stack(progress.step_losses)
+    states = {} if optimizer is None else optimizer.state_dict()["state"]
+    for index, state in states.items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None}
     state = {
         "schema_version": SCHEMA_VERSION,
         "identity": identity,
@@ -208,8 +252,8 @@ def checkpoint_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def load_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put network and optimizer into the state after the last finished epoch.
+def load_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None) -> Progress:
+    """Put network and optimizer into the state that was written last.
 
     Raises:
         IntegrityError: the checkpoint is damaged or does not fit.
@@ -221,12 +265,15 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Opt
     try:
         tensors = safetensors.torch.load_file(path)
         network.load_state_dict(_with_prefix(tensors, "model."))
-        _load_optimizer(optimizer, _with_prefix(tensors, "optimizer."))
+        if optimizer is not None:
+            _load_optimizer(optimizer, _with_prefix(tensors, "optimizer."))
         return Progress(
             finished_epochs=state["finished_epochs"],
             best_epoch=state["best_epoch"],
             best_score=state["best_score"],
             best_weights=_with_prefix(tensors, "best."),
+            step_losses=list(tensors["step_losses"].unbind()) if "step_losses" in tensors else [],
+            average=_with_prefix(tensors, "average."),
             history=state["history"],
         )
     except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:

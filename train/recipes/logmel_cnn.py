@@ -1,9 +1,18 @@
 """The first model: a small CNN on three-second log-mel windows. Minutes on two CPU cores."""
 
 from train.models.logmel_cnn import Config
+from train.optimize import OptimizeConfig
 from train.recipe import TrainRecipe
 
 
 def logmel_cnn() -> TrainRecipe:
     """Masked BCE with balanced classes; three-second chunks, as in Lumen 2023."""
-    return TrainRecipe(name="logmel_cnn", model="logmel_cnn", model_config=Config())
+    return TrainRecipe(
+        name="logmel_cnn",
+        model="logmel_cnn",
+        model_config=Config(),
+        pos_weight=True,
+        optimize=OptimizeConfig(
+            learning_rate=2e-3, weight_decay=0.05, schedule="warmup_cosine", warmup_share=0.2, max_gradient_norm=5.0
+        ),
+    )

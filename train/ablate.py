@@ -1,0 +1,197 @@
+"""Train a recipe once per row of a paper's table, and write the table anew.
+
+    python -m train.ablate augmentations --data build/irmas --recipe lumen_convnext
+    python -m train.ablate focal --data build/ultimate --seeds 3 --set epochs=10
+
+stderr: progress, and the table in the end. stdout: one JSON summary. Writes table.md and table.csv
+beside the runs; a row that has been trained with the same settings is not trained again.
+Rows are compared on the validation split, as the papers compare them; the test split is in the CSV.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import UsageError
+from datasets.files import write_file
+from datasets.manifest import Manifest, read_manifest
+from datasets.settings import nearest
+from train import saved
+from train.bootstrap import Spread, over_seeds
+from train.cli import Parser, run_command
+from train.recipe import TrainRecipe, load_recipe, with_override
+from train.report import headline
+from train.run import data_identity, train
+
+FIGURES = ("micro_f1", "macro_f1", "map", "lrap", "hamming_score")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of a recipe."""
+
+    name: str
+    overrides: tuple[str, ...]
+    published: float | None = None  # validation F1 in the paper
+    needs: str = ""  # a field that has to be set for it
+
+
+def _augmented(name: str, published: float, needs: str = "") -> Row:
+    return Row(name, (f"augment={name}",), published, needs)
+
+
+# A1: N in total, as the published figures were run. A24: F1 of ConvNeXt-small, 10 epochs. O4, O6, O3, P9: see each.
+TABLES: Mapping[str, tuple[Row, ...]] = {
+    "augmentations": (
+        Row("none", ("augment=",), 0.346),
+        _augmented("background_noise", 0.340, needs="noises"),
+        _augmented("time_stretch", 0.347),
+        _augmented("time_shift", 0.352),
+        _augmented("pitch_shift", 0.349),
+        _augmented("colored_noise", 0.343),
+        _augmented("time_inversion", 0.346),
+        _augmented("time_mask", 0.351),
+        _augmented("frequency_mask", 0.349),
+        _augmented("random_erasing", 0.344),
+        _augmented("random_pixel_erasing", 0.350),
+    ),
+    "sum_with_n": tuple(
+        Row(f"sum with {num}", (f"augment=sum_with_n(num={num}) renormalize",)) for num in (1, 2, 3, 4, 5)
+    ),
+    "focal": (
+        Row("bce", ("loss.kind=bce",), 0.3456),
+        Row("focal, gamma 0.1", ("loss.kind=focal", "loss.gamma=0.1"), 0.3490),
+        Row("focal, gamma 0.3", ("loss.kind=focal", "loss.gamma=0.3"), 0.3516),
+        Row("focal, gamma 0.5", ("loss.kind=focal", "loss.gamma=0.5"), 0.3748),
+    ),
+    "family": tuple(Row(f"family weight {weight}", (f"loss.family_weight={weight}",)) for weight in (0, 0.3, 0.8, 1.5)),
+    "pos_weight": (Row("without", ("pos_weight=off",)), Row("with", ("pos_weight=on",))),
+    "pretraining": (
+        Row("random", ("model_config.weights=", "optimize.head_epochs=0")),
+        Row("pre-trained", (), needs="model_config.weights"),
+    ),
+    "data_fraction": tuple(Row(f"{share} %", (f"train_share={share / 100}",)) for share in range(10, 101, 10)),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a row came to: a figure's mean and deviation over seeds."""
+
+    row: Row
+    validation: dict[str, Spread | None]
+    test: dict[str, Spread | None] | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; answers the exit code."""
+    return run_command(_command, arguments)
+
+
+def _command(arguments: Sequence[str]) -> int:
+    parser = Parser("train.ablate", __doc__)
+    parser.add_argument("table", metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
+    parser.add_argument("--recipe", default="lumen_convnext", metavar="NAME", help="default: lumen_convnext")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/ablate-TABLE-RECIPE")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for all rows")
+    parser.add_argument("--tiny", action="store_true", help="a toy of the model")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 of every row")
+    options = parser.parse(arguments)
+    if options.seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, got {options.seeds}")
+    recipe = load_recipe(options.recipe, options.set, tiny=options.tiny)
+    manifest = read_manifest(options.data)
+    output = options.output or Path("runs") / f"ablate-{options.table}-{recipe.name}"
+    results, skipped = ablate(options.table, recipe, manifest, output, num_seeds=options.seeds)
+    text = markdown(options.table, recipe, results)
+    write_file(output / "table.md", text.encode())
+    write_file(output / "table.csv", as_csv(results).encode())
+    print(f"\n{text}", file=sys.stderr)
+    summary = {"table": options.table, "recipe": recipe.name, "output": str(output), "skipped": skipped}
+    print(json.dumps(summary | {"rows": [result.row.name for result in results]}, ensure_ascii=False))
+    return 0
+
+
+def ablate(
+    table: str, recipe: TrainRecipe, manifest: Manifest, output: Path, *, num_seeds: int = 1
+) -> tuple[list[Result], list[str]]:
+    """Train every row that can be; also the names of those that cannot.
+
+    Raises:
+        UsageError: no such table, or a row's setting does not suit the recipe.
+    """
+    if table not in TABLES:
+        raise UsageError(f"unknown table {table!r}{nearest(table, TABLES)}; known: {', '.join(TABLES)}")
+    results, skipped = [], []
+    for row in TABLES[table]:
+        if row.needs and not _value(recipe, row.needs):
+            print(f"left out: {row.name}; it needs --set {row.needs}=...", file=sys.stderr)
+            skipped.append(row.name)
+            continue
+        variant = recipe
+        for override in row.overrides:
+            variant = with_override(variant, override)
+        runs = []
+        for seed in range(num_seeds):
+            seeded = with_override(variant, f"seed={seed}")
+            folder = output / row.name.replace(" ", "-").replace(",", "") / f"seed-{seed}"
+            runs.append(finished(seeded, manifest, folder) or train(seeded, manifest, output=folder, resume=True))
+        figures = {
+            split: over_seeds([run[split]["model"] for run in runs])
+            for split in ("validation", "test")
+            if split in runs[0]
+        }
+        results.append(Result(row, figures["validation"], figures.get("test")))
+    return results, skipped
+
+
+def _value(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = getattr(config, name, "")
+    return config
+
+
+def finished(recipe: TrainRecipe, manifest: Manifest, folder: Path) -> dict[str, Any] | None:
+    """Figures of a run of the same recipe and data that is there already."""
+    state = saved.checkpoint_state(folder)
+    same = state is not None and state["identity"] == saved.identity_of(recipe, data_identity(manifest))
+    if not same or not (folder / saved.METRICS).is_file():
+        return None
+    metrics = json.loads((folder / saved.METRICS).read_text(encoding="utf-8"))
+    return {split: headline(report) for split, report in metrics["splits"].items()}
+
+
+def markdown(table: str, recipe: TrainRecipe, results: Sequence[Result]) -> str:
+    """The table for people: validation figures, and the paper's F1 where it gives one."""
+    names = [name.replace("_", " ") for name in FIGURES]
+    lines = [f"# {table}: {recipe.name}, {recipe.epochs} epochs, validation split", ""]
+    lines += ["| | " + " | ".join(names) + " | published F1 |", "|---" * (len(names) + 2) + "|"]
+    for result in results:
+        cells = ["-" if (spread := result.validation[name]) is None else str(spread) for name in FIGURES]
+        published = "" if result.row.published is None else f"{result.row.published:g}"
+        lines.append(f"| {result.row.name} | {' | '.join(cells)} | {published} |")
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """A row per variant, split and figure."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["variant", "split", "figure", "mean", "deviation", "seeds"])
+    for result in results:
+        for split, figures in (("validation", result.validation), ("test", result.test or {})):
+            for name, spread in figures.items():
+                if spread is not None:
+                    deviation = "" if spread.deviation is None else round(spread.deviation, 6)
+                    writer.writerow([result.row.name, split, name, round(spread.mean, 6), deviation, spread.count])
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

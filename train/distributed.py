@@ -1,0 +1,64 @@
+"""Several processes that train one model: torchrun's environment, one process per device.
+
+    torchrun --nproc-per-node 8 -m train.run --data build/ultimate --recipe lumen_convnext_fluffy
+
+Every batch is shared out: process r takes its examples r, r + world, ... The gradient is that of
+the whole batch. All processes validate, the first one writes.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+from datasets.errors import UsageError
+
+
+def rank() -> int:
+    """Number of this process; 0 where there is one alone."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the group that torchrun asks for, if it does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise UsageError(f"{torch.cuda.device_count()} GPUs for process {local}; start at most one process per GPU")
+        torch.cuda.set_device(local)
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def own_rows(num_examples: int) -> torch.Tensor | None:
+    """Indices of this process's examples; None: all.
+
+    Raises:
+        UsageError: fewer examples than processes.
+    """
+    if world_size() == 1:
+        return None
+    if num_examples < world_size():
+        raise UsageError(f"{world_size()} processes share batches of {num_examples}; use fewer or a larger batch_size")
+    return torch.arange(rank(), num_examples, world_size())
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if world_size() > 1:
+        distributed.barrier()

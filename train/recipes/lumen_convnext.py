@@ -1,0 +1,12 @@
+"""Lumen 2023's third: ConvNeXt-small with one head for all classes, F1 .4095."""
+
+from dataclasses import replace
+
+from train.recipe import TrainRecipe
+from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+
+
+def lumen_convnext() -> TrainRecipe:
+    """B10 in place of B11."""
+    best = lumen_convnext_fluffy()
+    return replace(best, name="lumen_convnext", model_config=replace(best.model_config, head="deep"))

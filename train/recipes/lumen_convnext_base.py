@@ -1,0 +1,18 @@
+"""Lumen 2023's fifth: ConvNeXt-base with Fluffy heads on 224 x 224 pixels, sum with 2, F1 .4076."""
+
+from dataclasses import replace
+
+from train.recipe import TrainRecipe
+from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+
+
+def lumen_convnext_base() -> TrainRecipe:
+    """B9, B11, A1; 224 is what the weights were trained on."""
+    best = lumen_convnext_fluffy()
+    return replace(
+        best,
+        name="lumen_convnext_base",
+        model_config=replace(best.model_config, size="base", weights="facebook/convnext-base-224"),
+        image=replace(best.image, height=224, width=224),
+        augment="sum_with_n(num=2) renormalize",
+    )

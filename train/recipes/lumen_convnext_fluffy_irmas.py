@@ -1,0 +1,12 @@
+"""Lumen 2023's second: as its best, trained on IRMAS alone (--dataset irmas), F1 .4112."""
+
+from dataclasses import replace
+
+from train.recipe import TrainRecipe
+from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+
+
+def lumen_convnext_fluffy_irmas() -> TrainRecipe:
+    """Only the data differ from the best run."""
+    best = lumen_convnext_fluffy()
+    return replace(best, name="lumen_convnext_fluffy_irmas")

@@ -1,0 +1,17 @@
+"""Lumen 2023's fourth: sum with 2 and no time shift, F1 .4084; one head for all classes."""
+
+from dataclasses import replace
+
+from train.recipe import TrainRecipe
+from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+
+
+def lumen_convnext_sum2() -> TrainRecipe:
+    """A1 alone; the old loudness after it (A18)."""
+    best = lumen_convnext_fluffy()
+    return replace(
+        best,
+        name="lumen_convnext_sum2",
+        model_config=replace(best.model_config, head="deep"),
+        augment="sum_with_n(num=2) renormalize",
+    )

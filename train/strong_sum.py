@@ -1,0 +1,42 @@
+"""A validation set like real mixes: 4 to 6 clips summed at a time, to fix thresholds on (Lumen 2023).
+
+Trained on clips of one instrument, a model is surer of itself than it will be in a mix of many.
+"""
+
+import torch
+
+from augment.batch import batch_of
+from augment.chain import Chain, Effect
+from augment.draw import generator_for
+from augment.transforms.sum_with_n import SumWithN
+from train.front_end import Clips, length_in
+from train.inference import Tagger, probabilities
+from train.metrics import Floats, Presence
+from train.recipe import TrainRecipe
+
+COUNTS = (4, 5, 6)  # clips in a sum; Lumen 2023
+_EPOCH = 2**31  # a random stream that no epoch of training has
+_AT_ONCE = 64  # clips that are summed among each other
+
+
+def strong_sum(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> tuple[Presence, Floats]:
+    """Labels and probabilities (N, C) of as many sums as there are clips, each of a first window.
+
+    Args:
+        tagger: hears waveforms, or log-mel of them.
+        clips: of the validation split, in samples.
+        recipe: length of a window and seed.
+    """
+    chain = Chain(tuple(Effect(SumWithN(num=count)) for count in COUNTS), order="one_of")
+    length = length_in("samples", recipe, recipe.chunk_s or recipe.window_s)
+    order = torch.randperm(len(clips), generator=generator_for(recipe.seed, _EPOCH, 0))
+    presence, probability = [], []
+    tagger.eval()
+    for index, part in enumerate(torch.split(order.to(clips.device), _AT_ONCE)):
+        window = clips.windows(part, torch.zeros_like(part), length, recipe.last)
+        batch = batch_of(window, clips.presence[part], sample_rate=recipe.sample_rate)
+        with torch.inference_mode():
+            summed = chain(batch, generator_for(recipe.seed, _EPOCH, index + 1))
+            probability.append(torch.from_numpy(probabilities(tagger(tagger.hear(summed.signal)))))
+        presence.append(summed.presence.cpu())
+    return torch.cat(presence).numpy(), torch.cat(probability).numpy()
