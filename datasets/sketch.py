@@ -26,7 +26,8 @@ def sketch(samples_T: NDArray[np.int16], sample_rate: int) -> str:
     frames_FN = samples_T[: len(samples_T) // FRAME * FRAME].reshape(-1, FRAME) * np.hanning(FRAME).astype(np.float32)
     spectrum_FK = rfft(frames_FN, axis=1)
     power_FK = spectrum_FK.real**2 + spectrum_FK.imag**2
-    edges = np.searchsorted(np.fft.rfftfreq(FRAME, 1 / sample_rate), np.geomspace(MIN_HZ, MAX_HZ, NUM_BANDS + 1))
+    highest_hz = min(MAX_HZ, sample_rate / 2)
+    edges = np.searchsorted(np.fft.rfftfreq(FRAME, 1 / sample_rate), np.geomspace(MIN_HZ, highest_hz, NUM_BANDS + 1))
     energy_FB = np.add.reduceat(power_FK[:, : edges[-1]], edges[:-1], axis=1).astype(np.float64)
     energy_PB = np.stack([part.sum(axis=0) for part in np.array_split(energy_FB, NUM_PARTS)])
     level_PB = np.log(energy_PB + 1e-6 * energy_PB.sum() / energy_PB.size + 1e-9)  # 60 dB deep

@@ -87,3 +87,11 @@ def test_a_sketch_is_the_same_on_every_call():
 
     assert sketch(samples, RATE) == sketch(samples.copy(), RATE)
     assert len(sketch(samples, RATE)) == 16
+
+
+@pytest.mark.parametrize("sample_rate", [4_000, 8_000, 22_050, 48_000])
+def test_other_sample_rates_have_sketches_too(sample_rate):
+    samples = melody(0)
+
+    assert len(sketch(samples, sample_rate)) == 16
+    assert distance(sketch(samples, sample_rate), sketch(samples // 2, sample_rate)) <= MAX_DISTANCE
