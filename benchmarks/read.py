@@ -46,11 +46,11 @@ from datasets.audio import encode, pcm_sha256, to_int16
 from datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
 from datasets.record import Clip, Label, StoredAudio
 from datasets.shard import shard_path, write_shard
-from train.dataset import ClipDataset, EpochBatches
-from train.hot_copy import hot_copy
-from train.reading import Reader, Reading
-from train.resident import ResidentReader
-from train.streaming import Streaming, StreamingReader
+from train.reading.dataset import ClipDataset, EpochBatches
+from train.reading.hot_copy import hot_copy
+from train.reading.order import Reader, Reading
+from train.reading.resident import ResidentReader
+from train.reading.streaming import Streaming, StreamingReader
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE = 16_000

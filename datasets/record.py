@@ -30,6 +30,21 @@ class Label:
 Labels: TypeAlias = Mapping[str, Label]  # instrument -> label; an instrument left out is unknown
 
 
+DRUMS = 128  # program of notes on MIDI's percussion channel: one above the 128 of General MIDI
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note of a score."""
+
+    onset_s: Seconds
+    offset_s: Seconds  # > onset_s
+    pitch: int  # MIDI note number, 69 = A4
+    program: int  # General MIDI program, 0-based, or DRUMS
+    instrument: str | None  # taxonomy name; None: a program that no class stands for
+    velocity: int  # 1 .. 127
+
+
 @dataclass(frozen=True, slots=True)
 class Media:
     """Where the bytes of a recording lie: a remote file, or a member of a remote archive."""
@@ -82,6 +97,7 @@ class Clip:
     embedding: str | None = None  # blob of its vector, set by embed
     fingerprint: str | None = None  # blob of its audio fingerprint, set by embed
     quality: float | None = None  # cleanlab label quality in [0, 1], set by outliers
+    notes: tuple[Note, ...] | None = None  # what sounds, in seconds of the clip; None: no corpus says
     split: str | None = None  # set by split
     shard: str | None = None  # path of its shard within the version folder, set by split
 

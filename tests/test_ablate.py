@@ -12,7 +12,7 @@ from dataset_fixture import learnable_dataset
 from datasets.errors import UsageError
 from datasets.manifest import read_manifest
 from train import ablate
-from train.augmentation import make_augmentation
+from train.fitting.augmentation import make_augmentation
 from train.recipe import load_recipe, with_override
 
 TINY = ["--set", "epochs=1", "--set", "window_s=0.8", "--set", "features.n_mels=32", "--set", "model_config.width=4"]

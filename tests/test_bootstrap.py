@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from train import metrics
-from train.bootstrap import Interval, Spread, bootstrap, metric_intervals, over_seeds
+from train.scoring import metrics
+from train.scoring.bootstrap import Interval, Spread, bootstrap, metric_intervals, over_seeds
 
 
 def mean_of(values: NDArray[np.float64]):  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ import torch
 
 from datasets.errors import IntegrityError, UsageError
 from train.models.bilstm_attention import BiLstm, Config
-from train.vggish import dequantize, read_openmic
+from train.reading.vggish import dequantize, read_openmic
 
 KEYS = ("000046_3840", "000083_0", "001200_10000")
 ANSWERS = {KEYS[0]: {"piano": 0.9, "banjo": 0.25}, KEYS[1]: {"voice": 0.5}, KEYS[2]: {"drums": 0.125}}

@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from datasets.errors import UsageError
-from train.optimize import (
+from train.fitting.optimize import (
     MovingAverage,
     OptimizeConfig,
     clip_gradients,

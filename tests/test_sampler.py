@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets.errors import UsageError
-from train.sampler import class_weights, clip_weights, weighted_draws
+from train.reading.sampler import class_weights, clip_weights, weighted_draws
 
 PIANO, VIOLIN, SAX = 0, 1, 2
 

@@ -18,11 +18,11 @@ from datasets.audio import to_int16
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import Manifest, read_manifest
 from train.data import read_split
-from train.hot_copy import hot_copy
-from train.reading import AudioBatch, Reading, epoch_draws
-from train.resident import ResidentReader
-from train.shards import in_order
-from train.streaming import Streaming, StreamingReader, _Blocks
+from train.reading.hot_copy import hot_copy
+from train.reading.order import AudioBatch, Reading, epoch_draws
+from train.reading.resident import ResidentReader
+from train.reading.shards import in_order
+from train.reading.streaming import Streaming, StreamingReader, _Blocks
 
 READING = Reading(window_samples=2_000, batch_size=12, seed=3)
 STREAMING = Streaming(groups_per_block=2, num_threads=2, batches_ahead=2)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from datasets.errors import UsageError
-from train import metrics
-from train.thresholds import (
+from train.scoring import metrics
+from train.scoring.thresholds import (
     NSYNTH_SWEEP,
     ThresholdSearch,
     best_of,

@@ -11,7 +11,7 @@ from augment.transforms.mixup import Mixup
 from augment.transforms.sum_with_n import SumWithN
 from augment.transforms.time_shift import TimeShift
 from datasets.errors import UsageError
-from train.augmentation import Augmentation, make_augmentation, vary
+from train.fitting.augmentation import Augmentation, make_augmentation, vary
 
 
 def test_no_text_is_no_augmentation() -> None:

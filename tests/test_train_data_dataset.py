@@ -14,10 +14,10 @@ from datasets.audio import to_int16
 from datasets.errors import UsageError
 from datasets.manifest import read_manifest
 from train.data import AudioSplit
-from train.dataset import ClipDataset, EpochBatches
-from train.hot_copy import hot_copy
-from train.reading import Reading
-from train.resident import ResidentReader
+from train.reading.dataset import ClipDataset, EpochBatches
+from train.reading.hot_copy import hot_copy
+from train.reading.order import Reading
+from train.reading.resident import ResidentReader
 
 READING = Reading(window_samples=1_000, batch_size=4)
 

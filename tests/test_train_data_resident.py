@@ -6,8 +6,8 @@ import torch
 
 from datasets.errors import UsageError
 from train.data import AudioSplit
-from train.reading import AudioBatch, Reading
-from train.resident import ResidentReader, _indexed, gather
+from train.reading.order import AudioBatch, Reading
+from train.reading.resident import ResidentReader, _indexed, gather
 
 READING = Reading(window_samples=5, batch_size=4)
 

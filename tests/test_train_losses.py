@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from datasets.errors import UsageError
 from datasets.taxonomy import IRMAS_INSTRUMENTS
-from train.losses import (
+from train.fitting.losses import (
     LUMEN_FAMILIES,
     NSYNTH_CROSS_ENTROPY,
     OPENMIC_FOCAL,

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from train import baseline, metrics
+from train.scoring import baseline, metrics
 
 Case = tuple[NDArray[np.int8], NDArray[np.float64]]
 

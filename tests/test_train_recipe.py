@@ -2,8 +2,8 @@ import pytest
 
 from datasets.errors import UsageError
 from train.cli import Parser
+from train.fitting.optimize import schedule
 from train.model import count_parameters, load_model
-from train.optimize import schedule
 from train.recipe import load_recipe, recipe_from_json, recipe_names, recipe_to_json
 
 

@@ -23,7 +23,7 @@ from train.inference import Tagger, chunk_logits
 from train.recipe import load_recipe, recipe_names
 from train.run import load_material, train
 from train.saved import build_tagger, load_run
-from train.strong_sum import strong_sum
+from train.scoring.strong_sum import strong_sum
 
 CPU = torch.device("cpu")
 # The slow ones: AST's library takes seconds to load; the others go the same way as lumen_convnext.

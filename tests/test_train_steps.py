@@ -18,9 +18,9 @@ from torch import Tensor
 from datasets.errors import TuttiError, UsageError
 from datasets.manifest import read_manifest
 from train import run as train_run
+from train.fitting.loop import batches, examples, groups_of
+from train.fitting.optimize import freeze
 from train.front_end import clips_to_learn_from, share_of_songs
-from train.loop import batches, examples, groups_of
-from train.optimize import freeze
 from train.recipe import load_recipe
 from train.saved import build_tagger, load_checkpoint, load_run
 
@@ -296,7 +296,7 @@ def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None
 
 
 def test_more_processes_than_examples_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from train import distributed
+    from train.fitting import distributed
 
     monkeypatch.setattr(distributed, "world_size", lambda: 4)
     with pytest.raises(UsageError, match="4 processes share batches of 3"):

@@ -22,11 +22,11 @@ from datasets.files import write_file
 from datasets.manifest import Manifest, read_manifest
 from datasets.settings import nearest
 from train import saved
-from train.bootstrap import Spread, over_seeds
 from train.cli import Parser, run_command
 from train.recipe import TrainRecipe, load_recipe, with_override
-from train.report import headline
 from train.run import data_identity, train
+from train.scoring.bootstrap import Spread, over_seeds
+from train.scoring.report import headline
 
 FIGURES = ("micro_f1", "macro_f1", "map", "lrap", "hamming_score")
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.record import Seconds
-from train.metrics import Floats, Scores, predict
+from train.scoring.metrics import Floats, Scores, predict
 
 Indices: TypeAlias = NDArray[np.int64]
 ClipPooling: TypeAlias = Literal["max", "mean_logits", "mean_probabilities"]

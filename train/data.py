@@ -1,7 +1,7 @@
 """From the shards that a manifest lists to batches of log-mel windows.
 
     audio = read_split(read_manifest(folder), "train")      int16, one array, in memory
-    audio = hot_copy(read_manifest(folder), "train", cache) the same, mapped: decoded once (train.hot_copy)
+    audio = hot_copy(read_manifest(folder), "train", cache) the same, mapped: decoded once (train.reading.hot_copy)
     logmel = logmel_split(audio, LogMel(config), device)    float16 frames, one tensor
     for batch in training_batches(logmel, ...): ...         random windows, one gather each
 
@@ -23,7 +23,7 @@ from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
 from datasets.record import UNKNOWN, Decibels, Lufs
 from train.features import LogMel
-from train.shards import SplitTable, read_audio, remaining_gain_db, split_table
+from train.reading.shards import SplitTable, read_audio, remaining_gain_db, split_table
 
 Batch: TypeAlias = tuple[Tensor, Tensor]  # log-mel (B, W, M) float32, presence (B, C) int8
 

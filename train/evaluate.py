@@ -19,15 +19,15 @@ import torch
 
 from datasets.errors import UsageError
 from datasets.manifest import Manifest, read_manifest
-from train.bootstrap import NUM_RESAMPLES, metric_intervals
 from train.cli import Parser, run_command
+from train.fitting.losses import masked_bce
 from train.front_end import Clips, evaluation_unit, load_clips
 from train.inference import Tagger, chunk_logits, pool_logits
-from train.losses import masked_bce
-from train.metrics import Floats
 from train.recipe import TrainRecipe
-from train.report import Report, evaluation_report, rounded, table
 from train.saved import SavedRun, load_run
+from train.scoring.bootstrap import NUM_RESAMPLES, metric_intervals
+from train.scoring.metrics import Floats
+from train.scoring.report import Report, evaluation_report, rounded, table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,8 +31,8 @@ from train.chunking import Chunking
 from train.data import AudioSplit, logmel_split, read_split
 from train.features import CLASSICAL_FEATURES, ClassicalConfig, ClassicalFeatures, LogMel
 from train.model import Input, input_of
+from train.reading.vggish import NUM_FEATURES, NUM_SECONDS, VggishClips, read_openmic
 from train.recipe import TrainRecipe, chunking_of
-from train.vggish import NUM_FEATURES, NUM_SECONDS, VggishClips, read_openmic
 
 Unit: TypeAlias = Literal["samples", "frames", "seconds"]
 

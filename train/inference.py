@@ -16,9 +16,9 @@ from train import chunking
 from train.chunking import ChunkPlan, ClipPooling, plan_chunks
 from train.features import ImageConfig, LogMelConfig, Standardization, frames_per_image, repeat_channels, to_image
 from train.front_end import IMAGE_CHANNELS, Clips, evaluation_chunking, make_front_end
-from train.metrics import Floats
 from train.model import Input, input_of
 from train.recipe import TrainRecipe
+from train.scoring.metrics import Floats
 
 _CHUNKS_AT_ONCE = 64
 

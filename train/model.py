@@ -21,7 +21,7 @@ Weights are drawn from torch's global generator, which the caller seeds; nothing
 except dropout. With `weights` set they are read from a folder or the hub (train/pretrained.py), the head's never.
 
 Names of parameters tell the head from the backbone: `head.` and everything else (`parameter_groups` in
-train/optimize.py sorts them).
+train/fitting/optimize.py sorts them).
 A model with a method `fit(features, presence)` is fitted by it and not by gradients.
 """
 

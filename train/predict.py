@@ -33,8 +33,8 @@ from train.front_end import Clips, evaluation_unit, silence_db, units_per_s
 from train.inference import chunk_logits, pool_logits, probabilities
 from train.model import input_of
 from train.recipe import TrainRecipe
-from train.report import rounded
 from train.saved import SavedRun, load_run
+from train.scoring.report import rounded
 
 # Files of a folder that are tried; a file named on the command line is, whatever it is called.
 AUDIO_SUFFIXES = {

@@ -20,10 +20,10 @@ from datasets.settings import nearest, parse_value
 from train import recipes
 from train.chunking import Chunking
 from train.features import ImageConfig, LogMelConfig
-from train.losses import Loss
+from train.fitting.losses import Loss
+from train.fitting.optimize import OptimizeConfig
 from train.model import input_of, load_model, tiny_config
-from train.optimize import OptimizeConfig
-from train.thresholds import ThresholdSearch
+from train.scoring.thresholds import ThresholdSearch
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TrainRecipe:
     # length, so that one threshold does not fit 3 s and 20 s; mean: of probabilities, the NSynth
     # paper's code; mean_logits: its text.
     pooling: Literal["max", "mean", "mean_logits"] = "mean"
-    augment: str = ""  # see train/augmentation.py; empty: none
+    augment: str = ""  # see train/fitting/augmentation.py; empty: none
     noises: str = ""  # folder of recordings for background noise
     train_share: float = 1.0  # of the training songs that are learned from (NSynth pre-training: .1 to 1)
     seed: int = 0

@@ -9,7 +9,7 @@ is one. stderr: one line per epoch. stdout: one JSON summary, the last line. The
 described in train/saved.py; without --output it is runs/RECIPE-KEY, KEY naming recipe and data, so
 that the same command writes to the same place. --seeds N trains seeds 0 to N - 1 into folders
 seed-0, ... of the output and answers mean and deviation. Under torchrun several processes share
-every batch (train/distributed.py).
+every batch (train/fitting/distributed.py).
 """
 
 import json
@@ -26,21 +26,22 @@ from torch.utils.tensorboard import SummaryWriter
 from datasets.errors import UsageError
 from datasets.manifest import Manifest, digest_of, read_manifest
 from datasets.record import ABSENT, PRESENT
-from train import distributed, saved
-from train.augmentation import make_augmentation
-from train.bootstrap import over_seeds
+from train import saved
 from train.cli import Parser, run_command
 from train.evaluate import clip_figures, default_device, score
 from train.features import Standardization, standardization
+from train.fitting import distributed
+from train.fitting.augmentation import make_augmentation
+from train.fitting.loop import Material, fit, groups_of, seed_weights
+from train.fitting.optimize import make_optimizer
 from train.front_end import Clips, clips_to_learn_from, evaluation_unit, load_audio, load_clips, training_unit
 from train.inference import Tagger
-from train.loop import Material, fit, groups_of, seed_weights
 from train.model import count_parameters, input_of
-from train.optimize import make_optimizer
 from train.recipe import TrainRecipe, load_recipe
-from train.report import headline, rounded, table
-from train.strong_sum import strong_sum
-from train.thresholds import choose_thresholds
+from train.scoring.bootstrap import over_seeds
+from train.scoring.report import headline, rounded, table
+from train.scoring.strong_sum import strong_sum
+from train.scoring.thresholds import choose_thresholds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,8 +28,8 @@ from train.features import Standardization
 from train.front_end import evaluation_unit, input_size, length_in
 from train.inference import Tagger, make_tagger
 from train.model import load_model
+from train.reading.vggish import NUM_FEATURES
 from train.recipe import TrainRecipe, recipe_from_json, recipe_to_json
-from train.vggish import NUM_FEATURES
 
 SCHEMA_VERSION = 2  # 2: recipes with groups
 

@@ -5,11 +5,11 @@ enough to fine-tune, not to use as they are.
 """
 
 from train.features import LogMelConfig
-from train.losses import Loss
+from train.fitting.losses import Loss
+from train.fitting.optimize import OptimizeConfig
 from train.models.ast import Config
-from train.optimize import OptimizeConfig
 from train.recipe import TrainRecipe
-from train.thresholds import ThresholdSearch
+from train.scoring.thresholds import ThresholdSearch
 
 
 def ast_finetune() -> TrainRecipe:

@@ -4,10 +4,10 @@ With the backbone of a pre-training run: --set model_config.weights=RUN. From sc
 a higher rate: --set learning_rate=3.5e-3 (F1-micro .634 against .674).
 """
 
+from train.fitting.optimize import OptimizeConfig
 from train.models.sincnet_resnet import Config
-from train.optimize import OptimizeConfig
 from train.recipe import TrainRecipe
-from train.thresholds import ThresholdSearch
+from train.scoring.thresholds import ThresholdSearch
 
 
 def irmas_finetune() -> TrainRecipe:

@@ -1,7 +1,7 @@
 """The first model: a small CNN on three-second log-mel windows. Minutes on two CPU cores."""
 
+from train.fitting.optimize import OptimizeConfig
 from train.models.logmel_cnn import Config
-from train.optimize import OptimizeConfig
 from train.recipe import TrainRecipe
 
 

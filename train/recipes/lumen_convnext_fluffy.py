@@ -5,11 +5,11 @@ any, unfreeze at once: --set model_config.weights= --set head_epochs=0.
 """
 
 from train.features import LUMEN_DB, ImageConfig
-from train.losses import Loss
+from train.fitting.losses import Loss
+from train.fitting.optimize import OptimizeConfig
 from train.models.convnext import Config
-from train.optimize import OptimizeConfig
 from train.recipe import TrainRecipe
-from train.thresholds import ThresholdSearch
+from train.scoring.thresholds import ThresholdSearch
 
 
 def lumen_convnext_fluffy() -> TrainRecipe:

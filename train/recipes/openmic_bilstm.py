@@ -4,11 +4,11 @@ Needs OpenMIC's arrays: --set vggish=FOLDER with openmic-2018.npz and openmic-20
 data of --dataset openmic2018. ATT, its baseline: --set model=att.
 """
 
-from train.losses import OPENMIC_FOCAL
+from train.fitting.losses import OPENMIC_FOCAL
+from train.fitting.optimize import OptimizeConfig
 from train.models.bilstm_attention import Config
-from train.optimize import OptimizeConfig
 from train.recipe import TrainRecipe
-from train.thresholds import ThresholdSearch
+from train.scoring.thresholds import ThresholdSearch
 
 
 def openmic_bilstm() -> TrainRecipe:

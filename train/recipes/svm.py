@@ -6,7 +6,7 @@ regularization 10,000 (rbf) or 1,000 (linear).
 
 from train.models.multilabel_svm import Config
 from train.recipe import TrainRecipe
-from train.thresholds import ThresholdSearch
+from train.scoring.thresholds import ThresholdSearch
 
 
 def svm() -> TrainRecipe:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.record import ABSENT, PRESENT, UNKNOWN
-from train.metrics import (
+from train.scoring.metrics import (
     Floats,
     Presence,
     confusion,

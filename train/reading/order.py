@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.errors import UsageError
-from train.sampler import weighted_draws
+from train.reading.sampler import weighted_draws
 
 Fill: TypeAlias = Literal["repeat", "zero"]
 Indices: TypeAlias = NDArray[np.int64]
 
 PCM_SCALE = 1 / 32768  # int16 to [-1, 1)
 
-_ORDER, _WINDOWS, _BLOCKS = 0, 1, 2  # random streams of an epoch; 3 is train.sampler's
+_ORDER, _WINDOWS, _BLOCKS = 0, 1, 2  # random streams of an epoch; 3 is train.reading.sampler's
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def epoch_draws(
         epoch: its number.
         sizes_N: samples of each clip of the split.
         clips: indices of the chosen clips.
-        weights: of each chosen clip, to draw with replacement (`train.sampler`).
+        weights: of each chosen clip, to draw with replacement (`train.reading.sampler`).
         group_of_clip: (N,), to shuffle groups, and clips within blocks of groups: for what is read in
             sequence. None, or a block of all groups: clips are shuffled over the whole split.
         groups_per_block: groups that are in memory together.

@@ -11,8 +11,8 @@ from augment.draw import generator_for
 from augment.transforms.sum_with_n import SumWithN
 from train.front_end import Clips, length_in
 from train.inference import Tagger, probabilities
-from train.metrics import Floats, Presence
 from train.recipe import TrainRecipe
+from train.scoring.metrics import Floats, Presence
 
 COUNTS = (4, 5, 6)  # clips in a sum; Lumen 2023
 _EPOCH = 2**31  # a random stream that no epoch of training has

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from datasets.record import UNKNOWN
-from train.baseline import best_constant
-from train.metrics import (
+from train.scoring.baseline import best_constant
+from train.scoring.metrics import (
     DEFAULT_THRESHOLD,
     Presence,
     Scores,
@@ -18,7 +18,7 @@ from train.metrics import (
     roc_aucs,
     summary,
 )
-from train.thresholds import sweep_table
+from train.scoring.thresholds import sweep_table
 
 Report: TypeAlias = dict[str, Any]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datasets.errors import UsageError
 from train.data import AudioSplit
-from train.reading import PCM_SCALE, AudioBatch, Fill, Indices, Reading, epoch_draws, num_steps
+from train.reading.order import PCM_SCALE, AudioBatch, Fill, Indices, Reading, epoch_draws, num_steps
 
 _CPU = torch.device("cpu")
 _UPLOAD_SAMPLES = 1 << 26  # at once: 128 MiB of host memory, however large the split
@@ -104,7 +104,7 @@ def on_device(samples: NDArray[np.int16], device: torch.device) -> Tensor:
 
 
 class ResidentReader:
-    """A `train.reading.Reader` over samples on a device; draws with weights are possible."""
+    """A `train.reading.order.Reader` over samples on a device; draws with weights are possible."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class ResidentReader:
             reading: what an epoch reads.
             device: where samples lie and batches appear.
             clips: indices of the chosen clips; default: all.
-            weights: one per chosen clip, to draw with replacement (`train.sampler.clip_weights`).
+            weights: one per chosen clip, to draw with replacement (`train.reading.sampler.clip_weights`).
             gain_db: (N,), applied in float; default: none (`AudioSplit.remaining_gain_db`).
 
         Raises:
@@ -137,7 +137,7 @@ class ResidentReader:
             self._samples = on_device(split.samples, device)
         except torch.cuda.OutOfMemoryError as error:
             raise UsageError(
-                f"{device}: {split.samples.nbytes:,} bytes of audio do not fit; use train.streaming or fewer clips"
+                f"{device}: {split.samples.nbytes:,} bytes of audio do not fit; stream them (train.reading.streaming)"
             ) from error
         self._offsets = torch.from_numpy(split.offsets).to(device)
         self._presence = torch.from_numpy(split.presence).to(device)

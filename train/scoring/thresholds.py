@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from datasets.errors import UsageError
-from train.metrics import (
+from train.scoring.metrics import (
     DEFAULT_THRESHOLD,
     Floats,
     Objective,

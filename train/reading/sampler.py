@@ -16,7 +16,7 @@ from datasets.record import PRESENT
 
 WeightRule: TypeAlias = Literal["median", "max"]
 
-_DRAWS = 3  # random stream of an epoch; 0 to 2 are train.data's and train.reading's
+_DRAWS = 3  # random stream of an epoch; 0 to 2 are train.data's and train.reading.order's
 
 
 def class_weights(presence_NC: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -57,7 +57,7 @@ def weighted_draws(weights_N: NDArray[np.float64], num_draws: int, *, seed: int,
         UsageError: no weight is positive, or one is negative or not finite.
     """
     if not np.isfinite(weights_N).all() or (weights_N < 0).any() or not (weights_N > 0).any():
-        raise UsageError("clip weights must be finite, not negative and not all 0; see train.sampler.clip_weights")
+        raise UsageError("clip weights must be finite, not negative and not all 0; see clip_weights")
     draws = np.random.default_rng([seed, epoch, _DRAWS]).choice(
         len(weights_N), size=num_draws, p=weights_N / weights_N.sum()
     )

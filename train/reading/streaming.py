@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.manifest import Manifest
-from train.reading import PCM_SCALE, AudioBatch, Draws, Indices, Reading, block_of_clip, epoch_draws, num_steps
-from train.resident import linear
-from train.shards import SplitTable, in_order, read_audio, split_table
+from train.reading.order import PCM_SCALE, AudioBatch, Draws, Indices, Reading, block_of_clip, epoch_draws, num_steps
+from train.reading.resident import linear
+from train.reading.shards import SplitTable, in_order, read_audio, split_table
 
 Block: TypeAlias = dict[int, Any]  # clip -> its audio file
 GetBlock: TypeAlias = Callable[[], Block]
@@ -72,7 +72,7 @@ class _Work:
 
 
 class StreamingReader:
-    """A `train.reading.Reader` over the shards themselves."""
+    """A `train.reading.order.Reader` over the shards themselves."""
 
     def __init__(
         self,

@@ -20,15 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 from augment.batch import batch_of
 from augment.draw import generator_for
 from datasets.errors import TuttiError
-from train import distributed
-from train.augmentation import Augmentation, vary
 from train.chunking import Chunking, plan_chunks
 from train.data import num_batches
-from train.front_end import Clips, clips_to_learn_from, length_in
-from train.inference import Tagger, chunk_logits, pool_logits
-from train.losses import LUMEN_FAMILIES, LossFunction, families_of, masked_bce, positive_weights
-from train.metrics import best_threshold, summary
-from train.optimize import (
+from train.fitting import distributed
+from train.fitting.augmentation import Augmentation, vary
+from train.fitting.losses import LUMEN_FAMILIES, LossFunction, families_of, masked_bce, positive_weights
+from train.fitting.optimize import (
     MovingAverage,
     ParameterGroups,
     clip_gradients,
@@ -37,9 +34,12 @@ from train.optimize import (
     schedule,
     set_learning_rates,
 )
+from train.front_end import Clips, clips_to_learn_from, length_in
+from train.inference import Tagger, chunk_logits, pool_logits
 from train.recipe import TrainRecipe
-from train.report import rounded
 from train.saved import Progress
+from train.scoring.metrics import best_threshold, summary
+from train.scoring.report import rounded
 
 _ORDER, _WINDOWS, _WEIGHTS, _DROPOUT = 0, 1, 2, 3  # random streams
 

@@ -28,7 +28,7 @@ from datasets.errors import StorageError
 from datasets.files import atomic_file, exclusive, sweep, write_file
 from datasets.manifest import Manifest, canonical_json, digest_of
 from train.data import AudioSplit, audio_split
-from train.shards import RowGroup, SplitTable, in_order, read_audio, split_table
+from train.reading.shards import RowGroup, SplitTable, in_order, read_audio, split_table
 
 FORMAT = 1  # of the files; another number gives other names
 PCM = np.dtype("<i2")

@@ -21,8 +21,8 @@ from torch.utils.data import Dataset, Sampler
 
 from datasets.errors import UsageError
 from train.data import AudioSplit
-from train.reading import PCM_SCALE, Fill, Indices, Reading, epoch_draws, num_steps
-from train.resident import fill_row, linear
+from train.reading.order import PCM_SCALE, Fill, Indices, Reading, epoch_draws, num_steps
+from train.reading.resident import fill_row, linear
 
 Draw: TypeAlias = tuple[int, int]  # clip, first sample of its window
 
@@ -114,7 +114,7 @@ class EpochBatches(Sampler[list[Draw]]):
             split: what is read.
             reading: what an epoch reads; this process's share where there are several.
             clips: indices of the chosen clips; default: all.
-            weights: one per chosen clip, to draw with replacement (`train.sampler.clip_weights`).
+            weights: one per chosen clip, to draw with replacement (`train.reading.sampler.clip_weights`).
 
         Raises:
             UsageError: a step would leave a process without a clip.

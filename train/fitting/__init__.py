@@ -1,0 +1,1 @@
+"""How weights come about: the loop, losses, optimizers, augmentation from one line of text."""

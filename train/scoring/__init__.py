@@ -1,0 +1,1 @@
+"""How good a model is: metrics, thresholds, the constant to beat, intervals, reports."""
