@@ -23,6 +23,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OWNER = socket.gethostname().replace(".", "-")  # temporary files of other machines are not ours to judge
 
 
+def default_cache_folder() -> Path:
+    """`$TUTTI_CACHE_DIR`, else the XDG cache folder."""
+    if folder := os.environ.get("TUTTI_CACHE_DIR"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutti"
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path, *, durable: bool = True, via: Path | None = None) -> Iterator[IO[bytes]]:
     """A binary stream whose content appears at `path` at once when the block ends without error.

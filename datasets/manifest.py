@@ -4,7 +4,8 @@
     versions/<version>/manifest/clips/00.jsonl .. ff.jsonl   one row per clip, kept or not
 
 Canonical JSON everywhere (sorted keys, no spaces, UTF-8, LF), so that equal contents are equal
-bytes and a change is a small diff. The glossary of all fields is manifests/README.md.
+bytes and a change is a small diff; a clip's row as a line is `datasets/clip_line.py`. The glossary
+of all fields is manifests/README.md.
 """
 
 import hashlib
@@ -14,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from datasets.clip_line import DIGEST_DIGITS, decode
+from datasets.clip_line import ClipRow as ClipRow
 from datasets.errors import IntegrityError, UsageError
 from datasets.record import Clip, Rejected
 from datasets.shard import ShardInfo, canonical_labels
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: short lines of clips
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 CLIP_BUCKETS = tuple(f"{number:02x}" for number in range(256))
 
 Json: TypeAlias = Any
-ClipRow: TypeAlias = dict[str, Json]
 
 
 def canonical_json(value: Json) -> str:
@@ -67,8 +69,8 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
         fields["audio"] = {
             "pcm_sha256": clip.audio.pcm_sha256,
             "sketch": clip.audio.sketch,
-            "native_sha256": clip.audio.native_sha256,
-            "source_sha256": clip.audio.source_sha256,
+            "native_sha256": clip.audio.native_sha256[:DIGEST_DIGITS],
+            "source_sha256": clip.audio.source_sha256[:DIGEST_DIGITS],
             "sample_rate": clip.audio.sample_rate,
             "num_samples": clip.audio.num_samples,
             "native_sample_rate": clip.audio.native_sample_rate,
@@ -77,7 +79,7 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
             "loudness_lufs": clip.audio.loudness_lufs,
             "gain_db": clip.audio.gain_db,
             "true_peak_dbtp": clip.audio.true_peak_dbtp,
-            "silence_share": clip.audio.silence_share,
+            "silence_share": round(clip.audio.silence_share, 4),
         }
     if isinstance(row, Rejected):
         fields |= {"status": row.status, "stage": row.stage, "reason": row.reason, "value": row.value}
@@ -88,11 +90,16 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
 
 
 def root_digest(rows: Iterable[ClipRow]) -> str:
-    """The identity of a dataset: sorted (id, split, stored-PCM digest, labels) of the kept rows.
+    """The identity of a dataset: sorted (id, split, stored-PCM digest, labels) of the kept rows; notes where there are.
 
     Contents, not containers: another Parquet writer, worker count or archive order leaves it.
     """
-    return _digest_kept(rows, lambda row: [row["id"], row["split"], row["audio"]["pcm_sha256"], row["labels"]])
+    return _digest_kept(rows, _content_of)
+
+
+def _content_of(row: ClipRow) -> Json:
+    notes = [row["notes_sha256"]] if "notes_sha256" in row else []
+    return [row["id"], row["split"], row["audio"]["pcm_sha256"], row["labels"], *notes]
 
 
 def split_digest(rows: Iterable[ClipRow]) -> str:
@@ -173,12 +180,9 @@ def read_clip_rows(path: Path) -> Iterator[ClipRow]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                row = json.loads(line)
+                yield decode(line)
             except ValueError as error:  # also bytes that are not UTF-8
-                raise IntegrityError(f"{path}:{number}: not a JSON line ({error})") from error
-            if not isinstance(row, dict) or "id" not in row or "status" not in row:
-                raise IntegrityError(f"{path}:{number}: not a clip row: needs id and status")
-            yield row
+                raise IntegrityError(f"{path}:{number}: {error}") from error
 
 
 def version_folder(folder: Path) -> Path:

@@ -4,14 +4,15 @@
     for row in read_shard(path, columns=["id", "audio", "presence"]): ...
 
 Rows are sorted by id. Audio is a complete FLAC file (mono, 16 bit); `huggingface` metadata makes
-it an `Audio` column there. Class names stand in the `tutti` metadata: C is their number.
+it an `Audio` column there. Class names stand in the `tutti` metadata: C is their number. Where a
+source of the dataset says which notes sound, there is one more column, `notes`: null for clips of other sources.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import soundfile
 
 from datasets.errors import IntegrityError
-from datasets.record import UNKNOWN, Clip, Label, Labels
+from datasets.record import UNKNOWN, Clip, Label, Labels, Note
 
 SCHEMA_VERSION = 1
 
@@ -37,11 +38,25 @@ class ShardInfo:
     num_rows: int
     num_bytes: int
     sha256: str  # of the file: changes with the writer's version
-    content_sha256: str  # of sorted (id, PCM digest, labels): changes with the content only
+    content_sha256: str  # of sorted (id, PCM digest, labels, notes if any): changes with the content only
 
 
-def schema(instruments: Sequence[str], sample_rate: int) -> pa.Schema:
-    """Arrow schema of a shard whose label columns follow `instruments`."""
+NOTES_TYPE = pa.list_(
+    pa.struct(
+        [
+            ("onset_s", pa.float64()),  # seconds of the clip
+            ("offset_s", pa.float64()),
+            ("pitch", pa.int16()),
+            ("program", pa.int16()),
+            ("instrument", pa.string()),
+            ("velocity", pa.int8()),
+        ]
+    )
+)
+
+
+def schema(instruments: Sequence[str], sample_rate: int, *, notes: bool = False) -> pa.Schema:
+    """Arrow schema of a shard whose label columns follow `instruments`; with `notes`, with a column of them."""
     size = len(instruments)
     fields = [
         ("id", pa.string()),
@@ -61,6 +76,7 @@ def schema(instruments: Sequence[str], sample_rate: int) -> pa.Schema:
         ("gain_db", pa.float32()),
         ("license", pa.string()),
         ("audio_sha256", pa.string()),
+        *([("notes", NOTES_TYPE)] if notes else []),
     ]
     features = {name: _huggingface_feature(kind, sample_rate) for name, kind in fields}
     metadata = {
@@ -70,7 +86,9 @@ def schema(instruments: Sequence[str], sample_rate: int) -> pa.Schema:
     return pa.schema([pa.field(name, kind) for name, kind in fields], metadata=metadata)
 
 
-def _huggingface_feature(kind: pa.DataType, sample_rate: int) -> dict[str, Any]:
+def _huggingface_feature(kind: pa.DataType, sample_rate: int) -> Any:
+    if kind.equals(NOTES_TYPE):  # a list of one: a list of such structs, in all versions of theirs
+        return [{field.name: _huggingface_feature(field.type, sample_rate) for field in kind.value_type}]
     if pa.types.is_struct(kind):
         return {"sampling_rate": sample_rate, "_type": "Audio"}
     if pa.types.is_fixed_size_list(kind):
@@ -94,15 +112,35 @@ def canonical_labels(labels: Labels, instruments: Sequence[str]) -> list[list[An
     ]
 
 
+def notes_digest(notes: Iterable[Note]) -> str:
+    """sha256 of notes in their order, times to the microsecond."""
+    values = [
+        [round(note.onset_s, 6), round(note.offset_s, 6), note.pitch, note.program, note.instrument, note.velocity]
+        for note in notes
+    ]
+    return hashlib.sha256(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+
+
+def notes_of_row(row: Mapping[str, Any]) -> tuple[Note, ...] | None:
+    """The notes of a shard row; None where it has none, or the shard has no such column."""
+    notes = row.get("notes")
+    return None if notes is None else tuple(Note(**note) for note in notes)
+
+
 def content_line(clip: Clip, instruments: Sequence[str]) -> bytes:
     """One clip's contribution to the content digest of its shard."""
     if clip.audio is None:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare before write")
-    return _content_line(clip.id, clip.audio.pcm_sha256, clip.labels, instruments)
+    return content_of(clip.id, clip.audio.pcm_sha256, clip.labels, clip.notes, instruments)
 
 
-def _content_line(clip_id: str, pcm_sha256: str, labels: Labels, instruments: Sequence[str]) -> bytes:
+def content_of(
+    clip_id: str, pcm_sha256: str, labels: Labels, notes: Iterable[Note] | None, instruments: Sequence[str]
+) -> bytes:
+    """The same of a clip's parts: notes count where there are any."""
     content = [clip_id, pcm_sha256, canonical_labels(labels, instruments)]
+    if notes is not None:
+        content.append(notes_digest(notes))
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -113,6 +151,7 @@ def write_shard(
     *,
     sample_rate: int,
     rows_per_group: int,
+    notes: bool = False,
 ) -> tuple[int, str]:
     """Write prepared clips, sorted by id, with their audio files.
 
@@ -122,16 +161,17 @@ def write_shard(
         instruments: the classes, in the order of the label columns.
         sample_rate: of every clip, in Hz.
         rows_per_group: rows per Parquet row group: the unit of random access.
+        notes: with the column of notes.
 
     Returns:
         Number of rows and content digest.
 
     Raises:
-        ValueError: rows are not sorted by id, or a clip has no audio or another sample rate.
+        ValueError: rows are not sorted by id, a clip has no audio or another sample rate, or notes without a column.
     """
     content = hashlib.sha256()
     count, last_id = 0, ""
-    table_schema = schema(instruments, sample_rate)
+    table_schema = schema(instruments, sample_rate, notes=notes)
     with pq.ParquetWriter(
         stream, table_schema, compression="NONE", use_dictionary=_LABEL_COLUMNS, write_statistics=["id", "source"]
     ) as writer:
@@ -140,8 +180,10 @@ def write_shard(
             if clip.id <= last_id:
                 raise ValueError(f"{clip.id}: rows must be sorted by id, each once, but it follows {last_id}")
             last_id = clip.id
+            if clip.notes is not None and not notes:
+                raise ValueError(f"{clip.id}: has notes and the shard no column for them; its source must say NOTES")
             content.update(content_line(clip, instruments))
-            group.append(_row(clip, audio, instruments, sample_rate))
+            group.append(_row(clip, audio, instruments, sample_rate) | (_notes_column(clip) if notes else {}))
             count += 1
             if len(group) == rows_per_group:
                 writer.write_table(pa.Table.from_pylist(group, schema=table_schema))
@@ -178,6 +220,11 @@ def _row(clip: Clip, audio: bytes, instruments: Sequence[str], sample_rate: int)
     }
 
 
+def _notes_column(clip: Clip) -> dict[str, Any]:
+    rounded = (replace(n, onset_s=round(n.onset_s, 6), offset_s=round(n.offset_s, 6)) for n in clip.notes or ())
+    return {"notes": None if clip.notes is None else [asdict(note) for note in rounded]}
+
+
 def audio_extension(audio: bytes) -> str:
     """File extension of complete audio, told from its first bytes: flac or wav."""
     return "flac" if audio[:4] == b"fLaC" else "wav"
@@ -211,6 +258,11 @@ def shard_instruments(path: Path) -> list[str]:
     return list(shard_metadata(open_shard(path).schema_arrow)["instruments"])
 
 
+def has_notes(path: Path) -> bool:
+    """Whether a shard has a column of notes."""
+    return "notes" in open_shard(path).schema_arrow.names
+
+
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """Rows of a shard as dictionaries, one row group in memory at a time."""
     shard = open_shard(path)
@@ -227,16 +279,17 @@ def content_digest(path: Path) -> str:
     """
     instruments = shard_instruments(path)
     digest = hashlib.sha256()
-    for row in read_shard(path, ["id", "audio", "audio_sha256", "presence", "confidence", "label_origin"]):
+    columns = ["id", "audio", "audio_sha256", "presence", "confidence", "label_origin"]
+    for row in read_shard(path, [*columns, *(["notes"] if has_notes(path) else [])]):
         try:
             samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
         except soundfile.LibsndfileError as error:
             raise IntegrityError(f"{path.name}: the audio of {row['id']} is damaged ({error.error_string})") from error
         if hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest() != row["audio_sha256"]:
             raise IntegrityError(f"{path.name}: the audio of {row['id']} is damaged")
-        columns = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
-        labels = {name: Label(value, origin, sure) for name, value, sure, origin in columns if value != UNKNOWN}
-        digest.update(_content_line(row["id"], row["audio_sha256"], labels, instruments))
+        known = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
+        labels = {name: Label(value, origin, sure) for name, value, sure, origin in known if value != UNKNOWN}
+        digest.update(content_of(row["id"], row["audio_sha256"], labels, notes_of_row(row), instruments))
     return digest.hexdigest()
 
 

@@ -9,13 +9,15 @@ A source is a module with, in this order:
     Config      frozen dataclass: the switches of its reader
     read(files, config) -> Iterator[Recording]
 
+and, where its clips have notes, `NOTES = True`: shards of a dataset with it have a column of notes.
+
 `files` maps `RemoteFile.name` to a `LocalFile`. A reader raises `IntegrityError` with file, line
 and remedy where an annotation cannot be understood; audio is never opened here.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -81,6 +83,12 @@ class Source(Protocol):
 def source_names() -> list[str]:
     """Names of all sources: the listing of the `sources` folder."""
     return sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
+
+
+def has_notes(names: Iterable[str]) -> bool:
+    """Whether any of these sources says which notes sound in its clips."""
+    known = set(source_names()) & set(names)  # a manifest may name a source of other code
+    return any(getattr(load_source(name), "NOTES", False) for name in sorted(known))
 
 
 def load_source(name: str) -> Source:

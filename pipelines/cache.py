@@ -29,6 +29,7 @@ from typing import IO, Any
 
 from datasets.errors import IntegrityError, TryLaterError
 from datasets.files import OWNER, atomic_file, crash_point, write_file
+from datasets.files import default_cache_folder as default_cache_folder  # where all of ours look for it
 from datasets.manifest import canonical_json, digest_of, file_sha256
 
 CHUNK_BYTES = 1 << 20  # read at once: large enough that system calls cost nothing
@@ -43,13 +44,6 @@ _verified: set[tuple[str, int, int]] = set()
 _remembered: Counter[str] = Counter()
 
 _REFETCH = "the file was damaged or replaced: fetch it again, or correct the checksum"
-
-
-def default_cache_folder() -> Path:
-    """`$TUTTI_CACHE_DIR`, else the XDG cache folder."""
-    if folder := os.environ.get("TUTTI_CACHE_DIR"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutti"
 
 
 def num_remembered(stage: str) -> int:
@@ -134,6 +128,12 @@ class Cache:
     def blob_path(self, sha256: str) -> Path:
         """Where a blob lies, or would lie."""
         return self.root / "blobs" / sha256[:2] / sha256
+
+    def blobs_beginning(self, digits: str) -> list[Path]:
+        """Blobs whose digest begins with these digits: none, or all but surely one."""
+        if len(digits) == 64:
+            return [path for path in [self.blob_path(digits)] if path.is_file()]
+        return sorted(self.blob_path(digits).parent.glob(f"{digits}*"))
 
     def has_blob(self, sha256: str) -> bool:
         """Whether a blob is there."""

@@ -281,7 +281,8 @@ def open_cache(folder: Path) -> Cache:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no cache here; name it with --cache-dir, or run a build first")
-    if not any((folder / name).is_dir() for name in ("blobs", "stages", "incoming", "sample", "ledger", "quarantine")):
+    ours = ("blobs", "stages", "incoming", "sample", "hot", "ledger", "quarantine")
+    if not any((folder / name).is_dir() for name in ours):
         raise UsageError(f"{folder}: is no cache of ours (neither blobs nor stages); name one with --cache-dir")
     return Cache(folder.absolute())
 

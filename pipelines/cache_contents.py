@@ -2,16 +2,18 @@
 
 Needed is what any result of a stage names, what the availability ledger names, what a source
 pins, and what the manifests of kept builds name. Names are sha256 digests, found in the bytes of
-a file wherever they stand: new fields need no new code here, and a damaged file still protects
-what it names.
+results and ledgers wherever they stand: new fields need no new code here, and a damaged file still
+protects what it names.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.clip_line import DIGEST_DIGITS, ClipRow, decode
 from datasets.errors import UsageError
 from datasets.manifest import manifest_path
 from datasets.record import Seconds
@@ -27,6 +29,7 @@ KINDS = {
     "part": "downloads that are not whole yet",
     "quarantine": "files that were whole but wrong",
     "sample": "generated sample mirrors",
+    "hot": "decoded splits, for training",
     "ledger": "which videos were to be had",
     "other": "locks, budgets",
 }
@@ -54,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Needed:
-    """What must stay; digests as 32 bytes, for there may be millions."""
+    """What must stay; digests as their first 16 bytes, for there may be millions, and a manifest's row has no more."""
 
     digests: frozenset[bytes]
     prepared: frozenset[bytes]  # blobs that are prepared clips
@@ -67,11 +70,11 @@ def is_garbage(entry: Entry, needed: Needed, now_s: Seconds, grace_s: Seconds) -
     if now_s - entry.modified_s < grace_s:
         return False
     if entry.kind in ("upstream", "audio", "derived"):
-        return bytes.fromhex(entry.stem) not in needed.digests
+        return _short(entry.stem) not in needed.digests
     if entry.kind == "result":
         is_gunzip = f"{os.sep}stages{os.sep}gunzip{os.sep}" in entry.path
-        return entry.stem in needed.stale or (is_gunzip and bytes.fromhex(entry.stem) not in needed.digests)
-    if entry.kind == "part":
+        return entry.stem in needed.stale or (is_gunzip and _short(entry.stem) not in needed.digests)
+    if entry.kind in ("part", "hot"):  # a hot copy is as young as its last use
         return not entry.path.endswith(".lock")
     if entry.kind == "sample":
         return entry.stem != needed.sample
@@ -94,9 +97,11 @@ def needed_of(
     """
     digests = set(_pinned())
     kept_pcm: set[bytes] = set()
-    for content in _manifest_files(builds):
-        digests.update(map(_packed, _DIGEST.findall(content)))
-        kept_pcm.update(map(_packed, _PCM.findall(content)))
+    for manifest in _manifests(builds):
+        digests.update(map(_packed, _DIGEST.findall(read_or_empty(str(manifest_path(manifest))))))
+        for row in _readable_rows(manifest):
+            digests.add(_short(row["audio"]["source_sha256"]))
+            kept_pcm.add(_short(row["audio"]["pcm_sha256"]))
     prepared: set[bytes] = set()
     stale: set[str] = set()
     for entry in results(cache):
@@ -114,22 +119,34 @@ def needed_of(
 
 
 def _packed(digest: bytes) -> bytes:
-    return bytes.fromhex(digest.decode())
+    return _short(digest.decode())
+
+
+def _short(digest: str) -> bytes:
+    return bytes.fromhex(digest[:DIGEST_DIGITS])
 
 
 def _pinned() -> Iterator[bytes]:
     for name in source_names():
-        yield from (bytes.fromhex(remote.sha256) for remote in load_source(name).REMOTES if remote.sha256)
+        yield from (_short(remote.sha256) for remote in load_source(name).REMOTES if remote.sha256)
 
 
-def _manifest_files(builds: Iterable[Path]) -> Iterator[bytes]:
+def _manifests(builds: Iterable[Path]) -> Iterator[Path]:
     for build in builds:
         versions = [folder for folder in (build, *sorted(build.glob("versions/*"))) if manifest_path(folder).is_file()]
         if not versions:
             raise UsageError(f"--keep-builds {build}: no dataset here; pass an output root (build/NAME) or a version")
-        for version in versions:
-            for path in (manifest_path(version), *sorted(version.glob("manifest/clips/*.jsonl"))):
-                yield path.read_bytes()
+        yield from versions
+
+
+def _readable_rows(version: Path) -> Iterator[ClipRow]:
+    """Rows with audio; a damaged line is verify's business, the others still protect what they name."""
+    for path in sorted(version.glob("manifest/clips/*.jsonl")):
+        for line in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError):
+                row = decode(line)
+                if "audio" in row:
+                    yield row
 
 
 def entries(cache: Cache, prepared: frozenset[bytes]) -> Iterator[Entry]:
@@ -140,15 +157,16 @@ def entries(cache: Cache, prepared: frozenset[bytes]) -> Iterator[Entry]:
         prepared: blobs that are prepared clips, from `needed_of`.
     """
     for entry in blobs(cache):
-        is_audio = entry.kind == "upstream" and bytes.fromhex(entry.stem) in prepared
+        is_audio = entry.kind == "upstream" and _short(entry.stem) in prepared
         yield Entry("audio", entry.path, entry.num_bytes, entry.modified_s) if is_audio else entry
     yield from derived_files(cache)
     yield from results(cache)
     yield from _whole(cache.incoming, "part")
     yield from _whole(cache.root / "quarantine", "quarantine")
     yield from _whole(cache.root / "sample", "sample")
+    yield from _files(cache.root / "hot", "hot")
     yield from _files(cache.root / "ledger", "ledger")
-    known = {"blobs", "stages", "incoming", "quarantine", "sample", "ledger"}
+    known = {"blobs", "stages", "incoming", "quarantine", "sample", "hot", "ledger"}
     for found in _listing(cache.root):
         if found.name not in known:
             yield from _files(Path(found.path), "other") if found.is_dir() else _entry(found, "other")

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from datasets.manifest import ClipRow
 from datasets.record import SPLITS
-from datasets.shard import ShardInfo, schema
+from datasets.shard import NOTES_TYPE, ShardInfo, schema
+from datasets.source import has_notes
 
 COLUMNS = {
     "id": "source/upstream-key@start_ms, stable for ever",
@@ -29,13 +30,18 @@ COLUMNS = {
     "end_s": "end of the clip, in seconds of the recording; null: the recording's end",
     "presence": "per class: 1 = present, 0 = absent, -1 = unknown",
     "confidence": "per class: belief that it is present, in [0, 1], or null",
-    "label_origin": "per class: human, crowd, weak, or pseudo:<model digest>; null where unknown",
+    "label_origin": "per class: human, crowd, weak, score, or pseudo:<model digest>; null where unknown",
     "quality": "agreement of label and audio, in [0, 1]; null where nothing was judged",
     "loudness_lufs": "of the audio, ITU-R BS.1770; null: not measurable",
     "gain_db": "applied to the recording, in dB",
     "license": "of this clip: SPDX identifier, LicenseRef-... or URL",
     "audio_sha256": "of the samples: int16, little-endian",
 }
+
+NOTES_COLUMN = (
+    "what sounds by the score, in seconds of the clip: onset_s, offset_s, pitch (MIDI, 69 = A4), program (of General "
+    "MIDI, 0-based; 128 = percussion), instrument (null: no class), velocity; null where no score is known"
+)
 
 # Identifiers that the hub's card knows; every other licence is "other" there.
 # https://huggingface.co/docs/hub/repositories-licenses
@@ -110,7 +116,10 @@ def front_matter(content: Mapping[str, Any], counts: Counts, shards: Sequence[Sh
         "dataset_info:",
         "  config_name: default",
         "  features:",
-        *_features(schema(content["instruments"], content["recipe"]["prepare"]["sample_rate"]), _sample_rate(content)),
+        *_features(
+            schema(content["instruments"], _sample_rate(content), notes=has_notes(content["sources"])),
+            _sample_rate(content),
+        ),
         "  splits:",
     ]
     for split in splits:
@@ -132,7 +141,11 @@ def _features(table_schema: pa.Schema, sample_rate: int) -> list[str]:
     lines = []
     for field in table_schema:
         lines.append(f"  - name: {field.name}")
-        if pa.types.is_struct(field.type):
+        if field.type.equals(NOTES_TYPE):
+            lines.append("    list:")
+            for part in field.type.value_type:
+                lines += [f"    - name: {part.name}", f"      dtype: {_dtype(part.type)}"]
+        elif pa.types.is_struct(field.type):
             lines += ["    dtype:", "      audio:", f"        sampling_rate: {sample_rate}"]
         elif pa.types.is_fixed_size_list(field.type):
             lines += [f"    list: {_dtype(field.type.value_type)}", f"    length: {field.type.list_size}"]
@@ -186,7 +199,8 @@ def readme(content: Mapping[str, Any], counts: Counts, *, usage: str) -> str:
     parts += ["## Sources", source_table(content["sources"], counts.sources)]
     cited = [entry["citation"] for name, entry in content["sources"].items() if name in counts.sources]
     parts += ["## Citation", "\n".join(f"- {citation}" for citation in cited)]
-    parts += ["## Columns", table(("column", "meaning"), COLUMNS.items())]
+    columns = COLUMNS | ({"notes": NOTES_COLUMN} if has_notes(content["sources"]) else {})
+    parts += ["## Columns", table(("column", "meaning"), columns.items())]
     return "\n\n".join(parts) + "\n"
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets import audio
-from datasets.errors import UsageError
 from datasets.manifest import digest_of
 from datasets.record import Clip
 from pipelines import fingerprint as fingerprints
@@ -29,21 +28,15 @@ SCALE = 32_768  # of 16-bit PCM
 class EmbedConfig:
     """Which embedder."""
 
-    embedder: str = "none"  # "none", "logmel" (built in), "ast", or an AST on the hub: "owner/name@revision"
+    embedder: str = "none"  # "none", "logmel", "builtin" (trained), "ast", or an AST on the hub: "owner/name@revision"
     folder: str = field(default="", metadata={"local": True})  # an AST's weights on this machine
     resize_positions: bool = False  # AST: short clips on a position grid of their own length, about 4 times faster
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # AST: auto is bfloat16 on a GPU
 
     def named(self, name: str) -> "EmbedConfig":
-        """As `--embedder` says: a name, or a folder with weights.
-
-        Raises:
-            UsageError: no such embedder.
-        """
+        """As `--embedder` says: a name, or a folder with weights."""
         if Path(name).is_dir():
             return replace(self, embedder="ast", folder=str(Path(name).absolute()))
-        if name == "builtin":
-            raise UsageError("--embedder builtin: the trained built-in embedder is not built yet; use logmel")
         return replace(self, embedder=name, folder="")
 
 
@@ -89,6 +82,10 @@ def embedder_of(config: EmbedConfig) -> Embedder:
         from pipelines.embedders.logmel import LogMelEmbedder
 
         return LogMelEmbedder()
+    if config.embedder == "builtin":
+        from pipelines.embedders import builtin
+
+        return builtin.load()
     from pipelines.embedders import ast, ast_files  # torch and transformers take seconds to import
 
     model = config.folder or (ast_files.DEFAULT_MODEL if config.embedder == "ast" else config.embedder)
@@ -128,7 +125,7 @@ def facts_of(config: EmbedConfig) -> dict[str, object]:
     if config.embedder == "none":
         return {"name": "none"}
     embedder = embedder_of(config)
-    used = ("resize_positions", "precision") if config.embedder != "logmel" else ()
+    used = ("resize_positions", "precision") if config.embedder not in ("logmel", "builtin") else ()
     shown = {name: getattr(config, name) for name in used}
     return {
         "name": config.embedder,

@@ -34,6 +34,7 @@ from pipelines.acquisition.own_index import index_of
 from pipelines.acquisition.reasons import Failure
 from pipelines.acquisition.youtube import Downloaded, download_video
 from pipelines.cache import Cache
+from pipelines.rendering.media import is_rendered, render_recording
 from pipelines.sandbox import probe
 
 MAX_MISSING_S = 1.0  # a video's length is published in whole seconds
@@ -47,9 +48,15 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recor
         TryLaterError: the site has had enough of us; what was fetched stays.
         StorageError: the disk or the mirror failed.
     """
+    if defective := [_defective(clip) for clip in recording.clips if clip.defect is not None]:
+        sound = replace(recording, clips=tuple(clip for clip in recording.clips if clip.defect is None))
+        return [*defective, *(fetch(sound, origins=origins, cache=cache) if sound.clips else [])]
     media = recording.media
     if media.sha256 is not None:
         return [recording]
+    if is_rendered(media):
+        made = render_recording(recording, dict(origins.local_roots).get("rendered"), cache)
+        return [_acquired(made, made.media, "own")]
     scheme, _, path = media.url.partition(":")
     if scheme in dict(origins.local_roots):
         blob = cache.receive(
@@ -64,7 +71,15 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recor
 
 
 def _acquired(recording: Recording, media: Media, method: str) -> Recording:
-    return Recording(media, tuple(replace(clip, acquired=method) for clip in recording.clips))
+    return replace(recording, media=media, clips=tuple(replace(clip, acquired=method) for clip in recording.clips))
+
+
+def _defective(clip: Clip) -> Rejected:
+    """What its reader found wrong is said before anything is fetched for it."""
+    if clip.defect is None:
+        raise ValueError(f"{clip.id}: has no defect")
+    defect = clip.defect
+    return Rejected(clip, stage="select", reason=defect.reason, value=defect.value, detail=defect.detail)
 
 
 # --- the user's own files
@@ -90,7 +105,7 @@ def _from_own_files(
     for (path, offset_s), clips in sorted(found.items()):
         blob = cache.receive(read_file(path), label=path.name, sha256=None, md5=None)
         media = replace(recording.media, sha256=blob.sha256, offset_s=offset_s)
-        own.append(_acquired(Recording(media, tuple(clips)), media, "own"))
+        own.append(_acquired(replace(recording, clips=tuple(clips)), media, "own"))
     return own, replace(recording, clips=tuple(missing)) if missing else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 
 from datasets.manifest import bucket_of
+from datasets.source import has_notes
 from pipelines.acquisition.origins import Origins
 from pipelines.cache import Cache
 from pipelines.clean import clean
@@ -123,6 +124,7 @@ def write(
     classes, folder = recipe.classes(), output.staging
     stage = partial(Stage, progress=output.progress)
     shard: dict[str, Any] = {"instruments": classes, "sample_rate": recipe.prepare.sample_rate, "config": recipe.write}
+    shard["notes"] = has_notes(recipe.sources)
     record: dict[str, Any] = {"dataset": recipe.name, "recipe": as_json(recipe), "mirrored": origins.mirror is not None}
     records = buckets | stage("clip rows", partial(write_clip_rows, folder=folder, instruments=classes))
     shards = (

@@ -10,10 +10,13 @@ the rest in float from `loudness_lufs`. Runs in the decoder's process (`pipeline
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from datasets import audio
 from datasets.decoder import Span, Stream, decode_spans
-from datasets.record import Decibels, Lufs
+from datasets.record import Alignment, Decibels, Lufs, Note
 from datasets.sketch import sketch
+from pipelines.align import AlignConfig, delay
 from pipelines.prepare_config import PrepareConfig
 
 
@@ -28,6 +31,31 @@ def prepare_spans(
     stream, waveforms = decode_spans(data, name, spans)
     stored = [store_audio(waveform, stream, config) if waveform.shape[1] else None for waveform in waveforms]
     return stream, stored
+
+
+def measure_alignment(data: bytes, name: str, notes: Sequence[Note], config: PrepareConfig) -> Alignment | None:
+    """How a file lies against its score; None where there is nothing to hear.
+
+    Raises:
+        DecodeError: see `decode_spans`.
+    """
+    search = AlignConfig()
+    stream, (beginning,) = decode_spans(data, name, [(0.0, search.measured_s + search.highest_delay_s)])
+    mono = audio.to_mono(beginning)
+    if np.abs(mono).max(initial=0.0) < config.silence_amplitude:
+        return None
+    return delay(audio.resample(mono, stream.sample_rate, config.sample_rate), config.sample_rate, notes, search)
+
+
+def prepare_aligned(
+    data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, alignment: Alignment
+) -> tuple[Stream, list[tuple[dict[str, Any], bytes] | None]]:
+    """The same with spans in the time of the score; what the file lacks at its beginning is silence."""
+    moved = [(start + alignment.delay_s, None if end is None else end + alignment.delay_s) for start, end in spans]
+    stream, waveforms = decode_spans(data, name, moved)
+    missing = [max(0, -round(start_s * stream.sample_rate)) for start_s, _ in moved]
+    whole = [np.pad(waveform, ((0, 0), (size, 0))) for waveform, size in zip(waveforms, missing, strict=True)]
+    return stream, [store_audio(waveform, stream, config) if waveform.shape[1] else None for waveform in whole]
 
 
 def store_audio(
@@ -57,6 +85,7 @@ def store_audio(
         "codec": origin.codec,
         "decoder": origin.decoder,
         "silence_share": round(audio.silence_share(native, config.silence_amplitude), 6),
+        "mean_amplitude": round(float(np.abs(native).mean(dtype=np.float64)), 9),
         "loudness_lufs": None if loudness is None else round(loudness + gain_db, 3),
         "gain_db": gain_db,
         "true_peak_dbtp": None if peak is None else round(peak + gain_db, 3),

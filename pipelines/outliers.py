@@ -32,6 +32,7 @@ from datasets.record import ABSENT, PRESENT, UNKNOWN
 from pipelines.crossfit import CrossFit, FitConfig, Floats, Table, bounded, cross_fit, sigmoid, softmax
 
 Kind = Literal["single", "multi"]
+QUALITY_DECIMALS = 4  # of scores in rows: finer says nothing, and digits cost room in manifests
 LUMEN_CUTOFFS = {"irmas": 0.11, "audioset": 0.13}  # Lumen 2023, text and figures
 
 
@@ -260,7 +261,7 @@ def _assess_single(models: FoldModels, table: Table, logits: Floats, config: Out
         index = np.arange(len(rows))
         scores.quality[rows] = sigmoid(values[index, own] - values[index, best])
     scores.given[rows], scores.suggested[rows] = columns[own], columns[best]
-    scores.quality[:] = np.round(scores.quality, 6)
+    scores.quality[:] = np.round(scores.quality, QUALITY_DECIMALS)
     return scores
 
 
@@ -282,7 +283,9 @@ def _assess_multi(models: FoldModels, table: Table, logits: Floats, config: Outl
     judged = np.flatnonzero(np.isfinite(per_label).any(axis=1))
     worst = per_label[judged].argmin(axis=1) if len(judged) else np.zeros(0, np.int64)
     columns = np.array(models.classes, dtype=np.int64)
-    scores.quality[judged] = np.round(per_label[judged, worst], 6)  # min pooling: one wrong label spoils a clip
+    scores.quality[judged] = np.round(
+        per_label[judged, worst], QUALITY_DECIMALS
+    )  # min pooling: one wrong label spoils a clip
     scores.given[judged] = scores.suggested[judged] = columns[worst]
     return scores
 

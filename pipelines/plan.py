@@ -148,15 +148,15 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def with_own_folder(recipe: Recipe, folders: Sequence[str]) -> tuple[Recipe, tuple[tuple[str, str], ...]]:
-    """The recipe with its `folder` source pointed at `--data-from`, and the roots to read from."""
-    if "folder" not in recipe.sources:
-        return recipe, ()
-    config = recipe.sources["folder"]
-    if folders:
-        config = replace(config, root=str(Path(folders[0]).absolute()))
-    if len(folders) > 1 or not config.root:
-        raise UsageError("--dataset folder needs exactly one --data-from DIR that holds labels.csv")
-    return replace(recipe, sources={**recipe.sources, "folder": config}), (("folder", config.root),)
+    """The recipe with its sources that read a folder of the user's pointed at `--data-from`, and the roots to read."""
+    own = {name: config for name, config in recipe.sources.items() if hasattr(config, "root")}
+    if own and folders:
+        own = {name: replace(config, root=str(Path(folders[0]).absolute())) for name, config in own.items()}
+    if (own and len(folders) > 1) or ("folder" in own and not own["folder"].root):
+        holds = "labels.csv" if "folder" in own else "your scores"
+        raise UsageError(f"--dataset {recipe.name} needs exactly one --data-from DIR that holds {holds}")
+    roots = tuple((name, config.root) for name, config in own.items() if config.root)
+    return replace(recipe, sources={**recipe.sources, **own}), roots
 
 
 def mirror_root(mirror: str | None, cache: Cache) -> str | None:

@@ -16,8 +16,11 @@ class PrepareConfig:
     max_gain_db: Decibels = 40.0  # a 16-bit source 40 dB below target has some 9 bits left
     silence_amplitude: float = 0.001  # of full scale; Lumen 2023, "Obvious outliers"
     audio_format: Literal["flac", "wav"] = "flac"
+    min_alignment: float = 0.15  # correlation of audio with its score, below: another piece; see pipelines/align.py
 
     def __post_init__(self) -> None:
-        """Refuse a rate that no audio has."""
+        """Refuse a rate that no audio has, and a correlation that none is."""
         if not 1_000 <= self.sample_rate <= 192_000:
             raise ValueError(f"sample_rate {self.sample_rate} Hz is outside 1000 to 192000")
+        if not -1 <= self.min_alignment <= 1:
+            raise ValueError(f"min_alignment {self.min_alignment}: a correlation is in -1 to 1")

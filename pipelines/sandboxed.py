@@ -125,15 +125,25 @@ def _functions() -> dict[str, Function]:
     from datasets import audio
     from datasets.decode_error import DecodeError
     from datasets.decoder import decode_spans
-    from pipelines.normalize import prepare_spans
+    from datasets.record import Note
+    from pipelines.normalize import measure_alignment, prepare_aligned, prepare_spans
     from pipelines.prepare_config import PrepareConfig
 
     def prepare(arguments: dict[str, Any], blobs: list[bytes]) -> Answer:
         spans = [(start_s, end_s) for start_s, end_s in arguments["spans"]]
-        config = PrepareConfig(**arguments["config"])
-        stream, stored = prepare_spans(blobs[0], arguments["name"], spans, config)
+        config, name = PrepareConfig(**arguments["config"]), arguments["name"]
+        notes = [Note(on, off, pitch, program, None, 1) for on, off, pitch, program in arguments.get("score", [])]
+        alignment = measure_alignment(blobs[0], name, notes, config) if notes else None
+        found = None if alignment is None else {"delay_s": alignment.delay_s, "score": alignment.score}
+        if alignment is None:
+            stream, stored = prepare_spans(blobs[0], name, spans, config)
+        elif alignment.score < config.min_alignment:
+            return {"duration_s": None, "clips": [], "alignment": found}, []
+        else:
+            stream, stored = prepare_aligned(blobs[0], name, spans, config, alignment)
         facts = [None if clip is None else clip[0] for clip in stored]
-        return {"duration_s": stream.duration_s, "clips": facts}, [clip[1] for clip in stored if clip is not None]
+        answer = {"duration_s": stream.duration_s, "clips": facts, "alignment": found}
+        return answer, [clip[1] for clip in stored if clip is not None]
 
     def probe(arguments: dict[str, Any], blobs: list[bytes]) -> Answer:
         stream, _ = decode_spans(blobs[0], arguments["name"], [])
@@ -150,6 +160,7 @@ def _functions() -> dict[str, Function]:
     samples = audio.to_int16(np.linspace(-0.5, 0.5, 22_050, dtype=np.float32))
     flac = audio.encode(samples, 44_100, "flac")
     prepare_spans(flac, "warm-up", [(0.0, None)], PrepareConfig())
+    measure_alignment(flac, "warm-up", [Note(0.1, 0.2, 69, 0, None, 1)], PrepareConfig())
     for unreadable in (b"", b"\x1a\x45\xdf\xa3", b"\0\0\0\x20ftyp"):
         try:
             decode_spans(unreadable, "warm-up", [])

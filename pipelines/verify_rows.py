@@ -8,7 +8,6 @@ mended.
 
 import hashlib
 import itertools
-import json
 import struct
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.manifest import ClipRow, Manifest, bucket_of, canonical_json, root_digest, split_digest
+from datasets.clip_line import decode, encode
+from datasets.manifest import ClipRow, Manifest, bucket_of, root_digest, split_digest
 from datasets.record import PRESENT, UNKNOWN
+from datasets.shard import notes_digest, notes_of_row
 from pipelines.verify_manifest import BOM, MANIFEST, Finding, file_of
 
 MAX_LINES = 20  # findings of one file; an editor that changes line ends touches every line
@@ -141,9 +142,9 @@ def _bucket_rows(
     lines = content.split(b"\n")
     name = Path(path).stem
     if found == bucket["sha256"]:
-        parsed = [json.loads(line) for line in lines[:-1]]
+        parsed = [decode(line) for line in lines[:-1]]
         yield from parsed
-        canonical = all(canonical_json(row).encode() == line for row, line in zip(parsed, lines, strict=False))
+        canonical = all(encode(row).encode() == line for row, line in zip(parsed, lines, strict=False))
         ids = [row["id"] for row in parsed]
         ordered = all(a < b for a, b in itertools.pairwise(ids)) and all(bucket_of(clip_id) == name for clip_id in ids)
         for problem, holds in (
@@ -187,10 +188,10 @@ def _examine(path: str, lines: list[bytes]) -> tuple[list[Finding], dict[str, tu
             report(number, "ends with CR LF")
             line = line.removesuffix(b"\r")
         try:
-            row = json.loads(line)
-            canonical = canonical_json(row).encode() == line
-        except ValueError as error:  # also bytes that are not UTF-8, and numbers that JSON lacks
-            report(number, f"not a JSON line ({error})")
+            row = decode(line)
+            canonical = encode(row).encode() == line
+        except ValueError as error:  # no JSON, bytes that are not UTF-8, numbers that JSON lacks
+            report(number, f"{error}")
             continue
         if wrong := row_problems(row):
             report(number, f"not a clip row: {wrong[0]}")
@@ -230,6 +231,7 @@ def shared_of_row(row: ClipRow) -> Shared:
         "loudness_lufs": single(audio["loudness_lufs"]),
         "gain_db": single(audio["gain_db"]),
         "audio_sha256": audio["pcm_sha256"],
+        "notes_sha256": row.get("notes_sha256"),
         "labels": {name: (presence, origin) for name, (presence, _, origin) in sorted(row["labels"].items())},
     }
 
@@ -241,7 +243,8 @@ def shared_of_shard(row: Mapping[str, Any], instruments: Sequence[str]) -> Share
         "id", "source", "recording", "group", "start_s", "end_s", "license", "quality", "sample_rate", "num_samples",
         "loudness_lufs", "gain_db", "audio_sha256",
     )  # fmt: skip
-    shared = {name: row[name] for name in names}
+    notes = notes_of_row(row)
+    shared = {name: row[name] for name in names} | {"notes_sha256": None if notes is None else notes_digest(notes)}
     return shared | {"labels": {name: (presence, origin) for name, presence, origin in labels if presence != UNKNOWN}}
 
 

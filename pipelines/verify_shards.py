@@ -7,12 +7,12 @@ damaged, it is decoded clip by clip to name what is lost.
 
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import soundfile
@@ -20,7 +20,16 @@ import soundfile
 from datasets.audio import pcm_sha256
 from datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, file_sha256, read_clip_rows
 from datasets.record import UNKNOWN, Label
-from datasets.shard import ShardInfo, audio_extension, canonical_labels, open_shard, read_shard, schema
+from datasets.shard import (
+    ShardInfo,
+    audio_extension,
+    content_of,
+    has_notes,
+    notes_of_row,
+    open_shard,
+    read_shard,
+    schema,
+)
 from pipelines.verify_manifest import MANIFEST, Finding
 from pipelines.verify_rows import Rows, shared_digest, shared_of_row, shared_of_shard
 
@@ -89,20 +98,23 @@ def _inside(manifest: Manifest, info: ShardInfo) -> tuple[list[str], str]:
     path, digest, problems = manifest.folder / info.path, hashlib.sha256(), []
     shard = open_shard(path)
     instruments, rate = manifest.instruments, manifest.content["recipe"]["prepare"]["sample_rate"]
-    expected = schema(instruments, rate)
     found = shard.schema_arrow  # its fields carry Parquet's own numbers as metadata
+    expected = schema(instruments, rate, notes="notes" in found.names)  # that it should be there, clip rows tell
     if not found.equals(expected) or any(found.metadata.get(key) != text for key, text in expected.metadata.items()):
         problems.append("its columns or their metadata are not ours")
     if shard.metadata.num_rows != info.num_rows:
         problems.append(f"it has {shard.metadata.num_rows} rows, the manifest says {info.num_rows}")
-    for row in read_shard(path, ["audio", *_COLUMNS]):
+    for row in read_shard(path, ["audio", *_columns(path)]):
         if not _is_sound(row["audio"], row["audio_sha256"], row["num_samples"]):
             problems.append(f"the audio of {row['id']} is damaged")
         columns = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
         labels = {name: Label(value, origin, sure) for name, value, sure, origin in columns if value != UNKNOWN}
-        line = [row["id"], row["audio_sha256"], canonical_labels(labels, instruments)]
-        digest.update(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        digest.update(content_of(row["id"], row["audio_sha256"], labels, notes_of_row(row), instruments))
     return problems, digest.hexdigest()
+
+
+def _columns(path: Path) -> list[str]:
+    return [*_COLUMNS, *(["notes"] if has_notes(path) else [])]
 
 
 def _is_sound(audio: Mapping[str, Any], pcm: str, num_samples: int) -> bool:
@@ -116,7 +128,8 @@ def _is_sound(audio: Mapping[str, Any], pcm: str, num_samples: int) -> bool:
 
 
 def _digests(manifest: Manifest, info: ShardInfo) -> Iterator[tuple[str, bytes]]:
-    for row in read_shard(manifest.folder / info.path, _COLUMNS):
+    path = manifest.folder / info.path
+    for row in read_shard(path, _columns(path)):
         yield row["id"], shared_digest(shared_of_shard(row, manifest.instruments))
 
 
@@ -136,7 +149,8 @@ def _compared(manifest: Manifest, shard: Seen, doubtful: set[str], rows: Rows) -
         return
     whole = shard.state in ("sound", "same content")
     clip_rows = _clip_rows(manifest, doubtful, rows)
-    for row in read_shard(manifest.folder / shard.info.path, _COLUMNS):
+    shard_file = manifest.folder / shard.info.path
+    for row in read_shard(shard_file, _columns(shard_file)):
         clip_id = row["id"]
         path = clips_path(bucket_of(clip_id))
         if clip_id not in doubtful or path in rows.unread:

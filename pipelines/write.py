@@ -19,6 +19,7 @@ from typing import Any
 
 import soundfile
 
+from datasets.clip_line import encode
 from datasets.errors import IntegrityError
 from datasets.files import atomic_file, write_file
 from datasets.manifest import (
@@ -36,7 +37,7 @@ from datasets.manifest import (
     split_digest,
 )
 from datasets.record import PRESENT, SPLITS, Clip, Rejected
-from datasets.shard import ShardInfo, shard_path, write_shard
+from datasets.shard import ShardInfo, notes_digest, shard_path, write_shard
 from datasets.source import load_source
 from pipelines.cache import Cache
 from pipelines.dataset_card import count_kept, dataset_card
@@ -129,6 +130,17 @@ def _decided(clip: Clip, assignment: Assignment) -> Clip | Rejected:
     return clip
 
 
+def row_of(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
+    """The manifest's row of a clip, with what its score says of it, where it has one."""
+    clip = row.clip if isinstance(row, Rejected) else row
+    fields = clip_row(row, instruments)
+    if clip.notes is not None:
+        fields |= {"num_notes": len(clip.notes), "notes_sha256": notes_digest(clip.notes)}
+    if clip.alignment is not None:
+        fields["alignment"] = asdict(clip.alignment)
+    return fields
+
+
 def by_shard(bucket: Bucket) -> Iterator[tuple[str, Clip]]:
     """The kept clips of a bucket, each under its shard."""
     for row in bucket.rows:
@@ -143,25 +155,31 @@ def shard_job(keyed: tuple[str, Iterable[Clip | None]]) -> ShardJob:
 
 
 def write_shard_file(
-    job: ShardJob, *, folder: Path, instruments: Sequence[str], sample_rate: int, config: WriteConfig, cache: Cache
+    job: ShardJob,
+    *,
+    folder: Path,
+    instruments: Sequence[str],
+    sample_rate: int,
+    config: WriteConfig,
+    cache: Cache,
+    notes: bool = False,
 ) -> ShardInfo:
     """Write one shard below the version folder; holds the audio of one row group at a time.
 
     A shard that a build wrote before from equal rows is linked instead, once its bytes are verified.
     """
     path = folder / job.path
-    rows_sha256 = digest_of([clip_row(clip, instruments) for clip in sorted(job.clips, key=lambda clip: clip.id)])
+    rows_sha256 = digest_of([row_of(clip, instruments) for clip in sorted(job.clips, key=lambda clip: clip.id)])
     versions = {name: importlib.metadata.version(name) for name in ("pyarrow", "soundfile")}
-    key = digest_of(
-        [WRITE_CODE_VERSION, job.path, list(instruments), sample_rate, asdict(config), versions, rows_sha256]
-    )
+    settings = [list(instruments), sample_rate, asdict(config), *(["notes"] if notes else [])]
+    key = digest_of([WRITE_CODE_VERSION, job.path, *settings, versions, rows_sha256])
     known = cache.result("write", key)
     if known is not None and _link_from_current(folder, ShardInfo(**known)):
         return ShardInfo(**known)
     rows = ((clip, cache.read_blob(_blob(clip))) for clip in sorted(job.clips, key=lambda clip: clip.id))
     with atomic_file(path, durable=False) as stream:  # publishing syncs
         num_rows, content = write_shard(
-            stream, rows, instruments, sample_rate=sample_rate, rows_per_group=config.rows_per_group
+            stream, rows, instruments, sample_rate=sample_rate, rows_per_group=config.rows_per_group, notes=notes
         )
     split = Path(job.path).name.split("-")[0]
     info = ShardInfo(job.path, split, num_rows, path.stat().st_size, file_sha256(path), content)
@@ -191,12 +209,12 @@ def _blob(clip: Clip) -> str:
 
 def write_clip_rows(bucket: Bucket, *, folder: Path, instruments: Sequence[str]) -> BucketInfo:
     """Write one bucket of the manifest's clip rows, sorted by id."""
-    found = (row if isinstance(row, dict) else clip_row(row, instruments) for row in bucket.rows)
+    found = (row if isinstance(row, dict) else row_of(row, instruments) for row in bucket.rows)
     lines = sorted(found, key=lambda row: str(row["id"]))
     repeated = [a["id"] for a, b in itertools.pairwise(lines) if a["id"] == b["id"]]
     if repeated:
         raise IntegrityError(f"{repeated[0]}: occurs twice; ids must be unique")
-    content = "".join(canonical_json(line) + "\n" for line in lines).encode()
+    content = "".join(encode(line) + "\n" for line in lines).encode()
     write_file(folder / clips_path(bucket.name), content, durable=False)  # publishing syncs
     return BucketInfo(clips_path(bucket.name), len(lines), hashlib.sha256(content).hexdigest())
 

@@ -65,7 +65,7 @@ def write_dataset(
 def write_manifest(folder: Path, infos: Sequence[ShardInfo], instruments: Sequence[str] = INSTRUMENTS) -> None:
     """Write manifest.json for shards that are there."""
     content = {
-        "schema_version": 1,
+        "schema_version": 2,
         "dataset": "fixture",
         "instruments": list(instruments),
         "shards": [asdict(info) for info in infos],

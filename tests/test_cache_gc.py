@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from caches import age, files, prepared, rot, run
 
+from datasets.clip_line import encode
 from datasets.files import write_file
 from datasets.manifest import canonical_json
 from datasets.sample import sample_key
@@ -139,8 +140,8 @@ def test_prepared_clips_of_no_kept_build_go_where_that_is_asked_for(cache, capsy
     (used_upstream, used), (unused_upstream, unused) = prepared(cache, 440.0), prepared(cache, 880.0)
     age(cache.root)
     build(tmp_path / "build", {})
-    row = {"id": "a", "status": "kept", "audio": {"pcm_sha256": used.pcm_sha256, "source_sha256": used_upstream}}
-    write_file(tmp_path / "build" / "manifest" / "clips" / "00.jsonl", canonical_json(row).encode() + b"\n")
+    row = {"id": "folder/a@0", "status": "kept", "audio": {"pcm_sha256": used.pcm_sha256, "source_sha256": used_upstream}}
+    write_file(tmp_path / "build" / "manifest" / "clips" / "00.jsonl", encode(row).encode() + b"\n")
     keep = ["gc", "--keep-builds", str(tmp_path / "build")]
 
     assert run(cache, capsys, *keep)[1] == ["freed 0 bytes (0 B): nothing"]

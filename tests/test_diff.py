@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rows import clip, stored
 
+from datasets.clip_line import encode
 from datasets.manifest import (
     Manifest,
     bucket_of,
@@ -47,12 +48,12 @@ def version(folder: Path, rows: Iterable[Mapping[str, Any]], **content: Any) -> 
     rows = sorted(rows, key=lambda row: row["id"])
     buckets: dict[str, list[str]] = {}
     for row in rows:
-        buckets.setdefault(clips_path(bucket_of(row["id"])), []).append(canonical_json(row) + "\n")
+        buckets.setdefault(clips_path(bucket_of(row["id"])), []).append(encode(row) + "\n")
     for path, lines in buckets.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text("".join(lines), encoding="utf-8")
     said = {
-        "schema_version": 1,
+        "schema_version": 2,
         "dataset": "small",
         "instruments": list(CLASSES),
         "root_digest": root_digest(rows),

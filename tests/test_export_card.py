@@ -8,7 +8,7 @@ from pipelines.dataset_card import Counts, count_kept, dataset_card, hub_license
 from pipelines.exports.croissant import describe, license_url
 
 CONTENT = {
-    "schema_version": 1,
+    "schema_version": 2,
     "dataset": "mine: 1",
     "root_digest": "0123456789abcdef" * 4,
     "instruments": ["cello", "flute"],
@@ -163,7 +163,7 @@ def test_records_have_a_field_per_column_and_their_split():
 def test_the_croissant_version_follows_the_contents_and_no_clock():
     described = describe(CONTENT, COUNTS, SHARDS)
 
-    assert described["version"] == "1.0.0+0123456789ab"
+    assert described["version"] == "2.0.0+0123456789ab"
     assert "datePublished" not in described
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from signals import noise, silence, sine
 
 from pipelines.embedders import _torchaudio
-from pipelines.embedders.fbank import FbankConfig, features, log_mel, num_frames
+from train.features.fbank import FbankConfig, features, log_mel, num_frames
 
 CPU = torch.device("cpu")
 RATE = 16_000

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_build
 
+from datasets.clip_line import encode
 from datasets.files import write_file
 from datasets.manifest import Manifest, canonical_json, file_sha256, read_manifest
 from pipelines.frozen import bucket_markers, classify
@@ -100,7 +101,7 @@ def test_other_audio_under_a_clips_name_is_no_rebuild(sample_build, poorer_mirro
 
 def version(folder: Path, rows, shard_sha256="a") -> Manifest:
     """A manifest with one bucket."""
-    write_file(folder / "manifest" / "clips" / "00.jsonl", "".join(canonical_json(row) + "\n" for row in rows).encode())
+    write_file(folder / "manifest" / "clips" / "00.jsonl", "".join(encode(row) + "\n" for row in rows).encode())
     shard = {"path": "data/train-00000-of-00001.parquet", "split": "train", "num_rows": 1, "num_bytes": 1}
     content = {
         "clips": [{"path": "manifest/clips/00.jsonl", "num_rows": len(rows), "sha256": ""}],

@@ -103,7 +103,7 @@ def test_a_kept_row_has_no_reason_and_a_rejected_one_no_split() -> None:
         ("clips.0.sha256", None),
         ("sources.irmas.files.0.verified_by", "luck"),
         ("split_certificate.groups_in_two_splits", 1),
-        ("schema_version", 2),
+        ("schema_version", 3),
         ("tools", {}),
     ],
 )

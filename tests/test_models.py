@@ -35,6 +35,7 @@ BY_GRADIENT = [name for name in NAMES if name != "multilabel_svm"]
 
 
 # Steps of Adam; more where frequency is averaged away, so that only the edges of the bands tell a class.
+KNOWN_BY_HEART = 0.05  # loss; .1 is asked for
 STEPS = {"conv_lstm": 240, "spectral_conv": 160, "mobnet": 30, "logmel_cnn": 30}
 RATES = {"conv_lstm": 5e-3}
 
@@ -83,19 +84,33 @@ def sixteen(kind: str, which: int = 1) -> tuple[Tensor, Tensor]:
     return clips(kind, presence_BC, SIZES[kind][which]), presence_BC.float()
 
 
+def eight(kind: str) -> tuple[Tensor, Tensor]:
+    """Every mixture once: clip 0 of no class, clip 7 of all."""
+    inputs, presence_BC = sixteen(kind)
+    return inputs[:8], presence_BC[:8]
+
+
 def overfit(model: nn.Module, inputs: Tensor, presence_BC: Tensor, *, steps: int, rate: float) -> float:
+    """The last loss; it stops when the clips are known by heart."""
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     model.train()
-    loss = torch.tensor(math.inf)
+    loss = math.inf
     for _ in range(steps):
-        loss = F.binary_cross_entropy_with_logits(model(inputs), presence_BC)
+        value = F.binary_cross_entropy_with_logits(model(inputs), presence_BC)
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         optimizer.step()
+        loss = value.item()
+        if loss < KNOWN_BY_HEART:
+            break
+    # Batch norms catch up with weights that moved fast: their statistics become those of one last look.
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None  # the plain mean of what is seen from now on
     with torch.no_grad():
-        for _ in range(30):  # batch norms catch up with weights that moved fast
-            model(inputs)
-    return loss.item()
+        model(inputs)
+    return loss
 
 
 def test_every_model_of_the_papers_is_there() -> None:
@@ -143,7 +158,7 @@ def test_sixteen_clips_are_learned_by_heart(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_and_loaded_weights_give_equal_logits(name: str, tmp_path: Path) -> None:
     model, other = build(name), build(name, seed=1)
-    inputs, presence = sixteen(input_of(name))
+    inputs, presence = eight(input_of(name))
     if hasattr(model, "fit"):
         model.fit(inputs.numpy(), presence.to(torch.int8).numpy())
     else:
@@ -166,7 +181,7 @@ def test_the_seed_decides_the_weights(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_is_deterministic_and_rows_do_not_see_each_other(name: str) -> None:
     model = build(name)
-    inputs, presence = sixteen(input_of(name))
+    inputs, presence = eight(input_of(name))
     if hasattr(model, "fit"):
         model.fit(inputs.numpy(), presence.to(torch.int8).numpy())
     else:

@@ -250,7 +250,7 @@ def test_of_equal_clips_the_one_that_was_kept_stays_though_a_lower_name_comes(mi
 
 def parent_version(folder):
     content = {
-        "schema_version": 1, "instruments": ["a"], "clips": [], "root_digest": "1", "tools": {},
+        "schema_version": 2, "instruments": ["a"], "clips": [], "root_digest": "1", "tools": {},
         "release": "1.2.3", "parent": None,
     }  # fmt: skip
     write_file(folder / "manifest" / "manifest.json", canonical_json(content).encode())

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from midi_files import tune, write_pair
+from signals import silence
 
 from datasets.archive import open_archive
+from datasets.errors import UsageError
 from datasets.record import ABSENT, PRESENT, Clip, Recording
+from datasets.soundfonts import find_soundfonts
 from datasets.source import LocalFile, load_source, source_names
-from datasets.sources import folder
+from datasets.sources import folder, musescore, rendered
 from datasets.taxonomy import INSTRUMENTS
 
 NAMES = source_names()
@@ -35,7 +39,26 @@ def folder_example(root: Path) -> folder.Config:
     return folder.Config(root=str(root))
 
 
-LOCAL: dict[str, Callable[[Path], Any]] = {"folder": folder_example}
+def musescore_example(root: Path) -> musescore.Config:
+    for number in (1, 2):
+        write_pair(root, str(number), tune(number), silence(0.1))
+    return musescore.Config(root=str(root))
+
+
+def rendered_example(root: Path) -> rendered.Config:
+    try:
+        find_soundfonts()
+    except UsageError as error:
+        pytest.skip(str(error))
+    del root  # composed pieces have no input
+    return rendered.Config(scores=2)
+
+
+LOCAL: dict[str, Callable[[Path], Any]] = {
+    "folder": folder_example,
+    "musescore": musescore_example,
+    "rendered": rendered_example,
+}
 
 Example = tuple[dict[str, LocalFile], Any]
 
@@ -180,7 +203,7 @@ def test_labels_speak_of_declared_instruments_only(name: str, example: Callable[
     for instrument, label in labels:
         assert instrument in declared
         assert label.presence in (PRESENT, ABSENT)
-        assert label.origin in ("human", "crowd", "weak")
+        assert label.origin in ("human", "crowd", "weak", "score")
         assert label.confidence is None or 0.0 <= label.confidence <= 1.0
 
 

@@ -26,6 +26,12 @@ CPU = torch.device("cpu")
 TINY = ["epochs=4", "batch_size=8", "window_s=0.8", "learning_rate=5e-3", "features.n_mels=32", "model_config.width=8"]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hot copies of the commands lie here and not in the user's cache."""
+    monkeypatch.setenv("TUTTI_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return learnable_dataset(tmp_path_factory.mktemp("data"))

@@ -182,7 +182,7 @@ def test_a_manifest_whose_folder_has_no_version_name_must_agree_with_itself(vers
         (lambda raw: raw[:-1] + b"\r\n", "manifest/manifest.json: tampered: not canonical JSON: it ends lines"),
         (lambda raw: raw.replace(b'":', b'": ', 1), "manifest/manifest.json: tampered: not canonical JSON: keys"),
         (lambda raw: raw[:-9], "manifest/manifest.json: corrupt: "),
-        (lambda raw: raw.replace(b'"schema_version":1', b'"schema_version":2'), "manifest/manifest.json: corrupt: "),
+        (lambda raw: raw.replace(b'"schema_version":2', b'"schema_version":3'), "manifest/manifest.json: corrupt: "),
     ],
     ids=["BOM", "CR LF", "spaces", "cut", "schema version"],
 )  # fmt: skip

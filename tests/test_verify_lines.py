@@ -34,7 +34,7 @@ def problems(version: Path) -> list[tuple[str, int, str]]:
     return [(found.path, found.line, f"{found.kind}: {found.detail}") for found in verify(read_manifest(version))]
 
 
-KEPT = b'"status":"kept"'
+KEPT = b'"split":"'
 SAME = "corrupt: its sha256 is not the manifest's; the root digest holds"
 OTHER = "corrupt: its sha256 is not the manifest's; so the root digest is not the manifest's"
 
@@ -42,12 +42,12 @@ OTHER = "corrupt: its sha256 is not the manifest's; so the root digest is not th
 @pytest.mark.parametrize(
     ("old", "new", "field", "whole"),
     [
-        (b'[1,null,"human"]', b'[0,null,"human"]', "labels", OTHER),
-        (b'"gain_db":', b'"gain_db":1', "gain_db", SAME),
+        (b'"human":"+', b'"human":"-', "labels", OTHER),
+        (b'"libsndfile",-', b'"libsndfile",-1', "loudness_lufs", SAME),
         (b'"license":"', b'"license":"x', "license", SAME),
         (b'"split":"train"', b'"split":"test"', "split", OTHER),
     ],
-    ids=["label", "gain", "license", "split"],
+    ids=["label", "loudness", "license", "split"],
 )
 def test_an_edited_value_is_named_with_its_line(version, old, new, field, whole) -> None:
     path, number, line = bucket_with(version, KEPT, old, num_lines=2)
@@ -61,7 +61,7 @@ def test_an_edited_value_is_named_with_its_line(version, old, new, field, whole)
 
 def test_a_line_that_breaks_the_schema_is_named_with_the_field(version: Path) -> None:
     path, number, line = bucket_with(version, KEPT)
-    replace_line(path, number, line.replace(b'"pcm_sha256":"', b'"pcm_sha256":"0'))
+    replace_line(path, number, line.replace(b'"audio":["', b'"audio":["0'))
 
     (found,) = [text for _, at, text in problems(version) if at == number]
     assert found.startswith("tampered: not a clip row: audio.pcm_sha256: ")
@@ -69,7 +69,7 @@ def test_a_line_that_breaks_the_schema_is_named_with_the_field(version: Path) ->
 
 def test_an_edited_digest_of_the_audio_is_named_with_its_line(version: Path) -> None:
     path, number, line = bucket_with(version, KEPT)
-    at = line.index(b'"pcm_sha256":"') + 14
+    at = line.index(b'"audio":["') + 10
     replace_line(path, number, line[:at] + (b"0" if line[at : at + 1] != b"0" else b"1") + line[at + 1 :])
 
     assert [(found[1], found[2].partition(": ")[0]) for found in problems(version)] == [
@@ -80,19 +80,17 @@ def test_an_edited_digest_of_the_audio_is_named_with_its_line(version: Path) -> 
 
 
 def test_an_edited_confidence_is_named_with_its_line(version: Path) -> None:
-    path, number, line = bucket_with(version, KEPT, b',"crowd"]')
-    end = line.index(b',"crowd"]')
-    start = line.rindex(b"[", 0, end)
-    presence = line[start + 1 : start + 2]
-    replace_line(path, number, line[:start] + b"[" + presence + b",0.123" + line[end:])
+    path, number, line = bucket_with(version, KEPT, b'"crowd":"')
+    start = line.index(b"=0.") + 3
+    replace_line(path, number, line[:start] + b"123" + line[start + 3 :])
 
     assert problems(version)[1][1] == number
     assert problems(version)[1][2].endswith(": confidence of clip row and shard differ")
 
 
 def test_an_edit_that_only_the_file_digest_covers_names_the_file(version: Path) -> None:
-    path, number, line = bucket_with(version, KEPT, b'"decoder":"libsndfile"')
-    replace_line(path, number, line.replace(b'"decoder":"libsndfile"', b'"decoder":"pyav"'))
+    path, number, line = bucket_with(version, KEPT, b'"libsndfile"')
+    replace_line(path, number, line.replace(b'"libsndfile"', b'"pyav"'))
 
     assert problems(version) == [(f"manifest/clips/{path.name}", 0, SAME)]
 

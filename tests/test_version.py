@@ -55,7 +55,7 @@ def stage_version(output, dataset):
     """Put a small finished version where a build writes; answers its name."""
     path = manifest_path(output.staging)
     path.parent.mkdir(parents=True)
-    path.write_text(canonical_json({"schema_version": 1, "dataset": dataset}) + "\n")
+    path.write_text(canonical_json({"schema_version": 2, "dataset": dataset}) + "\n")
     return path
 
 
@@ -242,7 +242,7 @@ def test_readers_find_a_whole_version_at_any_moment(output):
 
     assert problems == []
     assert len(set(reads)) > 1
-    assert set(reads) <= {f'{{"dataset":"{n}","schema_version":1}}\n' for n in range(3)}
+    assert set(reads) <= {f'{{"dataset":"{n}","schema_version":2}}\n' for n in range(3)}
 
 
 def test_an_output_folder_can_be_moved(output, tmp_path):

@@ -22,7 +22,7 @@ from datasets.files import write_file
 from datasets.manifest import Manifest, read_manifest
 from datasets.settings import nearest
 from train import saved
-from train.cli import Parser, run_command
+from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
 from train.recipe import TrainRecipe, load_recipe, with_override
 from train.run import data_identity, train
 from train.scoring.bootstrap import Spread, over_seeds
@@ -70,6 +70,7 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
         Row("focal, gamma 0.5", ("loss.kind=focal", "loss.gamma=0.5"), 0.3748),
     ),
     "family": tuple(Row(f"family weight {weight}", (f"loss.family_weight={weight}",)) for weight in (0, 0.3, 0.8, 1.5)),
+    "sampling": tuple(Row(name, (f"sampling={name}",)) for name in ("uniform", "median", "max")),  # M1
     "pos_weight": (Row("without", ("pos_weight=off",)), Row("with", ("pos_weight=on",))),
     "pretraining": (
         Row("random", ("model_config.weights=", "optimize.head_epochs=0")),
@@ -102,13 +103,15 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for all rows")
     parser.add_argument("--tiny", action="store_true", help="a toy of the model")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 of every row")
+    add_hot_copy(parser)
     options = parser.parse(arguments)
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {options.seeds}")
     recipe = load_recipe(options.recipe, options.set, tiny=options.tiny)
     manifest = read_manifest(options.data)
     output = options.output or Path("runs") / f"ablate-{options.table}-{recipe.name}"
-    results, skipped = ablate(options.table, recipe, manifest, output, num_seeds=options.seeds)
+    hot_copies = hot_copy_folder(options.hot_copy)
+    results, skipped = ablate(options.table, recipe, manifest, output, num_seeds=options.seeds, hot_copies=hot_copies)
     text = markdown(options.table, recipe, results)
     write_file(output / "table.md", text.encode())
     write_file(output / "table.csv", as_csv(results).encode())
@@ -119,7 +122,13 @@ def _command(arguments: Sequence[str]) -> int:
 
 
 def ablate(
-    table: str, recipe: TrainRecipe, manifest: Manifest, output: Path, *, num_seeds: int = 1
+    table: str,
+    recipe: TrainRecipe,
+    manifest: Manifest,
+    output: Path,
+    *,
+    num_seeds: int = 1,
+    hot_copies: Path | None = None,
 ) -> tuple[list[Result], list[str]]:
     """Train every row that can be; also the names of those that cannot.
 
@@ -141,7 +150,8 @@ def ablate(
         for seed in range(num_seeds):
             seeded = with_override(variant, f"seed={seed}")
             folder = output / row.name.replace(" ", "-").replace(",", "") / f"seed-{seed}"
-            runs.append(finished(seeded, manifest, folder) or train(seeded, manifest, output=folder, resume=True))
+            run = finished(seeded, manifest, folder)
+            runs.append(run or train(seeded, manifest, output=folder, resume=True, hot_copies=hot_copies))
         figures = {
             split: over_seeds([run[split]["model"] for run in runs])
             for split in ("validation", "test")

@@ -1,11 +1,14 @@
-"""What the three commands share: flags, nearest names, errors to exit codes."""
+"""What the commands share: flags, nearest names, errors to exit codes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from datasets.errors import StorageError, TuttiError, UsageError
+from datasets.files import default_cache_folder
 from datasets.settings import nearest
 
 
@@ -51,6 +54,28 @@ def _with_dashes(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value
+
+
+def add_hot_copy(parser: argparse.ArgumentParser) -> None:
+    """The flag that says where decoded splits are kept."""
+    parser.add_argument(
+        "--hot-copy", metavar="DIR|off", help="decoded splits for the next run (default: in the cache; off: none)"
+    )
+
+
+def hot_copy_folder(given: str | None) -> Path | None:
+    """Where decoded splits are kept: what the flag says, or the cache where it can be written."""
+    if given is not None:
+        return None if given == "off" else Path(given)
+    folder = default_cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        print(f"{folder}: cannot be written, so audio is decoded anew in every run (--hot-copy DIR)", file=sys.stderr)
+    return folder if writable else None
 
 
 def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:

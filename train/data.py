@@ -22,7 +22,7 @@ from torch import Tensor
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
 from datasets.record import UNKNOWN, Decibels, Lufs
-from train.features import LogMel
+from train.features import KaldiFbank, LogMel
 from train.reading.shards import SplitTable, read_audio, remaining_gain_db, split_table
 
 Batch: TypeAlias = tuple[Tensor, Tensor]  # log-mel (B, W, M) float32, presence (B, C) int8
@@ -66,7 +66,15 @@ def read_split(manifest: Manifest, split: str) -> AudioSplit:
         IntegrityError: a shard or clip is not what the manifest or its own row says; the message
             names shard and clip.
     """
-    table = split_table(manifest, split)
+    return read_table(split_table(manifest, split))
+
+
+def read_table(table: SplitTable) -> AudioSplit:
+    """Decode the clips of a table into memory.
+
+    Raises:
+        IntegrityError: a clip is not what its row says.
+    """
     offsets = table.offsets
     samples = np.empty(offsets[-1], np.int16)
     for group in table.groups:
@@ -111,7 +119,7 @@ class LogMelSplit:
 
 
 def logmel_split(
-    audio: AudioSplit, front_end: LogMel, device: torch.device, *, target_lufs: Lufs, max_gain_db: Decibels
+    audio: AudioSplit, front_end: LogMel | KaldiFbank, device: torch.device, *, target_lufs: Lufs, max_gain_db: Decibels
 ) -> LogMelSplit:
     """Log-mel of every clip, once; clips of one length share a batch.
 

@@ -4,7 +4,8 @@
 
 stderr: a table. stdout: one JSON object: figures of the model and of the best constant predictor,
 over known labels only; with --intervals where they would lie with other songs. Thresholds are the
-run's, fixed on its validation split.
+run's, fixed on its validation split. Pictures are written to RUN/pictures/SPLIT-VERSION/: instruments.png,
+roc.png, f1_per_clip.png, confusion.png.
 """
 
 import json
@@ -19,12 +20,13 @@ import torch
 
 from datasets.errors import UsageError
 from datasets.manifest import Manifest, read_manifest
-from train.cli import Parser, run_command
+from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
+from train.clips import AnyClips
 from train.fitting.losses import masked_bce
-from train.front_end import Clips, evaluation_unit, load_clips
+from train.front_end import evaluation_unit, load_clips
 from train.inference import Tagger, chunk_logits, pool_logits
 from train.recipe import TrainRecipe
-from train.saved import SavedRun, load_run
+from train.saved import PICTURES, SavedRun, load_run
 from train.scoring.bootstrap import NUM_RESAMPLES, metric_intervals
 from train.scoring.metrics import Floats
 from train.scoring.report import Report, evaluation_report, rounded, table
@@ -41,20 +43,47 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
     parser.add_argument("--split", default="test", metavar="NAME", help="default: test")
     parser.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over songs")
+    add_hot_copy(parser)
     parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES, metavar="N", help="of the bootstrap")
+    parser.add_argument("--no-pictures", action="store_true", help="figures only")
     options = parser.parse(arguments)
     if options.resamples < 1:
         raise UsageError(f"--resamples must be at least 1, got {options.resamples}")
     resamples = options.resamples if options.intervals else 0
     run = load_run(options.run, default_device())
-    result = evaluate(run, read_manifest(options.data), options.split, num_resamples=resamples)
+    hot_copies = hot_copy_folder(options.hot_copy)
+    pictures = None if options.no_pictures else options.run / PICTURES
+    result = evaluate(
+        run,
+        read_manifest(options.data),
+        options.split,
+        num_resamples=resamples,
+        hot_copies=hot_copies,
+        pictures=pictures,
+    )
     print(table(result, options.split), file=sys.stderr)
     print(json.dumps({"run": str(options.run), **result}, ensure_ascii=False))
     return 0
 
 
-def evaluate(run: SavedRun, manifest: Manifest, split: str, *, num_resamples: int = 0) -> dict[str, Any]:
-    """The report of a split, and which data it was; with `num_resamples` also intervals.
+def evaluate(
+    run: SavedRun,
+    manifest: Manifest,
+    split: str,
+    *,
+    num_resamples: int = 0,
+    hot_copies: Path | None = None,
+    pictures: Path | None = None,
+) -> dict[str, Any]:
+    """The report of a split, and which data it was.
+
+    Args:
+        run: the model.
+        manifest: of the dataset version.
+        split: its name.
+        num_resamples: of the bootstrap; 0: no intervals.
+        hot_copies: folder in which decoded splits are kept and found again; None: nowhere.
+        pictures: folder in which a folder for this split and version is filled; None: no pictures.
 
     Raises:
         UsageError: the dataset has other classes, or no such split, or an empty one.
@@ -65,7 +94,8 @@ def evaluate(run: SavedRun, manifest: Manifest, split: str, *, num_resamples: in
             f"{manifest.folder}: classes {', '.join(manifest.instruments)}; "
             f"the run was trained for {', '.join(run.data.instruments)}: evaluate on data with these"
         )
-    clips = load_clips(manifest, split, run.recipe, run.tagger.device, unit=evaluation_unit(run.recipe))
+    unit = evaluation_unit(run.recipe)
+    clips = load_clips(manifest, split, run.recipe, run.tagger.device, unit=unit, hot_copies=hot_copies)
     probability, loss = clip_figures(run.tagger, clips, run.recipe)
     report = evaluation_report(clips.known_labels, probability, run.thresholds, run.data.instruments, loss)
     if num_resamples:
@@ -78,6 +108,19 @@ def evaluate(run: SavedRun, manifest: Manifest, split: str, *, num_resamples: in
             num_resamples=num_resamples,
         )
         report["intervals"] = rounded({name: asdict(interval) for name, interval in found.items()})
+    if pictures is not None:
+        from train.scoring.pictures import evaluation_pictures  # matplotlib takes a second to load
+
+        drawn = evaluation_pictures(
+            pictures / f"{split}-{manifest.version}",
+            report,
+            clips.known_labels,
+            probability,
+            run.thresholds,
+            run.data.instruments,
+            f"{run.recipe.name}, {split}",
+        )
+        report["pictures"] = [str(path) for path in drawn]
     return {"split": split, "version": manifest.version, "root_digest": manifest.root_digest, **report}
 
 
@@ -86,7 +129,7 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def clip_figures(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> tuple[Floats, float]:
+def clip_figures(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[Floats, float]:
     """Probability (N, C) of every clip, and the cross-entropy of the chunks."""
     logits_KC, plan = chunk_logits(tagger, clips, recipe)
     presence_KC = clips.presence[torch.from_numpy(plan.clips).to(logits_KC.device)]
@@ -95,7 +138,7 @@ def clip_figures(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> tuple[Flo
 
 def score(
     tagger: Tagger,
-    clips: Clips,
+    clips: AnyClips,
     recipe: TrainRecipe,
     thresholds: Sequence[float],
     instruments: Sequence[str],

@@ -1,87 +1,56 @@
-"""What a model hears of the clips of a split, resident on one device.
+"""What a model hears of the clips of a split, and how they are opened.
 
     clips = load_clips(manifest, "train", recipe, device, unit="samples")
-    window = clips.windows(clips_B, first_B, length)
+    for clips_B, window in clips.batches(draws, length): ...
 
 | INPUT of the model | unit of training                         | unit of evaluation |
 |--------------------|------------------------------------------|--------------------|
 | logmel, image      | frames; samples where waveforms are varied | frames           |
+| image of rgb       | samples                                  | samples            |
 | waveform, features | samples                                  | samples            |
 | vggish             | seconds                                  | seconds            |
 
-Frames are computed once; of samples every batch is one gather from 16-bit audio.
-Shapes: N clips, C classes, T units of all clips, L units of a window, B windows.
+What fits in memory is resident: frames computed once, samples as 16 bits. What does not is streamed
+(train/clips.py).
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from datasets.errors import UsageError
 from datasets.manifest import Manifest
 from datasets.record import UNKNOWN, Seconds
-from datasets.shard import read_shard
 from train.chunking import Chunking
-from train.data import AudioSplit, logmel_split, read_split
-from train.features import CLASSICAL_FEATURES, ClassicalConfig, ClassicalFeatures, LogMel
+from train.clips import AnyClips, Clips, StreamedClips, Unit
+from train.data import AudioSplit, logmel_split, read_table
+from train.features import (
+    CLASSICAL_FEATURES,
+    ClassicalConfig,
+    ClassicalFeatures,
+    KaldiFbank,
+    LogMel,
+    ThreeChannels,
+    ThreeChannelsConfig,
+)
 from train.model import Input, input_of
+from train.reading.hot_copy import hot_copy
+from train.reading.resident import linear, on_device
+from train.reading.shards import SplitTable, split_table
+from train.reading.streaming import Streaming
+from train.reading.tiers import Tier, choose_tier, free_bytes
 from train.reading.vggish import NUM_FEATURES, NUM_SECONDS, VggishClips, read_openmic
 from train.recipe import TrainRecipe, chunking_of
 
-Unit: TypeAlias = Literal["samples", "frames", "seconds"]
-
 IMAGE_CHANNELS = 3  # the same picture in each: Lumen 2023's best, and what published weights expect
+MAX_THREADS = 8  # that decode: one process per GPU, and the machine has others
 _OPENMIC = "openmic2018/"
 _NPZ, _LABELS = "openmic-2018.npz", "openmic-2018-aggregated-labels.csv"
-
-
-@dataclass(frozen=True, eq=False)
-class Clips:
-    """Clips of a split end to end, and their labels; tensors on one device."""
-
-    values: Tensor  # (T,) int16 samples; (T, M) float16 dB; (T, D) float32 embeddings
-    starts: Tensor  # (N,) int64: first unit of each clip
-    lengths: Tensor  # (N,) int64: units of each clip, at least 1
-    presence: Tensor  # (N, C) int8
-    groups: tuple[str, ...]  # (N,): the song of each clip
-    unit: Unit
-    gains: Tensor | None = None  # (N,) float32: samples to full scale 1, at the recipe's loudness
-    fill: float = 0.0  # silence: 0 in samples, the floor in dB
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors lie."""
-        return self.values.device
-
-    @property
-    def known_labels(self) -> NDArray[np.int8]:
-        """Presence (N, C) for the metrics."""
-        presence: NDArray[np.int8] = self.presence.cpu().numpy()
-        return presence
-
-    def windows(self, clips_B: Tensor, first_B: Tensor, length: int, last: str = "repeat") -> Tensor:
-        """Windows (B, L, ...) float32 that begin at unit `first` of their clips.
-
-        What lies beyond the end is the clip from its start (Lumen 2023), or with last=zero silence.
-        """
-        units_BL = first_B[:, None] + torch.arange(length, device=self.device)
-        lengths_B1 = self.lengths[clips_B][:, None]
-        window = self.values[self.starts[clips_B][:, None] + units_BL % lengths_B1].float()
-        if self.gains is not None:
-            window = window * self.gains[clips_B][:, None]
-        if last != "zero":
-            return window
-        outside = (units_BL >= lengths_B1).reshape(*units_BL.shape, *[1] * (window.ndim - 2))
-        return torch.where(outside, self.fill, window)
 
 
 def training_unit(recipe: TrainRecipe, *, varies_waveforms: bool) -> Unit:
@@ -92,7 +61,12 @@ def training_unit(recipe: TrainRecipe, *, varies_waveforms: bool) -> Unit:
 def evaluation_unit(recipe: TrainRecipe) -> Unit:
     """What chunks are cut from in evaluation."""
     units: dict[Input, Unit] = {"logmel": "frames", "image": "frames", "vggish": "seconds"}
-    return units.get(input_of(recipe.model), "samples")
+    return "samples" if sees_rgb(recipe) else units.get(input_of(recipe.model), "samples")
+
+
+def sees_rgb(recipe: TrainRecipe) -> bool:
+    """Whether the model sees images of three views, which come from waveforms and not from log-mel."""
+    return input_of(recipe.model) == "image" and recipe.image.channels == "rgb"
 
 
 def length_in(unit: Unit, recipe: TrainRecipe, duration_s: Seconds) -> int:
@@ -135,6 +109,8 @@ def make_front_end(recipe: TrainRecipe) -> nn.Module | None:
         UsageError: sizes that do not fit together.
     """
     kind = input_of(recipe.model)
+    if sees_rgb(recipe):
+        return _three_channels(recipe)
     if kind in ("logmel", "image"):
         return _logmel(recipe)
     if kind == "features":
@@ -142,9 +118,20 @@ def make_front_end(recipe: TrainRecipe) -> nn.Module | None:
     return None
 
 
-def _logmel(recipe: TrainRecipe) -> LogMel:
+def _three_channels(recipe: TrainRecipe) -> ThreeChannels:
+    config = ThreeChannelsConfig()
+    if recipe.sample_rate != config.logmel.sample_rate:
+        raise UsageError(
+            f"recipe {recipe.name}: image.channels=rgb is made for {config.logmel.sample_rate} Hz, not "
+            f"{recipe.sample_rate}; build the data at that rate"
+        )
+    # Weights of a front end would not be in the run: the wavelets stay as they are.
+    return ThreeChannels(replace(config, scalogram=replace(config.scalogram, trainable=False)))
+
+
+def _logmel(recipe: TrainRecipe) -> LogMel | KaldiFbank:
     try:
-        return LogMel(recipe.features)
+        return KaldiFbank(recipe.features) if recipe.features.kind == "kaldi" else LogMel(recipe.features)
     except ValueError as error:
         raise UsageError(f"recipe {recipe.name}: {error}") from error
 
@@ -159,22 +146,39 @@ def _classical(recipe: TrainRecipe) -> ClassicalConfig:
     return config
 
 
-def load_audio(manifest: Manifest, split: str, recipe: TrainRecipe) -> AudioSplit:
-    """The decoded clips of a split.
+def open_table(manifest: Manifest, split: str, recipe: TrainRecipe) -> SplitTable:
+    """What the shards say of a split, without its audio.
 
     Raises:
         UsageError: no such split, an empty one, or another sample rate than the recipe's.
         IntegrityError: the data are damaged.
     """
-    audio = read_split(manifest, split)
-    if not len(audio):
+    table = split_table(manifest, split)
+    if not len(table):
         raise UsageError(f"{manifest.folder}: split {split!r} is empty; build with more data or another split recipe")
-    if audio.sample_rate != recipe.sample_rate:
+    if table.sample_rate != recipe.sample_rate:
         raise UsageError(
-            f"{manifest.folder}: clips at {audio.sample_rate} Hz, the recipe expects {recipe.sample_rate}; "
-            f"train with --set features.sample_rate={audio.sample_rate}"
+            f"{manifest.folder}: clips at {table.sample_rate} Hz, the recipe expects {recipe.sample_rate}; "
+            f"train with --set features.sample_rate={table.sample_rate}"
         )
-    return audio
+    return table
+
+
+def bytes_of(table: SplitTable, unit: Unit, recipe: TrainRecipe) -> int:
+    """Memory that a split takes where it is resident: 16-bit samples, or frames of as many bits per band."""
+    if unit == "frames":
+        return 2 * recipe.features.n_mels * sum(recipe.features.num_frames(int(size)) for size in table.sizes)
+    return 2 * int(table.sizes.sum())
+
+
+def tier_of(table: SplitTable, unit: Unit, recipe: TrainRecipe, device: torch.device, hot_copies: Path | None) -> Tier:
+    """Where a split is kept. Without a hot copy, which is only mapped, the host must hold its samples, too."""
+    if unit == "seconds":  # ten short vectors a clip
+        return "resident"
+    tier = choose_tier(recipe.compute.reading, bytes_of(table, unit, recipe), free_bytes(device))
+    if tier == "streaming" or hot_copies is not None:
+        return tier
+    return choose_tier(recipe.compute.reading, bytes_of(table, "samples", recipe), free_bytes(torch.device("cpu")))
 
 
 def load_clips(
@@ -184,62 +188,95 @@ def load_clips(
     device: torch.device,
     *,
     unit: Unit,
-    audio: AudioSplit | None = None,
-) -> Clips:
+    hot_copies: Path | None = None,
+) -> AnyClips:
     """What a recipe's model hears of a split, on a device.
 
     Args:
         manifest: of the dataset version.
         split: its name.
-        recipe: how loud, and which front end.
+        recipe: how loud, which front end, and in which tier.
         device: where to.
         unit: what windows are to be cut from.
-        audio: the split if it has been read.
+        hot_copies: folder in which decoded samples are kept and found again; None: nowhere.
 
     Raises:
         UsageError: no such split, an empty one, or data that do not suit the recipe.
         IntegrityError: the data are damaged.
+        StorageError: the hot copy cannot be written.
     """
-    audio = audio or load_audio(manifest, split, recipe)
-    groups = tuple(
-        str(row["group"])
-        for info in manifest.shards(split)
-        for row in read_shard(manifest.folder / info.path, ["group"])
-    )
-    presence = torch.from_numpy(audio.presence).to(device)
+    table = open_table(manifest, split, recipe)
+    presence = torch.from_numpy(table.presence).to(device)
+    if unit == "seconds":
+        values = torch.from_numpy(_embeddings(recipe, table.ids)).to(device)
+        starts = torch.arange(len(table), device=device) * NUM_SECONDS
+        return Clips(values, starts, torch.full_like(starts, NUM_SECONDS), presence, table.songs, unit)
+    gains = torch.from_numpy(linear(table.remaining_gain_db(recipe.target_lufs, recipe.max_gain_db)))
+    if tier_of(table, unit, recipe, device, hot_copies) == "streaming":
+        sizes = table.sizes.tolist()
+        lengths = sizes if unit == "samples" else [recipe.features.num_frames(size) for size in sizes]
+        front_end = None if unit == "samples" else _logmel(recipe).to(device)
+        fill = 0.0 if unit == "samples" else recipe.features.silence
+        return StreamedClips(
+            table,
+            torch.tensor(lengths, device=device),
+            presence,
+            unit,
+            gains,
+            front_end,
+            fill,
+            streaming_of(table, recipe),
+        )
+    audio = _resident_audio(manifest, split, table, hot_copies)
     if unit == "frames":
         loudness = {"target_lufs": recipe.target_lufs, "max_gain_db": recipe.max_gain_db}
         made = logmel_split(audio, _logmel(recipe), device, **loudness)
-        return Clips(made.frames, made.starts, made.lengths, presence, groups, unit, fill=silence_db(recipe))
-    if unit == "seconds":
-        values = torch.from_numpy(_embeddings(recipe, audio)).to(device)
-        starts = torch.arange(len(audio), device=device) * NUM_SECONDS
-        return Clips(values, starts, torch.full_like(starts, NUM_SECONDS), presence, groups, unit)
-    gains = 10 ** (audio.remaining_gain_db(recipe.target_lufs, recipe.max_gain_db).astype(np.float64) / 20) / 32768
+        return Clips(
+            made.frames,
+            made.starts,
+            made.lengths,
+            presence,
+            table.songs,
+            unit,
+            None,
+            recipe.features.silence,
+            table.group_of_clip,
+        )
     return Clips(
-        torch.from_numpy(audio.samples).to(device),
+        on_device(audio.samples, device),
         torch.from_numpy(audio.offsets[:-1]).to(device),
-        torch.from_numpy(np.diff(audio.offsets)).to(device),
+        torch.from_numpy(table.sizes).to(device),
         presence,
-        groups,
+        table.songs,
         unit,
-        gains=torch.from_numpy(gains).float().to(device),
+        gains.to(device),
+        row_groups=table.group_of_clip,
     )
 
 
-def silence_db(recipe: TrainRecipe) -> float:
-    """What the front end answers to digital silence."""
-    return recipe.features.floor_db if recipe.features.scale == "db" else 0.0
+def streaming_of(table: SplitTable, recipe: TrainRecipe) -> Streaming:
+    """How a split is streamed: blocks as the epochs' order has them."""
+    threads = min(torch.get_num_threads(), MAX_THREADS)
+    return Streaming(groups_per_block=groups_per_block(table.group_of_clip, recipe), num_threads=threads)
 
 
-def _embeddings(recipe: TrainRecipe, audio: AudioSplit) -> NDArray[np.float32]:
+def groups_per_block(row_groups: NDArray[np.int64], recipe: TrainRecipe) -> int:
+    """Row groups whose clips are shuffled together: about `shuffle_clips` clips."""
+    return max(1, recipe.shuffle_clips // int(np.bincount(row_groups).max(initial=1)))
+
+
+def _resident_audio(manifest: Manifest, split: str, table: SplitTable, hot_copies: Path | None) -> AudioSplit:
+    return read_table(table) if hot_copies is None else hot_copy(manifest, split, hot_copies, table=table)
+
+
+def _embeddings(recipe: TrainRecipe, ids: tuple[str, ...]) -> NDArray[np.float32]:
     """VGGish embeddings (N x 10, 128) of OpenMIC's clips."""
     if not recipe.vggish:
         raise UsageError(f"recipe {recipe.name}: hears VGGish embeddings; --set vggish=FOLDER, which holds {_NPZ}")
-    foreign = next((clip_id for clip_id in audio.ids if not clip_id.startswith(_OPENMIC)), None)
+    foreign = next((clip_id for clip_id in ids if not clip_id.startswith(_OPENMIC)), None)
     if foreign is not None:
         raise UsageError(f"{foreign}: no clip of OpenMIC, so it has no embeddings; build --dataset openmic2018")
-    keys = [clip_id.removeprefix(_OPENMIC).rpartition("@")[0] for clip_id in audio.ids]
+    keys = [clip_id.removeprefix(_OPENMIC).rpartition("@")[0] for clip_id in ids]
     return _read_once(recipe.vggish).features(keys).reshape(-1, NUM_FEATURES)
 
 
@@ -261,7 +298,7 @@ def share_of_songs(clips: NDArray[np.int64], groups: tuple[str, ...], share: flo
     return np.array([clip for clip in clips if groups[clip] in chosen], np.int64)
 
 
-def clips_to_learn_from(clips: Clips, recipe: TrainRecipe) -> NDArray[np.int64]:
+def clips_to_learn_from(clips: AnyClips, recipe: TrainRecipe) -> NDArray[np.int64]:
     """Clips with a known label, or all of them where unknown counts; of a share of the songs."""
     known = (clips.known_labels != UNKNOWN).any(axis=1) | (recipe.loss.unknown_weight > 0)
     return share_of_songs(np.flatnonzero(known), clips.groups, recipe.train_share, recipe.seed)

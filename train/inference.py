@@ -14,9 +14,20 @@ from torch.nn import functional
 
 from train import chunking
 from train.chunking import ChunkPlan, ClipPooling, plan_chunks
-from train.features import ImageConfig, LogMelConfig, Standardization, frames_per_image, repeat_channels, to_image
-from train.front_end import IMAGE_CHANNELS, Clips, evaluation_chunking, make_front_end
+from train.clips import AnyClips
+from train.features import (
+    IMAGENET,
+    ImageConfig,
+    LogMelConfig,
+    Standardization,
+    frames_per_image,
+    repeat_channels,
+    resize,
+    to_image,
+)
+from train.front_end import IMAGE_CHANNELS, evaluation_chunking, make_front_end
 from train.model import Input, input_of
+from train.reading.order import in_sequence
 from train.recipe import TrainRecipe
 from train.scoring.metrics import Floats
 
@@ -79,6 +90,9 @@ class Tagger(nn.Module):
             return heard
         if self.kind == "logmel":
             return (heard - self.mean) / self.std
+        if heard.ndim == 4:  # three views, in [0, 1]
+            mean_3, std_3 = (torch.tensor(part, device=heard.device)[:, None, None] for part in IMAGENET)
+            return (resize(heard, self._image.height, self._image.width) - mean_3) / std_3
         wanted = frames_per_image(self._image, self._features)
         if wanted is not None and heard.shape[1] < wanted:  # black before it is standardized
             heard = functional.pad(heard, (0, 0, 0, wanted - heard.shape[1]), value=self._image.fill)
@@ -109,22 +123,15 @@ def make_tagger(recipe: TrainRecipe, network: nn.Module, statistics: Standardiza
     )
 
 
-def chunk_logits(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> tuple[Tensor, ChunkPlan]:
+def chunk_logits(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[Tensor, ChunkPlan]:
     """Logits (K, C) of every chunk, and what the chunks are; in eval mode."""
     cut = evaluation_chunking(recipe)
     plan = plan_chunks(clips.lengths.cpu().numpy(), cut)
     tagger.eval()
+    draws = in_sequence(plan.clips, plan.first, _CHUNKS_AT_ONCE)
     with torch.inference_mode():
-        logits = [
-            tagger(tagger.hear(clips.windows(*_on(clips.device, plan, i), cut.length, cut.last)))
-            for i in range(0, len(plan), _CHUNKS_AT_ONCE)
-        ]
+        logits = [tagger(tagger.hear(window)) for _, window in clips.batches(draws, cut.length, cut.last)]
     return torch.cat(logits), plan
-
-
-def _on(device: torch.device, plan: ChunkPlan, begin: int) -> tuple[Tensor, Tensor]:
-    part = slice(begin, begin + _CHUNKS_AT_ONCE)
-    return torch.from_numpy(plan.clips[part]).to(device), torch.from_numpy(plan.first[part]).to(device)
 
 
 def probabilities(logits_KC: Tensor) -> Floats:
@@ -140,7 +147,7 @@ def pool_logits(
     return chunking.clip_probabilities(logits_KC, clips_K, POOLINGS[pooling])
 
 
-def clip_probabilities(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> Floats:
+def clip_probabilities(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> Floats:
     """Probability (N, C) of every clip of a split."""
     logits_KC, plan = chunk_logits(tagger, clips, recipe)
     return pool_logits(logits_KC, plan.clips, recipe.pooling)

@@ -2,18 +2,20 @@
 
     python -m train.predict --run RUN song.wav folder/of/songs
     python -m train.predict --run RUN --json song.mp3
-    python -m train.predict --run RUN --csv timeline.csv folder
+    python -m train.predict --run RUN --csv timeline.csv --plot pictures folder
 
 Any file that the build's decoders read; of a folder, all files below it that are named as audio.
 Mono, 16 kHz, -12 LUFS, as in training; every file is heard in consecutive chunks. stdout: per file
 the instruments at or above the run's thresholds with their probabilities and times, or with --json
-everything, per chunk too. --csv writes a row per file, chunk and instrument. A file that cannot be
+everything, per chunk too. --csv writes a row per file, chunk and instrument; --plot draws every file's
+instruments over time, song.wav as song.png (a second song.* as song-2.png). A file that cannot be
 read is named on stderr, the others are still predicted, and the exit code is 2 (missing) or 3
 (undecodable).
 """
 
 import csv
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,8 +30,9 @@ from datasets import audio
 from datasets.errors import IntegrityError, TuttiError, UsageError
 from datasets.files import write_file
 from train.cli import Parser, run_command
+from train.clips import Clips
 from train.evaluate import default_device
-from train.front_end import Clips, evaluation_unit, silence_db, units_per_s
+from train.front_end import evaluation_unit, units_per_s
 from train.inference import chunk_logits, pool_logits, probabilities
 from train.model import input_of
 from train.recipe import TrainRecipe
@@ -54,11 +57,17 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder of train.run")
     parser.add_argument("--json", action="store_true", help="one JSON object with all probabilities")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the time line as a table")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the time line of every file")
     parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="files and folders")
     options = parser.parse(arguments)
     run = load_run(options.run, default_device())
     if input_of(run.recipe.model) == "vggish":
-        raise UsageError(f"{options.run}: hears OpenMIC's VGGish embeddings, not audio; predict with another run")
+        raise UsageError(
+            f"{options.run}: its model hears the VGGish embeddings that OpenMIC ships, and there is no VGGish here to "
+            "make them of your audio (its weights are published for TensorFlow only); train a recipe that hears audio, "
+            "such as logmel_cnn or lumen_convnext_fluffy, on the same data, or score this run on OpenMIC's clips with "
+            "train.evaluate"
+        )
     files: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
     exit_code = 0
@@ -78,6 +87,8 @@ def _command(arguments: Sequence[str]) -> int:
                     print(as_text(files[-1]), flush=True)
     if options.csv is not None:
         write_file(options.csv, as_csv(files, run).encode())
+    if options.plot is not None:
+        draw(files, run, options.plot)
     if options.json:
         print(json.dumps({"run": str(options.run), "files": files, "errors": errors}, ensure_ascii=False))
     return exit_code
@@ -189,7 +200,7 @@ def _one_clip(mono: audio.Mono, run: SavedRun) -> Clips:
             values = run.tagger.hear(values[None])[0].half()
     presence = torch.full((1, len(run.data.instruments)), -1, dtype=torch.int8, device=device)
     lengths = torch.tensor([len(values)], device=device)
-    fill = silence_db(run.recipe) if unit == "frames" else 0.0
+    fill = run.recipe.features.silence if unit == "frames" else 0.0
     return Clips(values, torch.zeros_like(lengths), lengths, presence, ("",), unit, fill=fill)
 
 
@@ -207,6 +218,23 @@ def as_text(result: dict[str, Any]) -> str:
         name, probability = max(result["probabilities"].items(), key=lambda item: item[1])
         lines.append(f"    none above its threshold; nearest: {name} {probability:.2f}")
     return "\n".join(lines)
+
+
+def draw(files: Sequence[dict[str, Any]], run: SavedRun, folder: Path) -> list[Path]:
+    """A picture of every file's time line; names come from the files', in their order."""
+    from train.scoring.pictures import activity, save  # matplotlib takes a second to load
+
+    names: list[str] = []
+    for file in files:
+        stem = Path(file["path"]).stem
+        others = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        names.append(next(name for name in others if name not in names))
+        spans = [(chunk["start_s"], chunk["end_s"]) for chunk in file["chunks"]]
+        rows = [list(chunk["probabilities"].values()) for chunk in file["chunks"]]  # in the order of the classes
+        title = Path(file["path"]).name
+        figure = activity(spans, np.array(rows), np.array(run.thresholds), run.data.instruments, title)
+        save(figure, folder / f"{names[-1]}.png")
+    return [folder / f"{name}.png" for name in names]
 
 
 def as_csv(files: Sequence[dict[str, Any]], run: SavedRun) -> str:

@@ -13,6 +13,7 @@ every batch (train/fitting/distributed.py).
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -27,14 +28,15 @@ from datasets.errors import UsageError
 from datasets.manifest import Manifest, digest_of, read_manifest
 from datasets.record import ABSENT, PRESENT
 from train import saved
-from train.cli import Parser, run_command
+from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
+from train.clips import AnyClips, StreamedClips
 from train.evaluate import clip_figures, default_device, score
-from train.features import Standardization, standardization
+from train.features import AUDIOSET_STATISTICS, Standardization, standardization
 from train.fitting import distributed
-from train.fitting.augmentation import make_augmentation
+from train.fitting.augmentation import Augmentation, make_augmentation
 from train.fitting.loop import Material, fit, groups_of, seed_weights
 from train.fitting.optimize import make_optimizer
-from train.front_end import Clips, clips_to_learn_from, evaluation_unit, load_audio, load_clips, training_unit
+from train.front_end import clips_to_learn_from, evaluation_unit, load_clips, make_front_end, sees_rgb, training_unit
 from train.inference import Tagger
 from train.model import count_parameters, input_of
 from train.recipe import TrainRecipe, load_recipe
@@ -60,6 +62,7 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, metavar="N", help="train seeds 0 to N - 1: mean and deviation")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument("--checkpoint-steps", type=int, default=0, metavar="N", help="also write one every N steps")
+    add_hot_copy(parser)
     options = parser.parse(arguments)
     if options.seeds is not None and (options.seeds < 1 or options.seed is not None):
         raise UsageError("--seeds N trains seeds 0 to N - 1: give N >= 1, and no --seed")
@@ -67,6 +70,7 @@ def _command(arguments: Sequence[str]) -> int:
     recipe = load_recipe(options.recipe, overrides, tiny=options.tiny)
     manifest = read_manifest(options.data)
     how = {"output": options.output, "resume": options.resume, "checkpoint_steps": options.checkpoint_steps}
+    how["hot_copies"] = hot_copy_folder(options.hot_copy)
     with distributed.process_group():
         if options.seeds is None:
             summary = train(recipe, manifest, **how)
@@ -85,13 +89,15 @@ def train_seeds(
     output: Path | None,
     resume: bool,
     checkpoint_steps: int = 0,
+    hot_copies: Path | None = None,
 ) -> dict[str, Any]:
     """The same recipe with several seeds; every run's summary, and mean and deviation of the figures."""
     runs = []
     for seed in range(num_seeds):
         folder = None if output is None else output / f"seed-{seed}"
         seeded = replace(recipe, seed=seed)
-        runs.append(train(seeded, manifest, output=folder, resume=resume, checkpoint_steps=checkpoint_steps))
+        how: dict[str, Any] = {"resume": resume, "checkpoint_steps": checkpoint_steps, "hot_copies": hot_copies}
+        runs.append(train(seeded, manifest, output=folder, **how))
     spreads = {
         split: over_seeds([run[split]["model"] for run in runs]) for split in ("validation", "test") if split in runs[0]
     }
@@ -116,7 +122,13 @@ def data_identity(manifest: Manifest) -> saved.DataIdentity:
 
 
 def train(
-    recipe: TrainRecipe, manifest: Manifest, *, output: Path | None, resume: bool, checkpoint_steps: int = 0
+    recipe: TrainRecipe,
+    manifest: Manifest,
+    *,
+    output: Path | None,
+    resume: bool,
+    checkpoint_steps: int = 0,
+    hot_copies: Path | None = None,
 ) -> dict[str, Any]:
     """A whole run: read, train, evaluate, write.
 
@@ -126,6 +138,7 @@ def train(
         output: the run folder; None: named after recipe and data.
         resume: go on from the checkpoint.
         checkpoint_steps: write one every so many steps, too; 0: after epochs only.
+        hot_copies: folder in which decoded splits are kept and found again; None: nowhere.
 
     Returns:
         The summary for stdout.
@@ -142,7 +155,7 @@ def train(
     folder = output or Path("runs") / f"{recipe.name}-{digest_of(identity)[:12]}"
     _check_folder(folder, identity)
 
-    material, statistics = load_material(recipe, manifest, device)
+    material, statistics = load_material(recipe, manifest, device, hot_copies)
     num_clips = len(clips_to_learn_from(material.train, recipe))
     if num_clips == 0:
         raise UsageError(f"{manifest.folder}: no clip of split 'train' has a known label; nothing to learn")
@@ -162,19 +175,19 @@ def train(
     num_parameters = count_parameters(tagger)
     _say(
         f"{recipe.name}: {num_parameters:,} weights; {num_clips} clips to learn from, "
-        f"{len(material.validation)} to validate; {device}; to {folder}"
+        f"{len(material.validation)} to validate; {_tier(material.train)} on {device}; to {folder}"
     )
     epochs_before = progress.finished_epochs
     began = time.perf_counter()
-    _fit(tagger, optimizer, material, recipe, progress, folder, identity, checkpoint_steps)
+    waited = _fit(tagger, optimizer, material, recipe, progress, folder, identity, checkpoint_steps)
     seconds["train"] = time.perf_counter() - began
 
     tagger.network.load_state_dict(progress.best_weights)
-    thresholds = _fix_thresholds(tagger, material, recipe, manifest)
+    thresholds = _fix_thresholds(tagger, material, recipe, manifest, hot_copies)
     evaluating = time.perf_counter()
     reports = {"validation": score(tagger, material.validation, recipe, thresholds, data.instruments)}
     if any(info.num_rows for info in manifest.shards("test")):
-        test = load_clips(manifest, "test", recipe, device, unit=evaluation_unit(recipe))
+        test = load_clips(manifest, "test", recipe, device, unit=evaluation_unit(recipe), hot_copies=hot_copies)
         reports["test"] = score(tagger, test, recipe, thresholds, data.instruments)
     seconds["evaluate"] = time.perf_counter() - evaluating
     if distributed.rank() == 0:
@@ -199,16 +212,33 @@ def train(
         "parameters": num_parameters,
         "epochs": progress.finished_epochs,
         "best_epoch": progress.best_epoch,
+        "reading": _tier(material.train),
         "clips_per_s": round(epochs_now * num_clips / seconds["train"], 1) if epochs_now else None,
+        "data_wait_share": None if waited is None else round(waited, 3),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         **{split: headline(report) for split, report in reports.items()},
     }
 
 
 def load_material(
-    recipe: TrainRecipe, manifest: Manifest, device: torch.device
+    recipe: TrainRecipe, manifest: Manifest, device: torch.device, hot_copies: Path | None = None
 ) -> tuple[Material, Standardization | None]:
     """Training and validation split as the recipe hears them, its augmentation, and log-mel statistics.
+
+    Raises:
+        UsageError: recipe and data do not go together.
+        IntegrityError: the data are damaged.
+    """
+    heard, augmentation, statistics = load_training(recipe, manifest, device, hot_copies)
+    unit = evaluation_unit(recipe)
+    validation = load_clips(manifest, "validation", recipe, device, unit=unit, hot_copies=hot_copies)
+    return Material(heard, validation, augmentation), statistics
+
+
+def load_training(
+    recipe: TrainRecipe, manifest: Manifest, device: torch.device, hot_copies: Path | None = None
+) -> tuple[AnyClips, Augmentation, Standardization | None]:
+    """The training split as the recipe hears it, its augmentation, and log-mel statistics.
 
     Raises:
         UsageError: recipe and data do not go together.
@@ -221,17 +251,18 @@ def load_material(
         noises=recipe.noises,
         has_waveform=input_of(recipe.model) != "vggish",
     )
-    trained, evaluated = (
-        training_unit(recipe, varies_waveforms=augmentation.waveform is not None),
-        evaluation_unit(recipe),
-    )
-    audio = load_audio(manifest, "train", recipe)
-    heard = load_clips(manifest, "train", recipe, device, unit=evaluated, audio=audio)
-    statistics = standardization(heard.values) if evaluated == "frames" else None
-    if trained != evaluated:
-        heard = load_clips(manifest, "train", recipe, device, unit=trained, audio=audio)
-    validation = load_clips(manifest, "validation", recipe, device, unit=evaluated)
-    return Material(heard, validation, augmentation), statistics
+    if augmentation.spectrogram is not None and sees_rgb(recipe):
+        raise UsageError(
+            f"recipe {recipe.name}: augment={recipe.augment} changes log-mel, and image.channels=rgb has none; "
+            "leave out what changes spectrograms, or --set image.channels=logmel"
+        )
+    trained = training_unit(recipe, varies_waveforms=augmentation.waveform is not None)
+    evaluated = evaluation_unit(recipe)
+    heard = load_clips(manifest, "train", recipe, device, unit=trained, hot_copies=hot_copies)
+    statistics = AUDIOSET_STATISTICS if recipe.standardize == "audioset" else None
+    if statistics is None and evaluated == "frames" and (front_end := make_front_end(recipe)) is not None:
+        statistics = standardization(heard.frames(front_end.to(device)))
+    return heard, augmentation, statistics
 
 
 def _check_folder(folder: Path, identity: dict[str, Any]) -> None:
@@ -249,9 +280,10 @@ def _clear_folder(folder: Path) -> None:
     stale = [folder / name for name in (saved.METRICS, saved.CONFIG, saved.MODEL, saved.CHECKPOINT)]
     for path in [*stale, *(folder / saved.TENSORBOARD).glob("events.out.tfevents.*")]:
         path.unlink(missing_ok=True)
+    shutil.rmtree(folder / saved.PICTURES, ignore_errors=True)
 
 
-def _warn_of_one_sided_classes(split: Clips, recipe: TrainRecipe, instruments: Sequence[str]) -> None:
+def _warn_of_one_sided_classes(split: AnyClips, recipe: TrainRecipe, instruments: Sequence[str]) -> None:
     one_sided = (split.presence == PRESENT).any(dim=0) & ~(split.presence == ABSENT).any(dim=0)
     names = [instruments[index] for index in torch.nonzero(one_sided).flatten().tolist()]
     if names and recipe.loss.unknown_weight == 0:
@@ -281,13 +313,12 @@ def _fit(
     folder: Path,
     identity: dict[str, Any],
     checkpoint_steps: int,
-) -> None:
-    """Train with checkpoint, curves and a progress line per epoch."""
+) -> float | None:
+    """Train with checkpoint, curves and a progress line per epoch; the share of time that steps waited for data."""
     started = time.perf_counter()
     instruments = tuple(identity["instruments"])
     if distributed.rank() > 0:  # the first process writes for all
-        fit(tagger, optimizer, material, recipe, instruments, progress, lambda progress: None)
-        return
+        return fit(tagger, optimizer, material, recipe, instruments, progress, lambda progress: None)
     # Curves of epochs beyond the checkpoint (the run died before it was written) are hidden.
     writer = SummaryWriter(str(folder / saved.TENSORBOARD), purge_step=progress.finished_epochs + 1)
 
@@ -305,7 +336,7 @@ def _fit(
             saved.save_checkpoint(folder, identity, tagger.network, optimizer, progress)
 
     try:
-        fit(tagger, optimizer, material, recipe, instruments, progress, epoch_done, step_done)
+        return fit(tagger, optimizer, material, recipe, instruments, progress, epoch_done, step_done)
     finally:
         writer.close()
 
@@ -324,14 +355,20 @@ _SHOWN = {
 }
 
 
-def _fix_thresholds(tagger: Tagger, material: Material, recipe: TrainRecipe, manifest: Manifest) -> tuple[float, ...]:
+def _tier(clips: AnyClips) -> str:
+    return "streaming" if isinstance(clips, StreamedClips) else "resident"
+
+
+def _fix_thresholds(
+    tagger: Tagger, material: Material, recipe: TrainRecipe, manifest: Manifest, hot_copies: Path | None
+) -> tuple[float, ...]:
     """Thresholds from the validation split and nothing else."""
     if recipe.thresholds_on == "validation":
         presence, probability = material.validation.known_labels, clip_figures(tagger, material.validation, recipe)[0]
     elif input_of(recipe.model) == "vggish":
         raise UsageError(f"recipe {recipe.name}: embeddings cannot be summed; set thresholds_on=validation")
     else:
-        samples = load_clips(manifest, "validation", recipe, tagger.device, unit="samples")
+        samples = load_clips(manifest, "validation", recipe, tagger.device, unit="samples", hot_copies=hot_copies)
         presence, probability = strong_sum(tagger, samples, recipe)
     return choose_thresholds(recipe.thresholds, presence, probability, split="validation")
 

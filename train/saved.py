@@ -5,6 +5,7 @@
     RUN/metrics.json             figures per split, history; written last: its presence = finished
     RUN/checkpoint.safetensors   the state after the last epoch or step, for --resume
     RUN/tensorboard/             curves
+    RUN/pictures/                what train.evaluate draws, a folder per split and dataset version
 
 Every file is whole or not there.
 """
@@ -34,7 +35,7 @@ from train.recipe import TrainRecipe, recipe_from_json, recipe_to_json
 SCHEMA_VERSION = 2  # 2: recipes with groups
 
 MODEL, CONFIG, METRICS, CHECKPOINT = "model.safetensors", "config.json", "metrics.json", "checkpoint.safetensors"
-TENSORBOARD = "tensorboard"
+TENSORBOARD, PICTURES = "tensorboard", "pictures"
 
 _STATE = "state"  # the one metadata key: with two, their order in the file would be random
 

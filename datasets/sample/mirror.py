@@ -18,11 +18,12 @@ from typing import TypeVar
 
 from datasets.errors import UsageError
 from datasets.files import write_file
-from datasets.sample import audioset, irmas, openmic2018
+from datasets.sample import audioset, irmas, nsynth, openmic2018
 from datasets.sample.encode import write_tgz, write_zip
 
 _IRMAS_FOLDER = "zenodo.org/records/1290750/files"
 _OPENMIC_FILE = "zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz"
+_NSYNTH_FOLDER = "download.magenta.tensorflow.org/datasets/nsynth"
 _UNDECLARED_UTF8 = 1  # index of the test zip whose names lack the UTF-8 flag
 _NOT_SUMMED = ("README.md", "TRUTH.json", "SHA256SUMS")
 _MAX_SCALE = 100  # song numbers have four digits
@@ -49,6 +50,7 @@ class SampleSize:
     openmic_tracks: int = 72
     videos_per_class: int = 3
     foreign_rows: int = 90
+    nsynth_pitches: int = 6
 
     def times(self, scale: int) -> "SampleSize":
         """More songs, tracks and videos of the same kind."""
@@ -60,6 +62,7 @@ class SampleSize:
             openmic_tracks=self.openmic_tracks * scale,
             videos_per_class=self.videos_per_class * scale,
             foreign_rows=self.foreign_rows * scale,
+            nsynth_pitches=self.nsynth_pitches * scale,
         )
 
 
@@ -101,6 +104,7 @@ def write_sample_mirror(
         tracks = _write_openmic(root, seed, total, executor, processes)
         videos = _write_audioset(root, seed, total, executor, processes)
         train = _write_irmas(root, seed, total, executor, processes)
+        _write_nsynth(root, seed, total, executor, processes)
     write_file(root / "README.md", _README.encode(), durable=False)
     truth = json.dumps(_truth(train, tracks, videos), indent=1, sort_keys=True, ensure_ascii=False)
     write_file(root / "TRUTH.json", f"{truth}\n".encode(), durable=False)
@@ -166,6 +170,13 @@ def _write_irmas(root: Path, seed: int, size: SampleSize, executor: Executor | N
         members = (member for song in rendered for member in song)
         write_zip(folder / f"IRMAS-TestingData-Part{index + 1}.zip", members, declare_utf8=index != _UNDECLARED_UTF8)
     return train
+
+
+def _write_nsynth(root: Path, seed: int, size: SampleSize, executor: Executor | None, processes: int) -> None:
+    for part, jobs in nsynth.plan_notes(seed, size.nsynth_pitches).items():
+        rendered = _in_order(nsynth.render_note, jobs, executor, processes)
+        path = root / _NSYNTH_FOLDER / f"nsynth-{part}.jsonwav.tar.gz"
+        write_tgz(path, nsynth.tgz_members(part, jobs, rendered))
 
 
 def _truth(

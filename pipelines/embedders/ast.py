@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import digest_of, file_sha256
 from pipelines.embedders.ast_files import DEFAULT_MODEL, load_weights, model_folder, read_front_end, weights_sha256
-from pipelines.embedders.fbank import FRAME_SAMPLES, SAMPLE_RATE, FbankConfig, check, features, num_frames
+from train.features.fbank import FRAME_SAMPLES, SAMPLE_RATE, FbankConfig, check, features, num_frames
 
-CODE_VERSION = 1  # raise it when this file or fbank.py computes something else
+CODE_VERSION = 1  # raise it when this file or train/features/fbank.py computes something else
 
 # Frames from which on a clip gets the whole position grid: AST was trained on clips of 10 s, padded to 10.24 s.
 TRAINED_FRAMES = num_frames(10 * SAMPLE_RATE)

@@ -16,7 +16,7 @@ import torch
 from datasets.errors import IntegrityError, TryLaterError, UsageError
 from datasets.manifest import file_sha256
 from pipelines.embedders import _torchaudio
-from pipelines.embedders.fbank import SAMPLE_RATE, FbankConfig
+from train.features.fbank import SAMPLE_RATE, FbankConfig
 
 DEFAULT_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")  # the second is optional

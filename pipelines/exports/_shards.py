@@ -12,7 +12,8 @@ from datasets.errors import IntegrityError
 from datasets.files import atomic_file
 from datasets.manifest import file_sha256
 from datasets.record import UNKNOWN, Clip, Label, StoredAudio
-from datasets.shard import ShardInfo, shard_path, write_shard
+from datasets.shard import ShardInfo, notes_of_row, shard_path, write_shard
+from datasets.source import has_notes
 from pipelines.exports._selection import Row, Selection
 
 
@@ -35,6 +36,7 @@ def write_shards(selection: Selection, folder: Path) -> list[ShardInfo]:
                     instruments,
                     sample_rate=first["sample_rate"],
                     rows_per_group=selection.rows_per_group,
+                    notes=has_notes(selection.manifest.content["sources"]),
                 )
             relative = path.relative_to(folder).as_posix()
             infos.append(ShardInfo(relative, split, num_rows, path.stat().st_size, file_sha256(path), content))
@@ -57,6 +59,7 @@ def clip_of(row: Row, instruments: list[str]) -> Clip:
         start_s=row["start_s"],
         end_s=row["end_s"],
         quality=row["quality"],
+        notes=notes_of_row(row),
         audio=StoredAudio(
             pcm_sha256=row["audio_sha256"],
             sample_rate=row["sample_rate"],

@@ -3,6 +3,7 @@
 spectrum.py         power spectrum: frames x windowed DFT basis, or FFT
 logmel.py           log-mel, and the papers' parameter sets
 mfcc.py             cepstral coefficients of it
+fbank.py            Kaldi's filter banks, AST's front end
 chroma.py           energy per pitch class
 scalogram.py        Gaussian-modulated sines, trainable
 image.py            spectrograms as images of the sizes that vision models take
@@ -12,16 +13,20 @@ standardization.py  mean and deviation over the training split
 
 from train.features.chroma import Chroma, ChromaConfig, chroma_filters
 from train.features.classical import CLASSICAL_FEATURES, ClassicalConfig, ClassicalFeatures
+from train.features.fbank import AUDIOSET_STATISTICS, KaldiFbank
 from train.features.image import (
+    IMAGENET,
     ImageConfig,
     Sizing,
     ThreeChannels,
     ThreeChannelsConfig,
     frames_per_image,
     repeat_channels,
+    resize,
     to_image,
 )
 from train.features.logmel import (
+    KALDI,
     LUMEN_DB,
     LUMEN_POWER,
     LUMEN_POWER_STATISTICS,
@@ -39,7 +44,10 @@ from train.features.spectrum import PowerSpectrum, centered_frames, num_frames
 from train.features.standardization import MIN_STD_DB, Standardization, standardization
 
 __all__ = [
+    "AUDIOSET_STATISTICS",
     "CLASSICAL_FEATURES",
+    "IMAGENET",
+    "KALDI",
     "LUMEN_DB",
     "LUMEN_POWER",
     "LUMEN_POWER_STATISTICS",
@@ -50,6 +58,7 @@ __all__ = [
     "ClassicalConfig",
     "ClassicalFeatures",
     "ImageConfig",
+    "KaldiFbank",
     "LogMel",
     "LogMelConfig",
     "Mfcc",
@@ -70,6 +79,7 @@ __all__ = [
     "mel_to_hz",
     "num_frames",
     "repeat_channels",
+    "resize",
     "standardization",
     "to_image",
     "wavelets",

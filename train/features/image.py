@@ -35,6 +35,8 @@ class ImageConfig:
     padded_s: Seconds = 20.0  # IRMAS' longest test clip
     chunk_s: Seconds = 3.0  # IRMAS' training clips
     fill: float = -100.0  # black: the log-mel's floor; 0 for power
+    # logmel: the same picture in all three channels (Lumen 2023's best); rgb: mel, chroma and scalogram
+    channels: Literal["logmel", "rgb"] = "logmel"
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1 or min(self.padded_s, self.chunk_s) <= 0:
@@ -89,6 +91,9 @@ def repeat_channels(image_B1HW: Tensor, num_channels: int = 3) -> Tensor:
     """The same picture in every channel (Lumen 2023's best): a view (B, K, H, W)."""
     return image_B1HW.expand(-1, num_channels, -1, -1)
 
+
+# Mean and deviation of ImageNet's red, green and blue in [0, 1]: what published vision weights were trained on.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 _HOP, _FLOOR_DB = LUMEN_DB.hop_length, -80.0
 

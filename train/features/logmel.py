@@ -21,6 +21,12 @@ _SLANEY_BREAK_HZ, _SLANEY_BREAK_MEL = 1000.0, 15.0
 _SLANEY_LOG_STEP = math.log(6.4) / 27  # 27 mels from 1 to 6.4 kHz
 
 
+# Kaldi's defaults at 16 kHz: frames of 25 ms every 10 ms, in an FFT of the next power of two, from 20 Hz to Nyquist.
+_KALDI_SIZES = (16_000, 512, 160, 20.0, 8_000.0)
+_KALDI_FRAME_SAMPLES = 400
+_KALDI_SILENCE = math.log(1.1920928955078125e-07)  # its floor of a mel energy: float32 epsilon
+
+
 @dataclass(frozen=True)
 class LogMelConfig:
     """Sizes of the front end; the defaults are 32 ms windows every 16 ms."""
@@ -39,6 +45,9 @@ class LogMelConfig:
     # Quieter than this below a clip's own loudest value is all the same (librosa's default: 80);
     # none: a frame does not depend on the rest of its clip.
     top_db: Decibels | None = None
+    # kaldi: the filter banks that AST was trained on, in natural logarithms; everything but n_mels is then given
+    # (`KALDI`), see train/features/fbank.py.
+    kind: Literal["stft", "kaldi"] = "stft"
 
     def __post_init__(self) -> None:
         if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1:
@@ -48,12 +57,28 @@ class LogMelConfig:
                 f"expected 0 <= min_frequency_hz < max_frequency_hz <= {self.sample_rate / 2:g} Hz (half the "
                 f"sample rate), got {self.min_frequency_hz:g} and {self.max_frequency_hz:g}"
             )
+        if self.kind == "kaldi":
+            given = (self.sample_rate, self.n_fft, self.hop_length, self.min_frequency_hz, self.max_frequency_hz)
+            if given != _KALDI_SIZES or self.top_db is not None:
+                raise ValueError(f"kind=kaldi has sizes of its own, (rate, n_fft, hop, from, to) = {_KALDI_SIZES}")
         if self.top_db is not None and self.top_db <= 0:
             raise ValueError(f"top_db must be above 0, got {self.top_db}")
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a signal: one at every multiple of the hop that lies inside it."""
+        """Frames of a signal: one at every multiple of the hop that lies inside it.
+
+        Of kind kaldi: those that lie wholly within it, at least one.
+        """
+        if self.kind == "kaldi":
+            return max(1, 1 + (num_samples - _KALDI_FRAME_SAMPLES) // self.hop_length)
         return num_frames(num_samples, self.hop_length)
+
+    @property
+    def silence(self) -> float:
+        """What digital silence gives, in the unit of the values."""
+        if self.kind == "kaldi":
+            return _KALDI_SILENCE
+        return self.floor_db if self.scale == "db" else 0.0
 
 
 # Lumen 2023: 128 mels, 25 ms windows every 10 ms, "in dB"; bands and reference are librosa's
@@ -68,6 +93,10 @@ LUMEN_POWER = replace(LUMEN_DB, scale="power")
 LUMEN_POWER_STATISTICS = Standardization(mean=(0.413,) * 128, std=(2.582,) * 128)
 # The musical-mixtures paper: 128 mels, window 512, hop 256; it names no sample rate and no scale.
 MUSICAL_MIXTURES = replace(LUMEN_DB, n_fft=512, hop_length=256)
+
+
+# AST (Gong et al. 2021): 128 bands.
+KALDI = LogMelConfig(kind="kaldi", n_fft=512, hop_length=160, n_mels=128, min_frequency_hz=20.0)
 
 
 def hz_to_mel(frequency_hz: float, scale: MelScale = "htk") -> float:

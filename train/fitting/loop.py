@@ -6,6 +6,7 @@ Shapes: B examples of a batch, C classes, K chunks.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from augment.batch import batch_of
 from augment.draw import generator_for
 from datasets.errors import TuttiError
 from train.chunking import Chunking, plan_chunks
-from train.data import num_batches
+from train.clips import AnyClips, Batch
 from train.fitting import distributed
 from train.fitting.augmentation import Augmentation, vary
 from train.fitting.losses import LUMEN_FAMILIES, LossFunction, families_of, masked_bce, positive_weights
@@ -34,14 +35,16 @@ from train.fitting.optimize import (
     schedule,
     set_learning_rates,
 )
-from train.front_end import Clips, clips_to_learn_from, length_in
+from train.front_end import clips_to_learn_from, groups_per_block, length_in
 from train.inference import Tagger, chunk_logits, pool_logits
+from train.reading.order import Draws, Reading, epoch_draws, in_sequence
+from train.reading.sampler import clip_weights
 from train.recipe import TrainRecipe
 from train.saved import Progress
 from train.scoring.metrics import best_threshold, summary
 from train.scoring.report import rounded
 
-_ORDER, _WINDOWS, _WEIGHTS, _DROPOUT = 0, 1, 2, 3  # random streams
+_WEIGHTS, _DROPOUT = 2, 3  # random streams of torch; the order of an epoch has its own
 
 Done: TypeAlias = Callable[[Progress], None]
 Indices: TypeAlias = NDArray[np.int64]
@@ -51,8 +54,8 @@ Indices: TypeAlias = NDArray[np.int64]
 class Material:
     """What a run trains on and chooses by."""
 
-    train: Clips
-    validation: Clips
+    train: AnyClips
+    validation: AnyClips
     augmentation: Augmentation
 
 
@@ -85,25 +88,29 @@ def make_loss(recipe: TrainRecipe, presence_NC: Tensor, instruments: tuple[str, 
     return recipe.loss.build(weights, families)
 
 
-def examples(clips: Clips, chosen: Indices, recipe: TrainRecipe, epoch: int) -> tuple[Indices, Indices]:
-    """The windows of an epoch in order: clip and first unit; a function of (seed, epoch) alone."""
+def examples(clips: AnyClips, chosen: Indices, recipe: TrainRecipe, epoch: int) -> Draws:
+    """The windows of an epoch in order, in batches nearly equal in size; a function of (seed, epoch) alone."""
     length = length_in(clips.unit, recipe, recipe.window_s)
     lengths = clips.lengths.cpu().numpy()
-    order_rng, window_rng = (np.random.default_rng([recipe.seed, epoch, stream]) for stream in (_ORDER, _WINDOWS))
+    windows, first = chosen, None
     if recipe.windows == "all":
         plan = plan_chunks(lengths[chosen], Chunking(length, last=recipe.last))
-        order = order_rng.permutation(len(plan))
-        return chosen[plan.clips[order]], plan.first[order]
-    order = order_rng.permutation(chosen)
-    room = (lengths - length).clip(min=0) + 1  # a short clip begins at its start
-    drawn = np.zeros(len(clips)) if recipe.windows == "first" else window_rng.random(len(clips))
-    return order, (drawn * room).astype(np.int64)[order]
-
-
-def batches(clips: Indices, first: Indices, batch_size: int) -> list[tuple[Indices, Indices]]:
-    """Batches nearly equal in size, so that no small last one upsets the batch norm."""
-    count = num_batches(len(clips), batch_size)
-    return list(zip(np.array_split(clips, count), np.array_split(first, count), strict=True))
+        windows, first = chosen[plan.clips], plan.first
+    weights = None
+    if recipe.sampling != "uniform":
+        weight_of_clip = np.zeros(len(clips))
+        weight_of_clip[chosen] = clip_weights(clips.known_labels[chosen], recipe.sampling)
+        weights = weight_of_clip[windows]
+    return epoch_draws(
+        Reading(length, recipe.batch_size, seed=recipe.seed, random_windows=recipe.windows == "random"),
+        epoch,
+        lengths,
+        windows,
+        first=first,
+        weights=weights,
+        group_of_clip=clips.row_groups,
+        groups_per_block=1 if clips.row_groups is None else groups_per_block(clips.row_groups, recipe),
+    )
 
 
 @dataclass(frozen=True)
@@ -116,13 +123,12 @@ class Step:
     recipe: TrainRecipe
     loss: LossFunction
 
-    def __call__(self, batch: tuple[Indices, Indices], epoch: int, number: int) -> Tensor:
+    def __call__(self, batch: Batch, epoch: int, number: int) -> Tensor:
         """The loss of a batch, with a graph."""
-        recipe, clips, augmentation = self.recipe, self.material.train, self.material.augmentation
+        recipe, augmentation = self.recipe, self.material.augmentation
         torch.manual_seed(torch_seed(recipe.seed, epoch, _DROPOUT, number, distributed.rank()))
-        clips_B, first_B = (torch.from_numpy(part).to(clips.device) for part in batch)
-        window = clips.windows(clips_B, first_B, length_in(clips.unit, recipe, recipe.window_s), recipe.last)
-        presence_BC = clips.presence[clips_B]
+        clips_B, window = batch
+        presence_BC = self.material.train.presence[clips_B]
         rows = distributed.own_rows(len(clips_B))
         if augmentation == Augmentation() and rows is None:
             logits_BC: Tensor = self.module(self.tagger.hear(window))
@@ -159,7 +165,7 @@ def fit(
     progress: Progress,
     epoch_done: Done,
     step_done: Done | None = None,
-) -> None:
+) -> float | None:
     """Train what is left.
 
     Args:
@@ -172,6 +178,9 @@ def fit(
         epoch_done: called after every epoch.
         step_done: called after every step but an epoch's last.
 
+    Returns:
+        The share of the steps' time that went into waiting for their data; None where there was no step.
+
     Raises:
         TuttiError: the loss is not finite.
     """
@@ -181,12 +190,13 @@ def fit(
             fit_at_once(tagger, material, clips, recipe)
             _remember(progress, {"epoch": 1, "train_loss": None} | validate(tagger, material, recipe), tagger, recipe)
             epoch_done(progress)
-        return
+        return None
     groups = groups_of(tagger.network, recipe)
     compiled = torch.compile(tagger) if recipe.compute.compile else tagger
     loss = make_loss(recipe, material.train.presence[torch.from_numpy(clips).to(tagger.device)], instruments)
     average = _moving_average(tagger.network, recipe, progress)
-    steps_per_epoch = len(batches(*examples(material.train, clips, recipe, 0), recipe.batch_size))
+    steps_per_epoch = examples(material.train, clips, recipe, 0).num_steps
+    length, watch = length_in(material.train.unit, recipe, recipe.window_s), Stopwatch()
     factor = schedule(recipe.optimize, recipe.epochs * steps_per_epoch, steps_per_epoch)
     wrapped_for = None
     for epoch in range(progress.finished_epochs, recipe.epochs):
@@ -196,10 +206,12 @@ def fit(
             step = Step(tagger, _joined(compiled), material, recipe, loss)
             wrapped_for = frozen
         tagger.train()
-        plan = batches(*examples(material.train, clips, recipe, epoch), recipe.batch_size)
-        for number in range(len(progress.step_losses), len(plan)):
+        done = len(progress.step_losses)
+        draws = examples(material.train, clips, recipe, epoch)
+        read = material.train.batches(draws, length, recipe.last, start_step=done)
+        for number, batch in enumerate(watch.waiting_for(read), done):
             set_learning_rates(optimizer, factor(epoch * steps_per_epoch + number))
-            value = step(plan[number], epoch, number)
+            value = step(batch, epoch, number)
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             clip_gradients(tagger.network.parameters(), recipe.optimize.max_gradient_norm)
@@ -207,7 +219,7 @@ def fit(
             if average is not None:
                 average.update(tagger.network)
             progress.step_losses.append(_of_whole_batch(value.detach()))
-            if step_done is not None and number + 1 < len(plan):
+            if step_done is not None and number + 1 < draws.num_steps:
                 step_done(progress)
         train_loss = float(torch.stack(progress.step_losses).double().mean())
         rate = float(optimizer.param_groups[0]["lr"])
@@ -218,6 +230,28 @@ def fit(
         with averaged(tagger.network, progress.average):
             _remember(progress, figures | validate(tagger, material, recipe), tagger, recipe)
         epoch_done(progress)
+    return watch.share_waited()
+
+
+class Stopwatch:
+    """How long steps take, and how much of it they wait for their data; wall time of this process."""
+
+    def __init__(self) -> None:
+        self._waited_s = self._total_s = 0.0
+
+    def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the caller's time between two of them counts as work."""
+        asked_s = time.perf_counter()
+        for batch in batches:
+            got_s = time.perf_counter()
+            yield batch
+            self._waited_s += got_s - asked_s
+            self._total_s += time.perf_counter() - asked_s
+            asked_s = time.perf_counter()
+
+    def share_waited(self) -> float | None:
+        """Of all time; None where there was no step."""
+        return self._waited_s / self._total_s if self._total_s else None
 
 
 def _joined(module: Any) -> nn.Module:
@@ -266,17 +300,11 @@ def fit_at_once(tagger: Tagger, material: Material, clips: Indices, recipe: Trai
     if material.augmentation != Augmentation():
         raise TuttiError(f"recipe {recipe.name}: {recipe.model} is fitted at once, on clips as they are; set augment=")
     data = material.train
-    plan = plan_chunks(data.lengths.cpu().numpy()[clips], Chunking(length_in(data.unit, recipe, recipe.window_s)))
-    heard = []
+    length = length_in(data.unit, recipe, recipe.window_s)
+    plan = plan_chunks(data.lengths.cpu().numpy()[clips], Chunking(length))
+    draws = in_sequence(clips[plan.clips], plan.first, 64)
     with torch.inference_mode():
-        for part, first in batches(clips[plan.clips], plan.first, 64):
-            window = data.windows(
-                torch.from_numpy(part).to(data.device),
-                torch.from_numpy(first).to(data.device),
-                plan.chunking.length,
-                recipe.last,
-            )
-            heard.append(tagger.hear(window).cpu().numpy())
+        heard = [tagger.hear(window).cpu().numpy() for _, window in data.batches(draws, length, recipe.last)]
     cast(Any, tagger.network).fit(np.concatenate(heard), data.known_labels[clips[plan.clips]])
 
 

@@ -12,6 +12,7 @@ Several processes may ask at once: one of them writes, the others wait. Files th
 may be replaced or removed at any time: those who hold them keep what they have.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -53,7 +54,13 @@ class Part:
 
 
 def hot_copy(
-    manifest: Manifest, split: str, cache_folder: Path, *, num_threads: int | None = None, verify: bool = True
+    manifest: Manifest,
+    split: str,
+    cache_folder: Path,
+    *,
+    num_threads: int | None = None,
+    verify: bool = True,
+    table: SplitTable | None = None,
 ) -> AudioSplit:
     """Decode a split once, keep it, and map it from then on.
 
@@ -63,6 +70,7 @@ def hot_copy(
         cache_folder: any folder on a local disk; copies of all data sets may share it.
         num_threads: that decode and hash; default: one per processor, at most eight.
         verify: hash what is there already (1 to 2 GB/s per thread); False checks sizes only.
+        table: of the split, where it has been read.
 
     Returns:
         The split; `samples` is a read-only np.memmap (an ordinary array where there are no samples).
@@ -73,7 +81,7 @@ def hot_copy(
         StorageError: the disk is full, or the folder cannot be written.
     """
     threads = min(os.cpu_count() or 1, 8) if num_threads is None else num_threads
-    table = split_table(manifest, split)
+    table = split_table(manifest, split) if table is None else table
     if not table.sizes.sum():
         return audio_split(table, np.empty(0, PCM))
     keys = part_keys(table)
@@ -89,7 +97,15 @@ def hot_copy(
                     samples = np.memmap(path, PCM, "r")
         except OSError as error:
             raise StorageError(f"{path}: cannot be written ({error}); choose another cache folder") from error
+    _touch(path)
     return audio_split(table, samples)
+
+
+def _touch(path: Path) -> None:
+    """Note that it was used: `python -m pipelines.cache gc` counts its grace from then."""
+    for used in (path, path.with_suffix(".json")):
+        with contextlib.suppress(OSError):  # somebody else's cache, or gone meanwhile
+            os.utime(used)
 
 
 def hot_path(cache_folder: Path, table: SplitTable) -> Path:

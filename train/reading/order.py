@@ -88,12 +88,17 @@ class Draws:
     """What an epoch reads, in order, over all processes."""
 
     clips: Indices  # (K,)
-    first: Indices  # (K,): first sample of the window
+    first: Indices  # (K,): first sample (or frame) of the window
     num_steps: int
+    block_of_clip: Indices | None = None  # (N,): in which block each clip of the split is read, rising over the draws
+
+    def step(self, step: int) -> slice:
+        """Draws of one step."""
+        return slice(*_part(0, len(self.clips), step, self.num_steps))
 
     def share(self, step: int, reading: Reading) -> slice:
         """Draws of one step that are this process's."""
-        start, stop = _part(0, len(self.clips), step, self.num_steps)
+        start, stop = self.step(step).start, self.step(step).stop
         return slice(*_part(start, stop, reading.rank, reading.world_size))
 
 
@@ -102,6 +107,11 @@ def _part(start: int, stop: int, index: int, count: int) -> tuple[int, int]:
     size, longer = divmod(stop - start, count)
     first = start + index * size + min(index, longer)
     return first, first + size + (index < longer)
+
+
+def in_sequence(clips: Indices, first: Indices, batch_size: int) -> Draws:
+    """Windows as they are listed, in steps of at most so many."""
+    return Draws(clips, first, math.ceil(len(clips) / batch_size))
 
 
 def num_steps(num_clips: int, reading: Reading) -> int:
@@ -129,6 +139,7 @@ def epoch_draws(
     sizes_N: Indices,
     clips: Indices,
     *,
+    first: Indices | None = None,
     weights: NDArray[np.float64] | None = None,
     group_of_clip: Indices | None = None,
     groups_per_block: int = 1,
@@ -139,31 +150,35 @@ def epoch_draws(
         reading: seed, window and shuffling.
         epoch: its number.
         sizes_N: samples of each clip of the split.
-        clips: indices of the chosen clips.
+        clips: indices of the chosen clips; with `first` a clip may be there more than once.
+        first: of each chosen clip, where its window begins; None: as `reading` says.
         weights: of each chosen clip, to draw with replacement (`train.reading.sampler`).
         group_of_clip: (N,), to shuffle groups, and clips within blocks of groups: for what is read in
             sequence. None, or a block of all groups: clips are shuffled over the whole split.
         groups_per_block: groups that are in memory together.
     """
-    drawn = clips
+    drawn, begin = clips, first
     if weights is not None:
-        drawn = clips[weighted_draws(weights, len(clips), seed=reading.seed, epoch=epoch)]
+        chosen = weighted_draws(weights, len(clips), seed=reading.seed, epoch=epoch)
+        drawn, begin = clips[chosen], None if first is None else first[chosen]
     key_K = np.arange(len(drawn))
     if reading.shuffle:
         key_K = _generator(reading, epoch, _ORDER).permutation(len(drawn))
-    block_K = np.zeros(len(drawn), np.int64)
+    block_N = None
     if group_of_clip is not None:
-        block_K = block_of_clip(reading, epoch, group_of_clip, groups_per_block)[drawn]
-    order = np.lexsort((key_K, block_K))
+        block_N = block_of_clip(reading, epoch, group_of_clip, groups_per_block)
+    order = np.lexsort((key_K, np.zeros(len(drawn), np.int64) if block_N is None else block_N[drawn]))
     steps = num_steps(len(drawn), reading)
     if reading.drop_rest:
         order = order[: steps * reading.batch_size]
     drawn = drawn[order]
+    if begin is not None:
+        return Draws(drawn, begin[order], steps, block_N)
     first = np.zeros(len(drawn), np.int64)
     if reading.random_windows:
         room_K = (sizes_N[drawn] - reading.window_samples).clip(min=0) + 1  # a short clip begins at its start
         first = (_generator(reading, epoch, _WINDOWS).random(len(drawn)) * room_K).astype(np.int64)
-    return Draws(drawn, first, steps)
+    return Draws(drawn, first, steps, block_N)
 
 
 def block_of_clip(reading: Reading, epoch: int, group_of_clip: Indices, groups_per_block: int) -> Indices:

@@ -8,6 +8,7 @@ Shapes: N clips, C classes, T samples.
 """
 
 import contextlib
+import functools
 import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +32,7 @@ from datasets.shard import ShardInfo, open_shard, shard_metadata
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_COLUMNS = ["id", "sample_rate", "num_samples", "presence", "loudness_lufs", "gain_db", "audio_sha256"]
+_COLUMNS = ["id", "group", "sample_rate", "num_samples", "presence", "loudness_lufs", "gain_db", "audio_sha256"]
 
 
 def remaining_gain_db(
@@ -65,6 +66,7 @@ class SplitTable:
     """The clips of a split without their audio, in the order of the shards."""
 
     ids: tuple[str, ...]
+    songs: tuple[str, ...]  # (N,): the group that never leaves its split
     sample_rate: int
     sizes: NDArray[np.int64]  # (N,), samples
     presence: NDArray[np.int8]  # (N, C)
@@ -77,12 +79,12 @@ class SplitTable:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @functools.cached_property
     def offsets(self) -> NDArray[np.int64]:
         """(N + 1,): where clips begin when they lie end to end."""
         return np.concatenate([[0], np.cumsum(self.sizes, dtype=np.int64)]).astype(np.int64)
 
-    @property
+    @functools.cached_property
     def group_of_clip(self) -> NDArray[np.int64]:
         """(N,): index into `groups`."""
         return np.repeat(np.arange(len(self.groups)), [group.size for group in self.groups])
@@ -178,6 +180,7 @@ def split_table(manifest: Manifest, split: str) -> SplitTable:
         raise IntegrityError(f"{manifest.folder}: split {split!r} mixes sample rates {sample_rates}")
     return SplitTable(
         ids=tuple(whole.column("id").to_pylist()),
+        songs=tuple(map(str, whole.column("group").to_pylist())),
         sample_rate=sample_rates[0] if sample_rates else 0,
         sizes=whole.column("num_samples").to_numpy().astype(np.int64),
         presence=_presence(whole, len(manifest.instruments)),

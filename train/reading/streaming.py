@@ -4,7 +4,7 @@
     for batch in reader.batches(epoch, start_step): ...
 
 One thread reads a block of row groups while the block before it is in use; others decode clips of the
-next batches into pinned buffers, from where the device takes them as int16 while the host goes on.
+next batches; the device takes them as int16, from pinned memory, while the host goes on.
 Held in memory: the encoded audio of two blocks, of three for moments, and the windows of a few batches.
 
 A window that is shorter than its clip is decoded alone: less than half the work for three seconds of ten.
@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -25,12 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.manifest import Manifest
-from train.reading.order import PCM_SCALE, AudioBatch, Draws, Indices, Reading, block_of_clip, epoch_draws, num_steps
+from train.reading.order import PCM_SCALE, AudioBatch, Draws, Fill, Indices, Reading, epoch_draws, num_steps
 from train.reading.resident import linear
 from train.reading.shards import SplitTable, in_order, read_audio, split_table
 
 Block: TypeAlias = dict[int, Any]  # clip -> its audio file
 GetBlock: TypeAlias = Callable[[], Block]
+Result = TypeVar("Result")
 
 _CPU = torch.device("cpu")
 _PART_CLIPS = 8  # of a batch that one thread decodes together: 10 to 20 ms of work
@@ -51,24 +53,127 @@ class Streaming:
             raise ValueError("groups_per_block and batches_ahead are at least 1, num_threads is at least 0")
 
 
-@dataclass
-class _Buffer:
-    """int16 windows of a batch on the host; free again when the device has them."""
-
-    pcm: Tensor  # (B, T)
-    copied: torch.cuda.Event | None = None
-
-
 @dataclass(frozen=True)
-class _Work:
-    """Some clips of a batch, for one thread."""
+class _Work(Generic[Result]):
+    """Some draws of a step, for one thread."""
 
     step: int
     last: bool  # of its step
-    buffer: _Buffer
-    rows: slice  # of the buffer
-    draws: slice  # of the epoch
+    draws: range
     blocks: dict[int, GetBlock]
+    decoded: list[Result]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Clips of a split, decoded ahead in the order in which they are drawn."""
+
+    table: SplitTable
+    streaming: Streaming
+
+    def steps(
+        self,
+        draws: Draws,
+        decode: Callable[[int, Any], Result],
+        *,
+        start_step: int = 0,
+        share: Callable[[int], slice] | None = None,
+    ) -> Iterator[tuple[slice, list[Result]]]:
+        """What `decode` makes of the draws of each step, in order.
+
+        Args:
+            draws: what to read; steps take the blocks of their clips in rising order.
+            decode: from the number of a draw and its audio file to whatever is wanted; called in threads.
+            start_step: nothing of earlier steps is read.
+            share: the draws of a step; default: all of them.
+        """
+        config = self.streaming
+        share = share or draws.step
+        with ExitStack() as stack:
+            loader: ThreadPoolExecutor | None = None
+            if config.num_threads:
+                loader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="read"))
+                stack.callback(loader.shutdown, wait=False, cancel_futures=True)  # when the loop ends early
+            largest = max((len(_range(share(step))) for step in range(start_step, draws.num_steps)), default=0)
+            finished = in_order(
+                lambda work: self._decode(work, draws, decode),
+                self._work(draws, start_step, share, loader),
+                num_threads=config.num_threads,
+                ahead=config.batches_ahead * -(-largest // _PART_CLIPS),
+            )
+            stack.callback(finished.close)  # type: ignore[attr-defined]  # a generator: its threads end first
+            decoded: list[Result] = []
+            for work in finished:
+                decoded += work.decoded
+                if work.last:
+                    yield share(work.step), decoded
+                    decoded = []
+
+    def window(self, clip: int, first: int, length: int, fill: Fill, audio: Any, *, whole: bool) -> NDArray[np.int16]:
+        """A window (T,) that begins at sample `first` of a clip.
+
+        Args:
+            clip: its number in the split.
+            first: below the clip's number of samples.
+            length: T.
+            fill: what follows the clip's end.
+            audio: the clip's file.
+            whole: decode all of the clip and compare it with its digest.
+
+        Raises:
+            IntegrityError: the clip is not what its row says; the message names shard and clip.
+        """
+        size = int(self.table.sizes[clip])
+        count = min(length, size - first)
+        repeated = count < length and fill == "repeat"
+        window_T = np.zeros(length, np.int16)
+        if whole or (repeated and first > 0):
+            samples = self.whole(clip, audio)
+            window_T[:count] = samples[first : first + count]
+        else:
+            samples = window_T[:count]
+            self.table.decode_part(self._path(clip), clip, audio, first, samples)
+        if repeated:
+            window_T[count:] = np.resize(samples, length - count)
+        return window_T
+
+    def whole(self, clip: int, audio: Any) -> NDArray[np.int16]:
+        """All samples of a clip, compared with its digest.
+
+        Raises:
+            IntegrityError: the clip is not what its row says; the message names shard and clip.
+        """
+        return self.table.decode(self._path(clip), clip, audio)
+
+    def _path(self, clip: int) -> Path:
+        group = int(self.table.group_of_clip[clip])
+        return self.table.groups[group].path
+
+    def _work(
+        self, draws: Draws, start_step: int, share: Callable[[int], slice], loader: ThreadPoolExecutor | None
+    ) -> Iterator[_Work[Any]]:
+        """The parts of all steps, in order; reading of the next block begins when a block is first needed."""
+        block_N = np.zeros(len(self.table), np.int64) if draws.block_of_clip is None else draws.block_of_clip
+        blocks = _Blocks(self.table, block_N, _needed(draws, start_step, share), self.table.group_of_clip, loader)
+        for step in range(start_step, draws.num_steps):
+            numbers = _range(share(step))
+            for begin in range(numbers.start, numbers.stop, _PART_CLIPS):
+                part = range(begin, min(begin + _PART_CLIPS, numbers.stop))
+                getters = blocks.get(np.unique(block_N[draws.clips[part.start : part.stop]]).tolist())
+                yield _Work(step, part.stop == numbers.stop, part, getters, [])
+
+    def _decode(self, work: _Work[Result], draws: Draws, decode: Callable[[int, Any], Result]) -> _Work[Result]:
+        audio: Block = {}
+        for get in work.blocks.values():
+            audio |= get()
+        work.decoded.extend(decode(number, audio[int(draws.clips[number])]) for number in work.draws)
+        return work
+
+
+def to_device(rows: list[NDArray[np.int16]], device: torch.device) -> Tensor:
+    """Windows of one length as one tensor (B, T); on its way to a GPU while the host goes on."""
+    pcm_BT = torch.from_numpy(np.stack(rows))
+    return pcm_BT if device.type == "cpu" else pcm_BT.pin_memory().to(device, non_blocking=True)
 
 
 class StreamingReader:
@@ -106,7 +211,6 @@ class StreamingReader:
         self._reading, self._streaming, self._device = reading, streaming or Streaming(), device
         self._clips = np.arange(len(self.table)) if clips is None else clips
         self._weights = weights
-        self._group_of_clip = self.table.group_of_clip
         gain = np.ones(len(self.table), np.float32) if gain_db is None else linear(gain_db)
         self._factors = torch.from_numpy(gain * np.float32(PCM_SCALE))
         num_steps(len(self._clips), reading)
@@ -121,97 +225,41 @@ class StreamingReader:
         Raises:
             IntegrityError: a clip is not what its row says; the message names shard and clip.
         """
-        config = self._streaming
+        reading, config = self._reading, self._streaming
         draws = epoch_draws(
-            self._reading,
+            reading,
             epoch,
             self.table.sizes,
             self._clips,
             weights=self._weights,
-            group_of_clip=self._group_of_clip,
+            group_of_clip=self.table.group_of_clip,
             groups_per_block=config.groups_per_block,
         )
-        whole = epoch < config.verified_epochs
-        parts_of_batch = -(-self._reading.batch_size // (_PART_CLIPS * self._reading.world_size))
-        free: list[_Buffer] = []
-        with ExitStack() as stack:
-            loader: ThreadPoolExecutor | None = None
-            if config.num_threads:
-                loader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="read"))
-                stack.callback(loader.shutdown, wait=False, cancel_futures=True)  # when the loop ends early
-            finished = in_order(
-                lambda work: self._decode(work, draws, whole),
-                self._work(draws, epoch, start_step, free, loader),
-                num_threads=config.num_threads,
-                ahead=config.batches_ahead * parts_of_batch,
-            )
-            stack.callback(finished.close)  # type: ignore[attr-defined]  # a generator: its threads end first
-            for work in finished:
-                if work.last:
-                    yield self._batch(work, draws)
-                    free.append(work.buffer)
+        decoding, whole = Decoding(self.table, config), epoch < config.verified_epochs
 
-    def _work(
-        self, draws: Draws, epoch: int, start_step: int, free: list[_Buffer], loader: ThreadPoolExecutor | None
-    ) -> Iterator[_Work]:
-        """The parts of all steps, in order; reading of the next block begins when a block is first needed."""
-        block_N = block_of_clip(self._reading, epoch, self._group_of_clip, self._streaming.groups_per_block)
-        needed = _needed(draws, start_step, self._reading)
-        blocks = _Blocks(self.table, block_N, needed, self._group_of_clip, loader)
-        for step in range(start_step, draws.num_steps):
-            share = draws.share(step, self._reading)
-            size = share.stop - share.start
-            buffer = self._buffer(free)
-            for row in range(0, size, _PART_CLIPS):
-                rows = slice(row, min(row + _PART_CLIPS, size))
-                part = slice(share.start + rows.start, share.start + rows.stop)
-                getters = blocks.get(np.unique(block_N[draws.clips[part]]).tolist())
-                yield _Work(step, rows.stop == size, buffer, rows, part, getters)
+        def window(number: int, audio: Any) -> NDArray[np.int16]:
+            clip, first = int(draws.clips[number]), int(draws.first[number])
+            return decoding.window(clip, first, reading.window_samples, reading.fill, audio, whole=whole)
 
-    def _buffer(self, free: list[_Buffer]) -> _Buffer:
-        if not free:
-            rows = -(-self._reading.batch_size // self._reading.world_size)
-            shape = (rows, self._reading.window_samples)
-            return _Buffer(torch.empty(shape, dtype=torch.int16, pin_memory=self._device.type == "cuda"))
-        buffer = free.pop()
-        if buffer.copied is not None:
-            buffer.copied.synchronize()
-        return buffer
+        for share, rows in decoding.steps(
+            draws, window, start_step=start_step, share=lambda step: draws.share(step, reading)
+        ):
+            yield self._batch(draws.clips[share], to_device(rows, self._device))
 
-    def _decode(self, work: _Work, draws: Draws, whole: bool) -> _Work:
-        audio: Block = {}
-        for get in work.blocks.values():
-            audio |= get()
-        pcm_BT = work.buffer.pcm[work.rows].numpy()
-        for row_T, clip, first in zip(pcm_BT, draws.clips[work.draws], draws.first[work.draws], strict=True):
-            self._window(row_T, int(clip), int(first), audio[int(clip)], whole)
-        return work
-
-    def _window(self, row_T: NDArray[np.int16], clip: int, first: int, audio: Any, whole: bool) -> None:
-        path = self.table.groups[self._group_of_clip[clip]].path
-        length, size = len(row_T), int(self.table.sizes[clip])
-        start = row_T[:size]
-        if whole:
-            start[:] = self.table.decode(path, clip, audio)[first : first + length]
-        else:
-            self.table.decode_part(path, clip, audio, first, start)
-        if size < length:  # then the window begins at the clip's start
-            row_T[size:] = 0 if self._reading.fill == "zero" else np.resize(start, length - size)
-
-    def _batch(self, work: _Work, draws: Draws) -> AudioBatch:
-        clips = draws.clips[work.draws.stop - work.rows.stop : work.draws.stop]
-        pcm_BT = work.buffer.pcm[: len(clips)].to(self._device, non_blocking=True)
+    def _batch(self, clips: Indices, pcm_BT: Tensor) -> AudioBatch:
         clips_B = torch.from_numpy(clips)
         factors_B1 = self._factors[clips_B].to(self._device, non_blocking=True)[:, None]
         presence_BC = torch.from_numpy(self.table.presence[clips]).to(self._device, non_blocking=True)
-        if self._device.type == "cuda":
-            work.buffer.copied = torch.cuda.current_stream(self._device).record_event()
         return AudioBatch(pcm_BT.float().mul_(factors_B1), presence_BC, clips_B.to(self._device, non_blocking=True))
 
 
-def _needed(draws: Draws, start_step: int, reading: Reading) -> Indices:
-    """Clips that this process will read."""
-    shares = [draws.clips[draws.share(step, reading)] for step in range(start_step, draws.num_steps)]
+def _range(share: slice) -> range:
+    return range(share.start, share.stop)
+
+
+def _needed(draws: Draws, start_step: int, share: Callable[[int], slice]) -> Indices:
+    """Clips that will be read."""
+    shares = [draws.clips[share(step)] for step in range(start_step, draws.num_steps)]
     return np.unique(np.concatenate(shares)) if shares else np.empty(0, np.int64)
 
 

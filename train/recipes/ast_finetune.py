@@ -1,10 +1,9 @@
 """AST fine-tuned with three clips joined to nine seconds (Lumen 2023).
 
-The published weights hear filter banks of Kaldi, ours are standardized log-mel of the same bands and frames: near
-enough to fine-tune, not to use as they are.
+It hears what the published weights were trained on: Kaldi's filter banks, normalized by AudioSet's statistics.
 """
 
-from train.features import LogMelConfig
+from train.features import KALDI
 from train.fitting.losses import Loss
 from train.fitting.optimize import OptimizeConfig
 from train.models.ast import Config
@@ -18,9 +17,8 @@ def ast_finetune() -> TrainRecipe:
         name="ast_finetune",
         model="ast",
         model_config=Config(mode="fine_tune", weights="MIT/ast-finetuned-audioset-10-10-0.4593"),
-        # Gong et al. 2021: 128 bands from 20 Hz, every 10 ms. Their window of 25 ms leaves low bands without an FFT
-        # bin of their own; 64 ms does not.
-        features=LogMelConfig(n_fft=1024, hop_length=160, n_mels=128, min_frequency_hz=20.0),
+        features=KALDI,
+        standardize="audioset",
         window_s=3.0,
         chunk_s=9.0,  # as long as three joined clips
         augment="concat_n(num=3)",  # A4

@@ -155,6 +155,26 @@ def predominant_accuracy(presence_NC: Presence, scores_NC: Scores) -> float | No
     return _mean(right.tolist())
 
 
+def predominant_confusion(presence_NC: Presence, scores_NC: Scores) -> Counts:
+    """Clips that `predominant_accuracy` looks at: (C, C), the class that plays by the one that scores highest."""
+    single_N = (presence_NC == PRESENT).sum(axis=1) == 1
+    counts_CC = np.zeros((presence_NC.shape[1],) * 2, np.int64)
+    plays_N, scores_N = (presence_NC[single_N] == PRESENT).argmax(axis=1), scores_NC[single_N].argmax(axis=1)
+    np.add.at(counts_CC, (plays_N, scores_N), 1)
+    return counts_CC
+
+
+def example_f1(presence_NC: Presence, predicted_NC: NDArray[np.bool_]) -> Floats:
+    """F1 over the known labels of every clip that has one; 1 where nothing plays and nothing is predicted."""
+    known_NC, present_NC = presence_NC != UNKNOWN, presence_NC == PRESENT
+    counted_NC = predicted_NC & known_NC
+    right_N = (present_NC & counted_NC).sum(axis=1)
+    total_N = present_NC.sum(axis=1) + counted_NC.sum(axis=1)
+    values_N = np.where(total_N > 0, 2 * right_N / np.maximum(total_N, 1), 1.0)
+    f1: Floats = values_N[known_NC.any(axis=1)]
+    return f1
+
+
 def label_ranking_average_precision(presence_NC: Presence, scores_NC: Scores) -> float | None:
     """LRAP (Tsoumakas et al. 2010) where every clip ranks its known labels only.
 

@@ -3,14 +3,17 @@
 Trained on clips of one instrument, a model is surer of itself than it will be in a mix of many.
 """
 
+import numpy as np
 import torch
 
 from augment.batch import batch_of
 from augment.chain import Chain, Effect
 from augment.draw import generator_for
 from augment.transforms.sum_with_n import SumWithN
-from train.front_end import Clips, length_in
+from train.clips import AnyClips
+from train.front_end import length_in
 from train.inference import Tagger, probabilities
+from train.reading.order import in_sequence
 from train.recipe import TrainRecipe
 from train.scoring.metrics import Floats, Presence
 
@@ -19,7 +22,7 @@ _EPOCH = 2**31  # a random stream that no epoch of training has
 _AT_ONCE = 64  # clips that are summed among each other
 
 
-def strong_sum(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> tuple[Presence, Floats]:
+def strong_sum(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[Presence, Floats]:
     """Labels and probabilities (N, C) of as many sums as there are clips, each of a first window.
 
     Args:
@@ -29,12 +32,12 @@ def strong_sum(tagger: Tagger, clips: Clips, recipe: TrainRecipe) -> tuple[Prese
     """
     chain = Chain(tuple(Effect(SumWithN(num=count)) for count in COUNTS), order="one_of")
     length = length_in("samples", recipe, recipe.chunk_s or recipe.window_s)
-    order = torch.randperm(len(clips), generator=generator_for(recipe.seed, _EPOCH, 0))
+    order = torch.randperm(len(clips), generator=generator_for(recipe.seed, _EPOCH, 0)).numpy()
+    draws = in_sequence(order, np.zeros_like(order), _AT_ONCE)
     presence, probability = [], []
     tagger.eval()
-    for index, part in enumerate(torch.split(order.to(clips.device), _AT_ONCE)):
-        window = clips.windows(part, torch.zeros_like(part), length, recipe.last)
-        batch = batch_of(window, clips.presence[part], sample_rate=recipe.sample_rate)
+    for index, (clips_B, window) in enumerate(clips.batches(draws, length, recipe.last)):
+        batch = batch_of(window, clips.presence[clips_B], sample_rate=recipe.sample_rate)
         with torch.inference_mode():
             summed = chain(batch, generator_for(recipe.seed, _EPOCH, index + 1))
             probability.append(torch.from_numpy(probabilities(tagger(tagger.hear(summed.signal)))))

@@ -1,12 +1,16 @@
 """The front end of AST: Kaldi log-mel filter banks of many clips at once, in torch, on CPU or GPU.
 
+    features([waveform, ...], FbankConfig(), frames=1024, device=device)      clips of any length, normalized
+    KaldiFbank(KALDI)(waveform_BT)                                            a module in the place of LogMel
+
     waveform -> frames of 25 ms every 10 ms -> minus their mean -> pre-emphasis -> Hann window
     -> power spectrum -> mel triangles -> log -> zeros up to the model's length -> normalization
 
 The same numbers as transformers' `ASTFeatureExtractor`, which does one clip after the other, and in
 whose two branches (torchaudio, numpy) the model's authors' `torchaudio.compliance.kaldi.fbank` lives on.
 
-Shapes: N clips, S samples, T frames, W samples of a frame, F frequencies, M mel bands.
+Shapes: N clips, S samples, T frames, W samples of a frame, F frequencies, M mel bands; in the module B clips,
+T samples, F frames.
 """
 
 import math
@@ -17,6 +21,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from train.features.logmel import LogMelConfig
+from train.features.standardization import Standardization
 
 SAMPLE_RATE = 16_000  # Hz, what AST was trained on
 FRAME_SAMPLES = 400  # 25 ms, Kaldi's default
@@ -24,6 +33,7 @@ HOP_SAMPLES = 160  # 10 ms, Kaldi's default
 FFT_SAMPLES = 512  # Kaldi pads a frame to the next power of two
 PREEMPHASIS = 0.97  # Kaldi's default
 LOW_HZ, HIGH_HZ = 20.0, SAMPLE_RATE / 2  # Kaldi's defaults: from 20 Hz to Nyquist
+AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974  # of AudioSet's log-mel values; AST's preprocessor_config.json
 FLOOR = 1.1920928955078125e-07  # float32 epsilon, Kaldi's floor of a mel energy before the logarithm
 
 
@@ -34,8 +44,8 @@ class FbankConfig:
     num_mels: int = 128
     max_frames: int = 1024  # 10.24 s
     normalize: bool = True
-    mean: float = -4.2677393  # of AudioSet's log-mel values; AST's preprocessor_config.json
-    std: float = 4.5689974  # likewise
+    mean: float = AUDIOSET_MEAN
+    std: float = AUDIOSET_STD
 
 
 def num_frames(num_samples: int) -> int:
@@ -75,15 +85,52 @@ def features(
 
 def log_mel(batch_NS: torch.Tensor, num_mels: int) -> torch.Tensor:
     """Natural logarithm of the mel energies of each frame: float32 (N, S) -> (N, T, num_mels)."""
+    filters_FM = torch.from_numpy(mel_filters(num_mels))
+    return _log_mel(batch_NS, hann_window().to(batch_NS.device), filters_FM.to(batch_NS.device))
+
+
+def hann_window() -> torch.Tensor:
+    """The window of a frame (W,): Hann, symmetric."""
+    return torch.hann_window(FRAME_SAMPLES, periodic=False, dtype=torch.float64).float()
+
+
+def _log_mel(batch_NS: torch.Tensor, window_W: torch.Tensor, filters_FM: torch.Tensor) -> torch.Tensor:
     frames_NTW = batch_NS.unfold(1, FRAME_SAMPLES, HOP_SAMPLES)
     frames_NTW = frames_NTW - frames_NTW.mean(dim=2, keepdim=True)
     before_NTW = torch.cat((frames_NTW[..., :1], frames_NTW[..., :-1]), dim=2)  # the first sample stands for its own
-    window_W = torch.hann_window(FRAME_SAMPLES, periodic=False, dtype=torch.float64).float().to(batch_NS.device)
     windowed_NTW = (frames_NTW - PREEMPHASIS * before_NTW) * window_W
     spectrum_NTF = torch.fft.rfft(windowed_NTW, n=FFT_SAMPLES)
     power_NTF = torch.view_as_real(spectrum_NTF).square().sum(dim=-1)
-    filters_FM = torch.from_numpy(mel_filters(num_mels)).to(batch_NS.device)
     return torch.matmul(power_NTF, filters_FM).clamp(min=FLOOR).log()
+
+
+# What AST was trained on: the same two numbers for all bands.
+AUDIOSET_STATISTICS = Standardization(mean=(AUDIOSET_MEAN,) * 128, std=(2 * AUDIOSET_STD,) * 128)
+
+
+class KaldiFbank(nn.Module):
+    """Waveforms (B, T) to filter banks (B, F, M), not normalized: what `features` gives, without its padding.
+
+    Window and filters are buffers: they move with the module and are no weights.
+
+    Args:
+        config: a LogMelConfig of kind "kaldi".
+    """
+
+    window: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self, config: LogMelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", hann_window(), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(mel_filters(config.n_mels)), persistent=False)
+
+    def forward(self, waveform_BT: torch.Tensor) -> torch.Tensor:
+        """Natural logarithms (B, F, M), F = config.num_frames(T); a clip shorter than a frame ends in silence."""
+        with torch.autocast(waveform_BT.device.type, enabled=False):
+            missing = max(0, FRAME_SAMPLES - waveform_BT.shape[1])
+            return _log_mel(functional.pad(waveform_BT.float(), (0, missing)), self.window, self.filters)
 
 
 @lru_cache(maxsize=4)

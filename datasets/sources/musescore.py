@@ -1,0 +1,202 @@
+"""MuseScore: pairs of a MIDI file and a recording of the same score, which you have on disk.
+
+    my-pairs/mid/<id>.mid        the score; the folders of the authors' crawler
+    my-pairs/mp3/<id>.mp3        its audio; or audio/<id>.{mp3,wav,flac,ogg}
+
+The site no longer serves either in bulk and nobody may redistribute it, so there is nothing to
+download. Notes come from the MIDI file, and labels from the notes. Audio begins a little later than
+its score: the prepare stage measures by how much, moves the cut, and rejects audio of another piece,
+so times here are those of the score. What is wrong with one score costs that score, and says why:
+
+| Reason | Clips |
+|---|---|
+| `orphan` | a MIDI file without audio, or audio without a MIDI file |
+| `bad_score` | a MIDI file that cannot be read |
+| `no_notes` | a MIDI file without notes |
+| `pitch_range` | an excerpt with pitched notes outside a piano's range: no frame label has a place for them |
+"""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from datasets import general_midi
+from datasets.errors import UsageError
+from datasets.playing import RELEASE_S
+from datasets.record import DRUMS, Clip, Defect, Media, Note, Recording, Seconds, clip_id
+from datasets.score import Score, ScoreError, excerpt, read_midi
+from datasets.source import Card, LocalFile, RemoteFile
+from datasets.sources.rendered import labels_of
+
+CARD = Card(
+    title="MuseScore pairs of MIDI and audio (you bring the files)",
+    homepage="https://github.com/biboamy/instrument-streaming",
+    license="unknown",
+    license_url="",
+    license_note="Every score has its author's licence, and there is no archive: state what holds for your files.",
+    citation="Hung, Chen, Yang: Multitask Learning for Frame-level Instrument Recognition, ICASSP 2019",
+    num_clips=0,
+    size_bytes=0,
+)
+
+REMOTES: tuple[RemoteFile, ...] = ()
+INSTRUMENTS: tuple[str, ...] = tuple(sorted({*general_midi.instruments(), "guitar"}))
+PARTITIONS = ("all",)
+NOTES = True  # shards have a column of notes
+
+PIANO_RANGE = (21, 108)  # MIDI note numbers A0 to C8: the 88 rows of the pianoroll (Hung 2019)
+SCORE_SUFFIXES = (".mid", ".midi")
+AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg")
+AUDIO_FOLDERS = ("mp3", "audio")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the pairs lie and how they are cut."""
+
+    root: str = field(default="", metadata={"local": True})  # the folder; never part of a digest or a manifest
+    segment_s: Seconds = 10.0  # Hung 2019 and AudioSet
+    min_segment_s: Seconds = 1.0  # the last one may be shorter: Lumen 2023's shortest clip
+    license: str = "unknown"  # of all scores: an SPDX identifier or a URL
+
+    def __post_init__(self) -> None:
+        """Refuse segments that cannot be."""
+        if not 0 < self.min_segment_s <= self.segment_s:
+            raise ValueError(f"min_segment_s {self.min_segment_s}: expected 0 < min_segment_s <= segment_s")
+
+
+def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
+    """One recording per score, in the order of their ids.
+
+    Raises:
+        UsageError: there is no such folder, it holds no score, or two files have one id.
+    """
+    del files  # nothing was downloaded
+    root = _root(config)
+    scores = _by_id(root, ("mid",), SCORE_SUFFIXES)
+    audio = _by_id(root, AUDIO_FOLDERS, AUDIO_SUFFIXES)
+    if not scores:
+        raise UsageError(
+            f"musescore: {config.root!r} has no mid/<id>.mid; pass --data-from DIR that holds mid/ and mp3/"
+        )
+    for key in sorted(scores.keys() | audio.keys()):
+        if key not in audio:
+            yield _defective(key, scores[key], Defect("orphan", detail=f"{scores[key]}: has no audio"), config)
+        elif key not in scores:
+            yield _defective(key, audio[key], Defect("orphan", detail=f"{audio[key]}: has no MIDI file"), config)
+        else:
+            yield _pair(key, root, scores[key], audio[key], config)
+
+
+def segments(score: Score, segment_s: Seconds, min_segment_s: Seconds) -> list[tuple[Seconds, Seconds]]:
+    """Start and end of the excerpts, from the score's beginning to its last note's end."""
+    end_s = max(note.offset_s for note in score.notes)
+    starts = (round(index * segment_s, 6) for index in range(int(end_s / segment_s) + 1))
+    return [
+        (start_s, round(min(start_s + segment_s, end_s), 6))
+        for start_s in starts
+        if min(end_s - start_s, segment_s) >= min_segment_s
+    ]
+
+
+def pitch_defect(notes: tuple[Note, ...]) -> Defect | None:
+    """What is wrong with the pitches of an excerpt; percussion has none."""
+    low, high = PIANO_RANGE
+    outside = [note for note in notes if note.program != DRUMS and not low <= note.pitch <= high]
+    if not outside:
+        return None
+    first = outside[0]
+    detail = (
+        f"{len(outside)} notes outside {low} to {high}, first {first.pitch} at {first.onset_s:.3f} s of the excerpt"
+    )
+    return Defect("pitch_range", float(first.pitch), detail)
+
+
+def _pair(key: str, root: Path, score_path: PurePosixPath, audio_path: PurePosixPath, config: Config) -> Recording:
+    try:
+        data = (root / score_path).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"musescore: {score_path} cannot be read ({error.strerror}); correct its permissions"
+        ) from error
+    try:
+        score = read_midi(data, str(score_path))
+    except ScoreError as error:
+        return _defective(key, audio_path, Defect(error.reason, detail=str(error)), config)
+    spans = segments(score, config.segment_s, config.min_segment_s)
+    if not spans:
+        short = Defect("too_short", score.notes[-1].offset_s, f"{score_path}: shorter than {config.min_segment_s} s")
+        return _defective(key, audio_path, short, config)
+    nearby = _by_segment(score.notes, config.segment_s)
+    clips = tuple(_clip(key, tuple(nearby[index]), *span, config) for index, span in enumerate(spans))
+    return Recording(Media(f"musescore:{audio_path}"), clips, score.notes)
+
+
+def _by_segment(notes: tuple[Note, ...], segment_s: Seconds) -> dict[int, list[Note]]:
+    """The notes that each segment may have to do with: a long score is not searched for every one of them."""
+    nearby: dict[int, list[Note]] = defaultdict(list)
+    for note in notes:
+        for index in range(int(note.onset_s / segment_s), int((note.offset_s + RELEASE_S) / segment_s) + 1):
+            nearby[index].append(note)
+    return nearby
+
+
+def _clip(key: str, nearby: tuple[Note, ...], start_s: Seconds, end_s: Seconds, config: Config) -> Clip:
+    notes = excerpt(Score(nearby, end_s), start_s, end_s)
+    return Clip(
+        id=clip_id("musescore", key, start_s),
+        source="musescore",
+        recording=key,
+        group=f"musescore/{key}",
+        partition="all",
+        labels=labels_of(nearby, start_s, end_s),
+        license=config.license,
+        start_s=start_s,
+        end_s=end_s,
+        declared_s=round(end_s - start_s, 6),
+        notes=notes,
+        defect=pitch_defect(notes),
+    )
+
+
+def _defective(key: str, path: PurePosixPath, defect: Defect, config: Config) -> Recording:
+    """A score as one row that will be rejected."""
+    clip = Clip(
+        id=clip_id("musescore", key),
+        source="musescore",
+        recording=key,
+        group=f"musescore/{key}",
+        partition="all",
+        license=config.license,
+        defect=defect,
+    )
+    return Recording(Media(f"musescore:{path}"), (clip,))
+
+
+def _by_id(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> dict[str, PurePosixPath]:
+    """Files of a kind by their id, the name without its suffix; relative to root."""
+    found: dict[str, PurePosixPath] = {}
+    for folder in folders:
+        if not (root / folder).is_dir():
+            continue
+        for name in sorted(os.listdir(root / folder)):
+            path = PurePosixPath(folder, name)
+            if path.suffix.lower() not in suffixes or not (root / path).is_file():
+                continue
+            key = unicodedata.normalize("NFC", path.stem)
+            if key in found:
+                raise UsageError(f"musescore: {found[key]} and {path} have one id; remove one of them")
+            found[key] = path
+    return found
+
+
+def _root(config: Config) -> Path:
+    if not config.root:
+        raise UsageError("musescore: no root; pass --data-from DIR, where DIR holds mid/<id>.mid and mp3/<id>.mp3")
+    root = Path(config.root)
+    if not root.is_dir():
+        raise UsageError(f"musescore: root {config.root!r} is not a folder; pass --data-from DIR")
+    return root

@@ -1,0 +1,297 @@
+"""Music made here: MIDI files, or pieces composed from a seed, rendered with soundfonts; exact notes and labels.
+
+    my-scores/mid/**/*.mid       or  my-scores/**/*.mid          --data-from my-scores
+    Config(scores=1000, seed=0)                                  no input at all
+
+Every score gives `variants` recordings: of a MIDI file the first is the score as it stands, the others, and all of
+composed pieces, are varied (`datasets/variation.py`). Nothing is rendered here. A recording's address says all that
+decides its sound (score, variant, soundfont, sample rate), and the fetch stage renders it:
+
+    render:scores/<path>?font=...&rate=32000&score=...&seed=0&variant=1
+    render:composed/<seed>/<number>?font=...&rate=32000&seed=0&variant=1
+
+Labels come from the notes. Present: sure to be heard for 0.1 s (`datasets/playing.py` says for how long a note is).
+Absent: no key is down within the clip, nor was in the 2 s before. Unknown: what may still ring, and what a section
+may hold (a string ensemble: violins? cellos?).
+"""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from datasets import general_midi
+from datasets.composing import CODE_VERSION as COMPOSER_VERSION
+from datasets.composing import compose
+from datasets.errors import IntegrityError, UsageError
+from datasets.manifest import digest_of
+from datasets.playing import sounding
+from datasets.record import ABSENT, DRUMS, PRESENT, Clip, Defect, Label, Labels, Media, Note, Recording, Seconds
+from datasets.record import clip_id as make_id
+from datasets.score import Score, ScoreError, excerpt, read_midi
+from datasets.soundfonts import SHORT, Soundfont, find_soundfonts
+from datasets.source import Card, LocalFile, RemoteFile
+from datasets.variation import Performance, score_digest, vary
+
+CARD = Card(
+    title="Music rendered from scores: your MIDI files, or composed from a seed",
+    homepage="",
+    license="unknown",
+    license_url="",
+    license_note="Composed pieces are CC0; a rendered MIDI file is what its score is: state it in the configuration.",
+    citation="none: made here",
+    num_clips=0,
+    size_bytes=0,
+)
+
+REMOTES: tuple[RemoteFile, ...] = ()
+GUITARS = ("acoustic_guitar", "electric_guitar")
+INSTRUMENTS: tuple[str, ...] = tuple(sorted({*general_midi.instruments(), "guitar"}))
+PARTITIONS = ("composed", "scores")
+NOTES = True  # shards have a column of notes
+
+SCHEME = "render:"
+MIN_PRESENT_S: Seconds = 0.1  # an instrument must be heard so long: a shorter rest of a note is not to be recognized
+MAX_SCORE_S: Seconds = 900.0  # of a score that is rendered: 15 minutes are 165 MB of samples
+SUFFIXES = (".mid", ".midi")
+
+# Percussion keys of General MIDI: sure cymbals, and hi-hats, which some corpora count among them.
+CYMBAL_KEYS, HI_HAT_KEYS = frozenset((49, 51, 52, 53, 55, 57, 59)), frozenset((42, 44, 46))
+# Sections and imitations: what one of these programs may sound like is not known to be absent.
+MAY_SOUND_LIKE: Mapping[int, tuple[str, ...]] = {
+    15: ("mallet_percussion",),  # dulcimer
+    22: ("accordion",),  # harmonica: the same reeds
+    41: ("violin", "cello"),  # viola
+    44: ("violin", "cello"),
+    45: ("violin", "cello"),
+    48: ("violin", "cello", "synthesizer"),
+    49: ("violin", "cello", "synthesizer"),
+    50: ("violin", "cello"),
+    51: ("violin", "cello"),
+    54: ("synthesizer",),  # synth voice
+    55: ("trumpet", "trombone", "violin", "synthesizer"),  # orchestra hit
+    61: ("trumpet", "trombone", "saxophone"),  # brass section
+    62: ("trumpet", "trombone"),
+    63: ("trumpet", "trombone"),
+    85: ("voice",),
+    91: ("voice",),
+    38: ("synthesizer",),  # synthesizer basses
+    39: ("synthesizer",),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is rendered."""
+
+    root: str = field(default="", metadata={"local": True})  # folder of MIDI files; never part of a manifest
+    scores: int = 0  # pieces to compose; 0: render the MIDI files of `root`
+    seed: int = 0  # of compositions and variations
+    variants: int = 1  # recordings of each score
+    clip_s: Seconds = 10.0  # a recording is cut into clips of this length: AudioSet's and OpenMIC's
+    min_clip_s: Seconds = 3.0  # the last one may be shorter, but not than this: IRMAS's
+    sample_rate: int = 32_000  # Hz of the rendering: what lies above 8 kHz goes anyway, and aliases stay above it
+    license: str = "unknown"  # of MIDI files; composed pieces are CC0-1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.scores < 0 or self.variants < 1 or not 0 < self.min_clip_s <= self.clip_s:
+            raise UsageError(f"rendered: {self}: expected variants >= 1 and 0 < min_clip_s <= clip_s")
+        if not 16_000 <= self.sample_rate <= 96_000:
+            raise UsageError(f"rendered: sample_rate {self.sample_rate}: expected 16,000 to 96,000 Hz")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a `render:` address says."""
+
+    path: str  # "scores/<path>" or "composed/<seed>/<number>"
+    font: str  # key of the soundfont
+    sample_rate: int  # Hz
+    seed: int
+    variant: int
+    score: str  # digest of the MIDI file's notes, or of the composer's version
+
+    def address(self) -> str:
+        """As the URL of a media row."""
+        fields = {"font": self.font, "rate": self.sample_rate, "score": self.score}
+        query = urlencode({**fields, "seed": self.seed, "variant": self.variant})
+        return f"{SCHEME}{quote(self.path, errors='surrogateescape')}?{query}"
+
+
+def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
+    """One recording per score and variant, cut into clips.
+
+    Raises:
+        UsageError: there is neither a folder with scores nor a number of pieces, or no soundfont.
+    """
+    del files  # nothing was downloaded
+    fonts = find_soundfonts()
+    if config.scores:
+        for number in range(config.scores):
+            path = f"composed/{config.seed}/{number:06d}"
+            piece = compose(config.seed, number)
+            for variant in range(1, config.variants + 1):
+                yield _recording(path, piece, variant, f"v{COMPOSER_VERSION}", fonts, config)
+        return
+    root = _root(config)
+    for file in midi_files(root):
+        path = f"scores/{file}"
+        try:
+            score = _read_score(root / file, str(file))
+        except ScoreError as error:
+            yield _defective(path, error, config)
+            continue
+        digest = score_digest(score)[:SHORT]
+        for variant in range(config.variants):
+            yield _recording(path, score, variant, digest, fonts, config)
+
+
+def midi_files(root: Path) -> list[PurePosixPath]:
+    """MIDI files in `root/mid`, or without such a folder anywhere below `root`; relative to root, sorted.
+
+    Raises:
+        UsageError: there is none.
+    """
+    top = root / "mid" if (root / "mid").is_dir() else root
+    found = [
+        PurePosixPath(os.path.relpath(os.path.join(folder, name), root))
+        for folder, _, names in os.walk(top)
+        for name in names
+        if PurePosixPath(name).suffix.lower() in SUFFIXES
+    ]
+    if not found:
+        raise UsageError(f"rendered: {top} holds no .mid file; pass --data-from DIR with your scores in DIR/mid")
+    return sorted(found)
+
+
+def parse(address: str) -> Rendered:
+    """The inverse of `Rendered.address`.
+
+    Raises:
+        ValueError: it is no such address.
+    """
+    path, question, query = address.removeprefix(SCHEME).partition("?")
+    values = dict(parse_qsl(query))
+    if not address.startswith(SCHEME) or not question or set(values) != {"font", "rate", "score", "seed", "variant"}:
+        raise ValueError(f"{address}: is no address of a rendering")
+    numbers = {"sample_rate": int(values["rate"]), "seed": int(values["seed"]), "variant": int(values["variant"])}
+    return Rendered(unquote(path, errors="surrogateescape"), values["font"], score=values["score"], **numbers)
+
+
+def performance_of(rendered: Rendered, root: Path | None) -> Performance:
+    """What is to be rendered: composed again, or read from the folder again.
+
+    Raises:
+        IntegrityError: the MIDI file is not what it was when the labels were read from it.
+        UsageError: it lies in a folder and there is none.
+    """
+    kind, _, rest = rendered.path.partition("/")
+    if kind == "composed":
+        seed, number = (int(part) for part in rest.split("/"))
+        return vary(compose(seed, number), seed=rendered.seed, variant=rendered.variant)
+    if root is None:
+        raise UsageError(f"rendered: {rest} lies in a folder; pass it with --data-from DIR")
+    score = _read_score(root / rest, rest)
+    if score_digest(score)[:SHORT] != rendered.score:
+        raise IntegrityError(f"{rest}: has changed since the build began; run it again")
+    return vary(score, seed=rendered.seed, variant=rendered.variant)
+
+
+def labels_of(notes: tuple[Note, ...], start_s: Seconds, end_s: Seconds) -> Labels:
+    """What notes say of an excerpt of their score; an instrument left out is unknown."""
+    present_s = dict.fromkeys(INSTRUMENTS, 0.0)
+    possible: set[str] = set()
+    for note in notes:
+        sure, maybe = sounding(note)
+        if maybe[0] >= end_s or maybe[1] <= start_s:
+            continue
+        heard_s = max(0.0, min(sure[1], end_s) - max(sure[0], start_s))
+        for name in sounded_by(note):
+            present_s[name] += heard_s
+            possible.add(name)
+        possible.update(MAY_SOUND_LIKE.get(note.program, ()))
+        if note.program == DRUMS and note.pitch in HI_HAT_KEYS:
+            possible.add("cymbals")
+    present = {name: Label(PRESENT, "score") for name in INSTRUMENTS if present_s[name] >= MIN_PRESENT_S - 1e-9}
+    return {**present, **{name: Label(ABSENT, "score") for name in INSTRUMENTS if name not in possible}}
+
+
+def sounded_by(note: Note) -> tuple[str, ...]:
+    """Classes that a note makes present: also the general one where the taxonomy has both."""
+    if note.instrument is None:
+        return ()
+    if note.instrument in GUITARS:
+        return note.instrument, "guitar"
+    if note.program == DRUMS and note.pitch in CYMBAL_KEYS:
+        return note.instrument, "cymbals"
+    return (note.instrument,)
+
+
+def _recording(
+    path: str, score: Score, variant: int, digest: str, fonts: tuple[Soundfont, ...], config: Config
+) -> Recording:
+    name = unicodedata.normalize("NFC", path)
+    words = digest_of([name, config.seed, variant])
+    font = fonts[int(words[:8], 16) % len(fonts)]
+    rendered = Rendered(path, font.key, config.sample_rate, config.seed, variant, digest)
+    performance = vary(score, seed=config.seed, variant=variant)
+    stem = name if config.scores else str(PurePosixPath(name).with_suffix(""))
+    # The soundfont is part of the key: another one makes another recording.
+    key = f"{stem}.{config.seed}.{variant}.{font.key}"
+    return Recording(Media(rendered.address()), tuple(_clips(key, stem, performance.score, config)))
+
+
+def _clips(key: str, stem: str, score: Score, config: Config) -> Iterator[Clip]:
+    end_s = min(score.end_s, MAX_SCORE_S)
+    start_s = 0.0
+    while start_s == 0.0 or end_s - start_s >= config.min_clip_s:
+        stop_s = round(min(start_s + config.clip_s, end_s), 6)
+        yield Clip(
+            id=make_id("rendered", key, start_s),
+            source="rendered",
+            recording=key,
+            group=f"rendered/{stem}",
+            partition="composed" if config.scores else "scores",
+            labels=labels_of(score.notes, start_s, stop_s),
+            license="CC0-1.0" if config.scores else config.license,
+            start_s=start_s,
+            end_s=stop_s,
+            declared_s=round(stop_s - start_s, 6),
+            notes=excerpt(score, start_s, stop_s),
+        )
+        start_s = round(start_s + config.clip_s, 6)
+
+
+def _defective(path: str, error: ScoreError, config: Config) -> Recording:
+    key = unicodedata.normalize("NFC", path)
+    clip = Clip(
+        id=make_id("rendered", key),
+        source="rendered",
+        recording=key,
+        group=f"rendered/{PurePosixPath(key).with_suffix('')}",
+        partition="scores",
+        license=config.license,
+        defect=Defect(error.reason, detail=str(error)),
+    )
+    return Recording(Media(SCHEME + quote(path, errors="surrogateescape")), (clip,))
+
+
+def _read_score(path: Path, name: str) -> Score:
+    try:
+        return read_midi(path.read_bytes(), name)
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror}); correct its permissions or remove it") from error
+
+
+def _root(config: Config) -> Path:
+    if not config.root:
+        raise UsageError(
+            "rendered: nothing to render; pass --data-from DIR with MIDI files, or --set rendered.scores=1000"
+        )
+    root = Path(config.root)
+    if not root.is_dir():
+        raise UsageError(f"rendered: root {config.root!r} is not a folder; pass --data-from DIR")
+    return root

@@ -1,0 +1,205 @@
+"""The built-in trained embedder: a small convolutional net that learned to tell General MIDI's programs apart.
+
+    embedder = load()
+    embedder.embed([waveform, ...])  # float32 (N, dimension)
+
+Trained on renderings only (`python -m pipelines.rendering.train_embedder`), so it needs no download. A clip is heard
+in excerpts of 3 s, every 1.5 s; the net's part of the embedding is their mean. Behind it stand the statistics of
+`logmel.py`, each against its spread over renderings: on real recordings the two together tell instruments apart
+better than either (out of fold and across corpora, on labels as given). Weights and their recipe lie beside this
+file, `builtin.safetensors` and `builtin.json`.
+
+Row i depends on waveform i only, to the last bit: the net always runs on slices of one size.
+Shapes: B excerpts, F frames, M mel bands, D numbers of an embedding.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from datasets.errors import IntegrityError, UsageError
+from datasets.manifest import digest_of, file_sha256
+from pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES, front_end, unit_power
+from pipelines.embedders.logmel import LogMelEmbedder
+
+CODE_VERSION = 1  # raise it when this file or front_end.py computes something else
+FOLDER = Path(__file__).parent
+WEIGHTS, RECIPE = "builtin.safetensors", "builtin.json"
+HOP_SAMPLES = EXCERPT_SAMPLES // 2
+MAX_EXCERPTS = 12  # of a clip, spread over it: 19.5 s without gaps
+SLICE_EXCERPTS = 4  # through the net at once, always
+RANGE_DB = 70.0  # below an excerpt's power: what is quieter is all the same
+CENTER_DB, SCALE_DB = -50.0, 15.0  # of the values that go into the net: about standard
+
+
+class TimbreNet(nn.Module):
+    """Depthwise-separable convolutions over log-mel; frequencies are kept apart to the end, time is pooled.
+
+    Args:
+        num_programs: of General MIDI, one is the loudest.
+        num_instruments: each sounds or not.
+        dimension: of the embedding.
+    """
+
+    def __init__(self, num_programs: int, num_instruments: int, dimension: int = 192) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 24, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(24), nn.ReLU())
+        self.blocks = nn.Sequential(
+            _Separable(24, 48, 2),
+            _Separable(48, 96, 1),
+            _Separable(96, 96, 1),
+            _Separable(96, 192, 2),
+            _Separable(192, 192, 1),
+            _Separable(192, 192, 1),
+            _Separable(192, 256, 2),
+            _Separable(256, 256, 1),
+        )
+        rest = CONFIG.n_mels // 16
+        self.project = nn.Linear(2 * 256 * rest, dimension)
+        self.norm = nn.BatchNorm1d(dimension)
+        self.program = nn.Linear(dimension, num_programs)
+        self.instruments = nn.Linear(dimension, num_instruments)
+
+    def embed(self, logmel_BFM: Tensor) -> Tensor:
+        """Embeddings (B, D) of log-mel in dB."""
+        features = self.blocks(self.stem(leveled(logmel_BFM)[:, None]))
+        pooled = torch.cat([features.mean(2), features.amax(2)], dim=1).flatten(1)
+        embedding: Tensor = self.norm(self.project(pooled))
+        return embedding
+
+    def forward(self, logmel_BFM: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the loudest program (B, P) and of each instrument (B, I)."""
+        hidden = torch.relu(self.embed(logmel_BFM))
+        return self.program(hidden), self.instruments(hidden)
+
+
+class _Separable(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride=stride, padding=1, groups=inputs, bias=False)
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.is_residual = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.norm1(self.depthwise(x)))
+        y = self.norm2(self.pointwise(y))
+        return torch.relu(x + y if self.is_residual else y)
+
+
+def leveled(logmel_BFM: Tensor) -> Tensor:
+    """Against each excerpt's power, floored, centered: loudness does not matter."""
+    power_B11 = (10 ** (logmel_BFM / 10)).sum(dim=2).mean(dim=1)[:, None, None].clamp(min=1e-10)
+    relative_BFM = logmel_BFM - 10 * torch.log10(power_B11)
+    return (relative_BFM.clamp(min=-RANGE_DB) - CENTER_DB) / SCALE_DB
+
+
+class BuiltinEmbedder:
+    """The net with its weights.
+
+    Attributes:
+        name: "builtin".
+        dimension: numbers per embedding.
+        digest: sha256 of code versions, recipe, weights and front end: equal digests, equal embeddings.
+        facts: for the manifest.
+    """
+
+    name = "builtin"
+
+    def __init__(
+        self, net: TimbreNet, center: Sequence[float], scale: Sequence[float], facts: Mapping[str, Any]
+    ) -> None:
+        self._net, self._logmel = net.eval(), LogMelEmbedder()
+        self._center, self._scale = np.array(center, np.float32), np.array(scale, np.float32)
+        self.facts = dict(facts)
+        self.digest = digest_of([self.facts, self._logmel.digest])
+        self.dimension = int(net.project.out_features) + self._logmel.dimension
+
+    def embed(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Embeddings of clips: (N, D).
+
+        Args:
+            waveforms: mono float32 (num_samples,) at 16 kHz, of any length above 0.
+
+        Raises:
+            ValueError: a waveform is no such array, or holds values that are no numbers.
+        """
+        heard = [self._hear(waveform, f"waveform {index}") for index, waveform in enumerate(waveforms)]
+        if not heard:
+            return np.zeros((0, self.dimension), np.float32)
+        measured = (self._logmel.embed(waveforms) - self._center) / self._scale
+        return np.concatenate([np.stack(heard), measured], axis=1)
+
+    def _hear(self, waveform: NDArray[np.float32], label: str) -> NDArray[np.float32]:
+        if waveform.ndim != 1 or len(waveform) == 0:
+            raise ValueError(f"{label}: expected mono samples (num_samples,), got {waveform.shape}; take one channel")
+        if not np.isfinite(waveform).all():
+            raise ValueError(f"{label}: holds values that are no numbers; decode it again")
+        excerpts_BT = excerpts_of(waveform)
+        embeddings = []
+        for first in range(0, len(excerpts_BT), SLICE_EXCERPTS):
+            part = excerpts_BT[first : first + SLICE_EXCERPTS]
+            filled = np.zeros((SLICE_EXCERPTS, EXCERPT_SAMPLES), np.float32)
+            filled[: len(part)] = part
+            with torch.inference_mode(), _one_thread():
+                embedded = self._net.embed(front_end()(torch.from_numpy(filled)))
+            embeddings.append(embedded[: len(part)].numpy())
+        mean: NDArray[np.float32] = np.concatenate(embeddings).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
+
+
+def excerpts_of(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Excerpts (B, T) of 3 s at one power each; a shorter clip is repeated, silent excerpts are left out."""
+    if len(waveform) < EXCERPT_SAMPLES:
+        waveform = np.resize(waveform, EXCERPT_SAMPLES)
+    latest = len(waveform) - EXCERPT_SAMPLES
+    count = min(MAX_EXCERPTS, 1 + -(-latest // HOP_SAMPLES))
+    starts = [round(latest * index / max(1, count - 1)) for index in range(count)]
+    cut = [waveform[start : start + EXCERPT_SAMPLES] for start in starts]
+    powers = [float(np.mean(np.square(part, dtype=np.float64))) for part in cut]
+    loud = [part for part, power in zip(cut, powers, strict=True) if power > 1e-4 * max(powers)]  # above -40 dB
+    return np.stack([unit_power(part) for part in (loud or cut)])
+
+
+class _one_thread:  # noqa: N801  (used as a function)
+    """One thread: nets this small gain nothing by more, and the order of sums stays the same."""
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *exception: object) -> None:
+        torch.set_num_threads(self._before)
+
+
+@functools.lru_cache(maxsize=1)
+def load(folder: Path = FOLDER) -> BuiltinEmbedder:
+    """The embedder from its weights and their recipe.
+
+    Raises:
+        UsageError: the weights are not there.
+        IntegrityError: they are not those that the recipe describes.
+    """
+    try:
+        recipe = json.loads((folder / RECIPE).read_bytes())
+        content = (folder / WEIGHTS).read_bytes()
+    except FileNotFoundError as error:
+        name = Path(error.filename).name
+        raise UsageError(f"--embedder builtin: {name} is missing; restore it from the repository") from error
+    found = file_sha256(folder / WEIGHTS)
+    if found != recipe["sha256"]:
+        raise IntegrityError(f"{WEIGHTS}: sha256 is {found}, its recipe says {recipe['sha256']}; restore both files")
+    net = TimbreNet(len(recipe["programs"]), len(recipe["instruments"]), recipe["dimension"])
+    net.load_state_dict(load_safetensors(content))
+    facts = {"code_version": CODE_VERSION, "weights": found, "recipe": file_sha256(folder / RECIPE)}
+    statistics = recipe["logmel"]
+    return BuiltinEmbedder(net, statistics["center"], statistics["scale"], facts)

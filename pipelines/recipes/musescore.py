@@ -1,0 +1,20 @@
+"""MuseScore pairs on your disk: `--dataset musescore --data-from DIR`, where DIR holds `mid/` and `mp3/`.
+
+Ten-second clips with the notes of their scores, for frame-level training (Hung 2019). Divided by score,
+65 / 17.5 / 17.5 (P6). Labels follow from the notes, so nothing doubts them: outliers stay.
+"""
+
+from datasets.sources import musescore as source
+from pipelines.curate import CurateConfig
+from pipelines.recipe import Recipe
+from pipelines.split import SplitConfig, grouped
+
+
+def musescore() -> Recipe:
+    """The recipe."""
+    return Recipe(
+        name="musescore",
+        sources={"musescore": source.Config()},
+        split=SplitConfig(rules=grouped(65, 17.5, 17.5)),
+        curate=CurateConfig(drop="none", guitars=False),
+    )

@@ -1,0 +1,1 @@
+"""From scores to sound: FluidSynth, soundfonts, and what is written of a rendering."""

@@ -1,0 +1,484 @@
+"""The frame-level system end to end on small datasets with notes: what it learns, writes, predicts."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import signals
+import torch
+from dataset_fixture import Example, _clip, mixture, write_dataset, write_manifest
+
+from datasets.audio import encode, measure_loudness, to_int16
+from datasets.errors import IntegrityError, TuttiError, UsageError
+from datasets.manifest import read_manifest
+from datasets.record import PRESENT, Note
+from datasets.score import read_midi
+from datasets.shard import ShardInfo, shard_path, write_shard
+from train import saved
+from train.features.cqt import Cqt, CqtConfig
+from train.frames import run as frames_run
+from train.frames.data import instruments_of, load_frame_clips, read_notes
+from train.frames.evaluate import evaluate_frames
+from train.frames.loop import plan_epoch, task_score
+from train.frames.predict import predict_frames
+from train.frames.recipe import (
+    MUSESCORE_NINE,
+    FramesRecipe,
+    is_frames_recipe,
+    load_frames_recipe,
+    recipe_from_json,
+    recipe_to_json,
+)
+from train.frames.run import train_frames, train_frames_seeds
+from train.frames.saved import FramesRun, is_frames_run, load_frames_run
+
+CPU = torch.device("cpu")
+RATE = 16_000
+HOP_S = 0.032
+PROGRAMS = {"flute": 73, "piano": 0}
+PARTIALS = {"flute": (1.0, 0.05), "piano": (0.6, 0.5, 0.4, 0.3, 0.2)}
+DECAY_PER_S = {"flute": 0.2, "piano": 3.0}
+
+TINY = ["epochs=14", "batch_size=4", "window_s=1.0", "model_config.first_channels=6"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Steps this small are not faster on two cores, and on busy ones far slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tone(instrument: str, pitch: int, duration_s: float) -> np.ndarray:
+    time_s = np.arange(round(duration_s * RATE)) / RATE
+    frequency_hz = 440 * 2 ** ((pitch - 69) / 12)
+    partials = [
+        weight * np.sin(2 * np.pi * frequency_hz * (number + 1) * time_s)
+        for number, weight in enumerate(PARTIALS[instrument])
+    ]
+    fade = np.minimum(1, np.minimum(time_s, duration_s - time_s) / 0.005)  # no click at the ends
+    return 0.15 * np.sum(partials, axis=0) * np.exp(-DECAY_PER_S[instrument] * time_s) * fade
+
+
+def melody(rng: np.random.Generator, duration_s: float, instruments: Sequence[str]) -> list[Note]:
+    """One voice per instrument, of a small octave, with rests."""
+    notes = []
+    for name in instruments:
+        at_s = float(rng.uniform(0, 0.4))
+        while at_s < duration_s - 0.2:
+            end_s = min(duration_s, at_s + float(rng.choice([0.2, 0.4, 0.6])))
+            pitch = int(rng.choice([60, 62, 64, 67, 69]))
+            notes.append(Note(round(at_s, 6), round(end_s, 6), pitch, PROGRAMS[name], name, 80))
+            at_s = end_s + float(rng.choice([0.0, 0.3]))
+    return sorted(notes, key=lambda note: (note.onset_s, note.pitch))
+
+
+def played(notes: Sequence[Note], duration_s: float) -> np.ndarray:
+    samples = signals.noise(duration_s, amplitude=1e-3, sample_rate=RATE)[0].astype(np.float64)
+    for note in notes:
+        sound = tone(note.instrument or "piano", note.pitch, note.offset_s - note.onset_s)
+        first = round(note.onset_s * RATE)
+        samples[first : first + len(sound)] += sound[: len(samples) - first]
+    return samples.astype(np.float32)
+
+
+Scored = tuple[Example, tuple[Note, ...] | None]
+
+
+def scored_example(split: str, number: int, *, duration_s: float = 2.0) -> Scored:
+    rng = np.random.default_rng([number, len(split)])
+    playing = [("flute",), ("piano",), ("flute", "piano")][number % 3]
+    notes = melody(rng, duration_s, playing)
+    presence = {name: int(name in playing) for name in PROGRAMS}
+    waveform = played(notes, duration_s)
+    loudness_lufs = measure_loudness(waveform, RATE)  # training brings every clip to one loudness, as prediction does
+    example = Example(f"fixture/{split}/{number:03d}@0", split, to_int16(waveform), presence, loudness_lufs)
+    return example, tuple(notes)
+
+
+def write_scored(folder: Path, examples: Sequence[Scored], instruments: Sequence[str] = tuple(PROGRAMS)) -> Path:
+    """A version folder whose shards have notes; null for clips without a score."""
+    infos = []
+    for split in sorted({example.split for example, _ in examples}):
+        path = folder / shard_path(split, 0, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        members = sorted((pair for pair in examples if pair[0].split == split), key=lambda pair: pair[0].id)
+        rows = [(replace(_clip(e, RATE), notes=notes), encode(e.samples, RATE, "flac")) for e, notes in members]
+        with path.open("wb") as stream:
+            count, content = write_shard(stream, rows, instruments, sample_rate=RATE, rows_per_group=4, notes=True)
+        infos.append(ShardInfo(str(path.relative_to(folder)), split, count, path.stat().st_size, "", content))
+    write_manifest(folder, infos, instruments)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    examples = [scored_example("train", number) for number in range(21)]
+    examples += [scored_example(split, number) for split in ("validation", "test") for number in range(6)]
+    return write_scored(tmp_path_factory.mktemp("scored"), examples)
+
+
+def recipe_of(*overrides: str) -> FramesRecipe:
+    return load_frames_recipe("musescore_multitask_small", [*TINY, *overrides])
+
+
+def trained(data: Path, output: Path, *overrides: str, resume: bool = False, **options: Any) -> dict[str, Any]:
+    return train_frames(recipe_of(*overrides), read_manifest(data), output=output, resume=resume, **options)
+
+
+@pytest.fixture(scope="module")
+def summary(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return trained(data, tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def run(summary: dict[str, Any]) -> FramesRun:
+    return load_frames_run(Path(summary["output"]), CPU)
+
+
+# --- what is learned, and what is written
+
+
+def test_on_unheard_melodies_the_network_beats_one_for_which_everything_sounds(summary: dict[str, Any]) -> None:
+    model, constant = summary["test"]["model"], summary["test"]["constant"]
+    assert constant["pitch_accuracy"] < 0.02
+    assert model["pitch_accuracy"] > 0.5
+    assert model["roll_accuracy"] > 0.4
+    assert model["instrument_macro_f1"] > constant["instrument_macro_f1"] + 0.15
+    assert model["second_auc"] > 0.7
+
+
+def test_the_run_folder_is_that_of_every_run_and_says_which_kind_it_is(summary: dict[str, Any], data: Path) -> None:
+    folder = Path(summary["output"])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint.safetensors", "config.json", "metrics.json", "model.safetensors", "tensorboard",
+    ]  # fmt: skip
+    config = json.loads((folder / "config.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (config["task"], config["instruments"]) == ("frames", ["flute", "piano"])
+    assert config["data"]["root_digest"] == read_manifest(data).root_digest
+    assert len(config["standardization"]["mean"]) == 88
+    assert sorted(config["thresholds"]) == ["instrument", "pitch", "roll"]
+    assert [row["epoch"] for row in metrics["history"]] == list(range(1, 15))
+    assert sorted(metrics["splits"]) == ["test", "validation"]
+    assert sorted(metrics["splits"]["test"]["per_instrument"]) == ["flute", "piano"]
+    assert is_frames_run(folder)
+    assert not is_frames_run(folder.parent)
+
+
+def test_the_loss_falls(summary: dict[str, Any]) -> None:
+    history = json.loads((Path(summary["output"]) / "metrics.json").read_text())["history"]
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+
+
+def test_a_loaded_run_scores_what_it_scored_when_it_was_trained(
+    summary: dict[str, Any], run: FramesRun, data: Path
+) -> None:
+    report = evaluate_frames(run, read_manifest(data), "test")
+    assert report["model"] == summary["test"]["model"]
+    assert (report["split"], report["num_clips"]) == ("test", 6)
+
+
+def test_data_with_other_classes_are_scored_by_the_names_of_the_instruments(run: FramesRun, tmp_path: Path) -> None:
+    examples = [scored_example("test", number) for number in range(3)]
+    other = write_scored(tmp_path / "other", examples, ("accordion", "flute", "organ", "piano"))
+    same = write_scored(tmp_path / "same", examples)
+    reports = [evaluate_frames(run, read_manifest(folder), "test") for folder in (other, same)]
+    assert reports[0]["model"] == reports[1]["model"]
+    assert reports[0]["model"]["pitch_accuracy"] > 0.4
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(data: Path, tmp_path: Path) -> None:
+    runs = [trained(data, tmp_path / name, "epochs=1", f"seed={seed}") for name, seed in (("a", 3), ("b", 3), ("c", 4))]
+    weights = [(Path(one["output"]) / "model.safetensors").read_bytes() for one in runs]
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("checkpoints", [1, 7])
+def test_a_run_that_is_stopped_after_any_step_and_resumed_equals_the_uninterrupted_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: int
+) -> None:
+    """After one checkpoint it is in the first epoch, after seven in the second."""
+    whole = trained(data, tmp_path / "whole", "epochs=2")
+    plain, written = saved.save_checkpoint, []
+
+    def stopping(*arguments: Any) -> None:
+        plain(*arguments)
+        written.append(1)
+        if len(written) == checkpoints:
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(frames_run.saved, "save_checkpoint", stopping)
+        with pytest.raises(Stopped):
+            trained(data, tmp_path / "parts", "epochs=2", checkpoint_steps=1)
+    assert not (tmp_path / "parts" / "metrics.json").exists()
+    resumed = trained(data, tmp_path / "parts", "epochs=2", resume=True)
+    for name in ("model.safetensors", "metrics.json"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert resumed["test"] == whole["test"]
+
+
+def test_a_folder_that_holds_another_run_is_left_alone(summary: dict[str, Any], data: Path) -> None:
+    with pytest.raises(UsageError, match="another recipe or other data; choose another --output"):
+        trained(data, Path(summary["output"]), "seed=5", resume=True)
+
+
+@pytest.mark.parametrize("task", ["roll", "pitch", "instrument"])
+def test_a_single_task_learns_its_own_figure_and_is_judged_by_it(data: Path, tmp_path: Path, task: str) -> None:
+    alone = [f"loss.{name}_weight=0" for name in ("roll", "pitch", "instrument") if name != task]
+    recipe = recipe_of("epochs=4", *alone)
+    assert recipe.loss.tasks == (task,)
+    result = train_frames(recipe, read_manifest(data), output=tmp_path / "run", resume=False)
+    figure = {"roll": "roll_accuracy", "pitch": "pitch_accuracy", "instrument": "instrument_macro_f1"}[task]
+    assert result["validation"]["model"][figure] > result["validation"]["constant"][figure] + 0.05
+    history = json.loads((tmp_path / "run" / "metrics.json").read_text())["history"]
+    assert result["best_epoch"] == max(range(1, 5), key=lambda epoch: (history[epoch - 1][figure], epoch))
+
+
+def test_the_papers_own_preset_trains_too(data: Path, tmp_path: Path) -> None:
+    sized = [
+        "epochs=2",
+        "window_s=1.0",
+        "model_config.first_channels=4",
+        "present_weight=10",
+        "roll_weight=2",
+        "class_power=0.3",
+    ]
+    recipe = load_frames_recipe("musescore_multitask", sized)
+    assert (recipe.optimize.optimizer, recipe.optimize.learning_rate) == ("sgd", 0.005)
+    result = train_frames(recipe, read_manifest(data), output=tmp_path / "run", resume=False)
+    losses = [row["train_loss"] for row in json.loads((tmp_path / "run" / "metrics.json").read_text())["history"]]
+    assert losses[1] < losses[0]
+    assert result["parameters"] == 43_598
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TuttiError, match=r"epoch \d: the loss is not finite; try --set learning_rate="):
+        trained(data, tmp_path / "run", "optimizer=sgd", "learning_rate=1e30", "max_gradient_norm=none")
+
+
+def test_several_seeds_make_several_runs(data: Path, tmp_path: Path) -> None:
+    result = train_frames_seeds(recipe_of("epochs=1"), read_manifest(data), 2, output=tmp_path, resume=False)
+    assert [Path(one["output"]).name for one in result["runs"]] == ["seed-0", "seed-1"]
+    assert result["runs"][0]["test"] != result["runs"][1]["test"]
+
+
+# --- what is read
+
+
+def test_the_notes_of_the_shards_come_back_in_the_order_of_the_clips(data: Path) -> None:
+    arrays, has_score = read_notes(read_manifest(data), "validation")
+    expected = [scored_example("validation", number)[1] for number in range(6)]
+    assert has_score.tolist() == [True] * 6
+    assert arrays.counts.tolist() == [len(notes or ()) for notes in expected]
+    flat = [note for notes in expected for note in notes or ()]
+    assert arrays.onset_s.tolist() == [note.onset_s for note in flat]
+    assert arrays.pitch.tolist() == [note.pitch for note in flat]
+    assert list(arrays.instrument) == [note.instrument for note in flat]
+
+
+def test_clips_without_a_score_are_left_out_and_those_with_an_empty_one_are_silence(tmp_path: Path) -> None:
+    with_notes, without, empty = (scored_example("train", number) for number in range(3))
+    folder = write_scored(tmp_path, [with_notes, (without[0], None), (empty[0], ())])
+    clips = load_frame_clips(read_manifest(folder), "train", recipe_of(), tuple(PROGRAMS), CPU)
+    assert len(clips) == 2
+    rolls = clips.rolls(torch.tensor([0, 1]), torch.tensor([0, 0]), 63)
+    assert rolls.piano[0].any()
+    assert not rolls.piano[1].any()
+
+
+def test_frames_are_the_cqt_of_the_clip_and_silence_after_its_end(data: Path) -> None:
+    recipe = recipe_of()
+    clips = load_frame_clips(read_manifest(data), "validation", recipe, tuple(PROGRAMS), CPU)
+    example, notes = scored_example("validation", 2)
+    gain = 10 ** ((-12.0 - (example.loudness_lufs or 0)) / 20) / 32768
+    expected = Cqt(CqtConfig(scale="db"))(torch.from_numpy(example.samples * np.float32(gain))[None])[0]
+    window = clips.windows(torch.tensor([2, 2]), torch.tensor([0, 40]), 63)
+    assert torch.allclose(window[0], expected, atol=0.05)  # 16 bits: steps of up to 0.03 dB
+    assert torch.allclose(window[1, :23], expected[40:], atol=0.05)
+    assert window[1, 23:].unique().tolist() == [-60.0]
+    rolls = clips.rolls(torch.tensor([2]), torch.tensor([0]), 63)
+    first = (notes or ())[0]
+    middle = round((first.onset_s + first.offset_s) / 2 / HOP_S)
+    assert rolls.pitch[0, first.pitch - 21, middle] == PRESENT
+
+
+def test_what_the_builds_peak_guard_held_back_is_applied(tmp_path: Path) -> None:
+    example, notes = scored_example("train", 1)
+    example = replace(example, loudness_lufs=-12.0)
+    quiet = replace(example, id="fixture/train/900@0", loudness_lufs=-18.0)
+    folder = write_scored(tmp_path, [(example, notes), (quiet, notes)])
+    clips = load_frame_clips(read_manifest(folder), "train", recipe_of(), tuple(PROGRAMS), CPU)
+    loud = clips.windows(torch.tensor([0, 1]), torch.tensor([0, 0]), 62)
+    heard = loud[0] > -40
+    assert heard.sum() > 500
+    assert torch.allclose((loud[1] - loud[0])[heard], torch.tensor(6.0), atol=0.1)
+
+
+def test_an_epoch_holds_every_clip_once_and_is_a_function_of_seed_and_number() -> None:
+    recipe = recipe_of("window_s=1.0")
+    lengths = np.array([20, 32, 60, 100, 313], np.int64)
+    plan = plan_epoch(lengths, recipe, 3)
+    clips, first = (np.concatenate(parts) for parts in zip(*plan, strict=True))
+    assert sorted(clips.tolist()) == [0, 1, 2, 3, 4]
+    assert [len(batch) for batch, _ in plan] == [3, 2]
+    assert all(0 <= start <= max(0, lengths[clip] - 32) for clip, start in zip(clips, first, strict=True))
+    again, other = plan_epoch(lengths, recipe, 3), plan_epoch(lengths, recipe, 4)
+    assert all(np.array_equal(a, b) for a, b in zip(plan[0], again[0], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(plan[0], other[0], strict=True))
+
+
+def test_data_without_notes_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, [mixture("train", 0, np.random.default_rng(0))])
+    with pytest.raises(UsageError, match=r"clips of split 'train' have no notes.*--dataset musescore"):
+        train_frames(recipe_of(), read_manifest(folder), output=tmp_path / "run", resume=False)
+
+
+def test_data_at_another_rate_are_refused_with_a_way_out(data: Path) -> None:
+    recipe = recipe_of("cqt.sample_rate=22050")
+    with pytest.raises(UsageError, match=r"clips at 16000 Hz, the recipe expects 22050.*cqt.sample_rate=16000"):
+        load_frame_clips(read_manifest(data), "train", recipe, tuple(PROGRAMS), CPU)
+
+
+def test_the_classes_are_those_that_play_or_those_of_the_recipe(data: Path) -> None:
+    manifest = read_manifest(data)
+    assert instruments_of(manifest, recipe_of()) == ("flute", "piano")
+    assert instruments_of(manifest, recipe_of("instruments=piano")) == ("piano",)
+    with pytest.raises(UsageError, match=r"cello, violin never plays in split 'train'.*instruments=piano"):
+        instruments_of(manifest, recipe_of("instruments=violin,piano,cello"))
+
+
+# --- recipes
+
+
+def test_recipes_survive_json_and_take_overrides_like_any_other() -> None:
+    recipe = load_frames_recipe("musescore-multitask", ["roll_weight=0", "cqt.scale=db", "instruments=piano,violin"])
+    assert (recipe.loss.roll_weight, recipe.cqt.scale, recipe.instruments) == (0.0, "db", ("piano", "violin"))
+    assert recipe_from_json(json.loads(json.dumps(recipe_to_json(recipe)))) == recipe
+    assert recipe.window_frames == 313
+    assert load_frames_recipe("musescore_multitask", tiny=True).epochs < recipe.epochs
+    assert len(MUSESCORE_NINE) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "complaint"),
+    [
+        ("musescore_multitusk", "", "did you mean 'musescore_multitask'"),
+        ("musescore_multitask", "rol_weight=1", "did you mean 'loss|no field 'rol_weight'"),
+        ("musescore_multitask", "epochs=0", "epochs must be at least 1"),
+        ("musescore_multitask", "window_s=-1", "window_s must be above 0"),
+        ("musescore_multitask", "model_config.summing=product", "expected one of sum, noisy_or"),
+    ],
+)
+def test_recipes_and_fields_that_do_not_exist_are_refused(name: str, override: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        load_frames_recipe(name, [override] if override else [])
+
+
+def test_the_commands_can_tell_recipes_of_this_kind() -> None:
+    assert is_frames_recipe("musescore_multitask")
+    assert is_frames_recipe("musescore-multitask-small")
+    assert not is_frames_recipe("logmel_cnn")
+
+
+def test_an_epoch_is_judged_by_the_tasks_that_are_learned() -> None:
+    figures = {"roll_accuracy": 0.2, "pitch_accuracy": 0.4, "instrument_macro_f1": 0.9}
+    assert task_score(figures, recipe_of()) == pytest.approx(0.5)
+    assert task_score(figures, recipe_of("pitch_weight=0", "roll_weight=0")) == 0.9
+    assert task_score(figures | {"roll_accuracy": None}, recipe_of()) is None
+    assert task_score(figures, recipe_of("select_by=last")) is None
+
+
+# --- runs on disk
+
+
+def test_a_run_that_is_not_finished_or_damaged_is_refused(summary: dict[str, Any], tmp_path: Path) -> None:
+    whole = Path(summary["output"])
+    with pytest.raises(UsageError, match="no finished run here"):
+        load_frames_run(tmp_path, CPU)
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    with pytest.raises(IntegrityError, match=r"not the weights that config.json names"):
+        load_frames_run(copy, CPU)
+    config = json.loads((whole / "config.json").read_text())
+    for change in ({"schema_version": 99}, {"task": "clips"}, {"thresholds": {}}, {"recipe": {}}):
+        (copy / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(IntegrityError, match="train again"):
+            load_frames_run(copy, CPU)
+
+
+# --- prediction
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Note]]:
+    """Five seconds and a bit: neither a whole number of windows nor of frames."""
+    notes = melody(np.random.default_rng(99), 5.3, ("flute", "piano"))
+    path = tmp_path_factory.mktemp("audio") / "song.wav"
+    path.write_bytes(signals.encoded(played(notes, 5.3)[None], sample_rate=RATE))
+    return path, notes
+
+
+def test_a_files_notes_are_those_that_were_played(run: FramesRun, song: tuple[Path, list[Note]]) -> None:
+    path, played_notes = song
+    result = predict_frames(run, path)
+    assert result["duration_s"] == pytest.approx(5.3)
+    assert sorted(result["instruments"]) == ["flute", "piano"]
+    assert all(0 <= note["onset_s"] < note["offset_s"] <= 5.3 for note in result["notes"])
+    found = [
+        note
+        for note in played_notes
+        if any(
+            (heard["pitch"], heard["instrument"]) == (note.pitch, note.instrument)
+            and abs(heard["onset_s"] - note.onset_s) < 2 * HOP_S
+            for heard in result["notes"]
+        )
+    ]
+    assert len(found) > 0.5 * len(played_notes)
+
+
+def test_prediction_writes_midi_and_a_picture_of_the_same_notes(
+    run: FramesRun, song: tuple[Path, list[Note]], tmp_path: Path
+) -> None:
+    result = predict_frames(run, song[0], output=tmp_path)
+    assert result["files"] == [str(tmp_path / "song.mid"), str(tmp_path / "song.png")]
+    score = read_midi((tmp_path / "song.mid").read_bytes(), "song.mid")
+    expected = sorted((note["pitch"], note["program"], note["instrument"]) for note in result["notes"])
+    assert sorted((note.pitch, note.program, note.instrument) for note in score.notes) == expected
+    assert (tmp_path / "song.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    again = tmp_path / "again"
+    predict_frames(run, song[0], output=again)
+    assert (again / "song.png").read_bytes() == (tmp_path / "song.png").read_bytes()
+    json.dumps(result, allow_nan=False)
+
+
+def test_silence_has_no_notes(run: FramesRun, tmp_path: Path) -> None:
+    path = tmp_path / "silence.wav"
+    path.write_bytes(signals.encoded(signals.silence(1.0, sample_rate=RATE), sample_rate=RATE))
+    result = predict_frames(run, path, output=tmp_path / "out")
+    assert (result["notes"], result["timeline"]) == ([], {})
+    assert len(result["files"]) == 2
+
+
+def test_a_file_that_is_no_audio_is_refused(run: FramesRun, tmp_path: Path) -> None:
+    (tmp_path / "song.wav").write_bytes(b"not audio")
+    with pytest.raises(IntegrityError, match=r"song\.wav"):
+        predict_frames(run, tmp_path / "song.wav")
+    with pytest.raises(UsageError, match="cannot be read"):
+        predict_frames(run, tmp_path / "missing.wav")

@@ -1,0 +1,140 @@
+"""The NSynth pre-training paper's recipe: what it sets, that its tiny form learns, and what comes after it."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dataset_fixture import learnable_dataset
+from nsynth_notes import build_once
+
+from datasets.manifest import read_manifest
+from datasets.record import PRESENT
+from train.fitting.optimize import schedule
+from train.front_end import evaluation_unit, load_clips
+from train.inference import chunk_logits
+from train.recipe import load_recipe
+from train.run import load_material, train
+from train.saved import build_tagger, load_run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def notes(session_folder: Path) -> Path:
+    """88 notes of 18 instruments to learn from, labelled by family."""
+    return build_once(session_folder, "families")
+
+
+@pytest.fixture(scope="module")
+def pretrained(notes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Summary of a tiny pre-training run."""
+    return pretrain(notes, tmp_path_factory.mktemp("pretrained") / "run")
+
+
+def pretrain(data: Path, folder: Path, *overrides: str) -> dict[str, Any]:
+    recipe = load_recipe("nsynth_pretrain", overrides, tiny=True)
+    return train(recipe, read_manifest(data), output=folder, resume=False)
+
+
+def figures(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of each split, with what the summary line leaves out."""
+    splits = json.loads((Path(summary["output"]) / "metrics.json").read_text())["splits"]
+    return {name: split["model"] for name, split in splits.items()}
+
+
+def test_the_recipe_is_the_papers() -> None:
+    recipe = load_recipe("nsynth_pretrain")
+    optimize = recipe.optimize
+    assert (recipe.epochs, recipe.batch_size, recipe.window_s, recipe.windows) == (30, 128, 1.0, "first")
+    assert (optimize.optimizer, optimize.learning_rate, optimize.weight_decay) == ("adam", 1e-3, 5e-4)
+    assert (recipe.loss.kind, recipe.loss.label_smoothing, recipe.select_by) == ("cross_entropy", 0.05, "last")
+    factor = schedule(optimize, 30 * 2336, 2336)  # of 299,000 notes
+    rates = [factor(epoch * 2336) for epoch in (0, 1, 2, 3, 16, 29)]
+    assert rates == pytest.approx([0.0, 1 / 3, 2 / 3, 1.0, 0.5290, 0.0034], abs=2e-3)  # three epochs up, then a cosine
+    network = build_tagger(recipe, 1006, None).network
+    assert network.head[-1].out_features == 1006  # type: ignore[union-attr, index]
+
+
+def test_always_the_first_second_of_a_note_is_heard(notes: Path) -> None:
+    recipe = replace(load_recipe("nsynth_pretrain", tiny=True), window_s=1.0)
+    clips = load_clips(read_manifest(notes), "validation", recipe, CPU, unit=evaluation_unit(recipe))
+    tagger = build_tagger(recipe, 1006, None)
+    logits, plan = chunk_logits(tagger, clips, recipe)
+    assert len(logits) == len(clips) == 11  # of four seconds each
+    assert plan.first.tolist() == [0] * 11
+
+
+def test_the_tiny_form_names_families_better_than_any_constant(pretrained: dict[str, Any]) -> None:
+    assert figures(pretrained)["validation"]["predominant_accuracy"] > 0.4  # a constant: .091
+    assert figures(pretrained)["test"]["predominant_accuracy"] > 0.4  # .222
+    for split in ("validation", "test"):
+        for figure in ("map", "lrap"):
+            assert pretrained[split]["model"][figure] > pretrained[split]["constant"][figure] + 0.1
+
+
+@pytest.mark.slow
+def test_the_tiny_form_names_instruments_better_than_any_constant(session_folder: Path, tmp_path: Path) -> None:
+    summary = pretrain(build_once(session_folder), tmp_path / "run")
+    assert figures(summary)["validation"]["predominant_accuracy"] > 0.3  # one note each of 18 instruments: .056
+    assert figures(summary)["test"]["predominant_accuracy"] > 0.3  # nine notes, at most two of an instrument: .222
+
+
+def test_augmentation_mixes_notes_and_their_labels(notes: Path) -> None:
+    recipe = load_recipe("nsynth_pretrain", tiny=True)
+    material, _ = load_material(recipe, read_manifest(notes), CPU)
+    assert material.augmentation.waveform is not None
+    assert material.augmentation.spectrogram is None
+    names = [type(effect.transform).__name__ for effect in material.augmentation.waveform.effects]
+    chances = [effect.probability for effect in material.augmentation.waveform.effects]
+    assert list(zip(names, chances, strict=True)) == [("ConcatSameInstrument", 0.5), ("Chain", 0.3), ("Mixup", 0.5)]
+    presence = material.train.known_labels
+    assert np.array_equal((presence == PRESENT).sum(axis=1), np.ones(88))
+
+
+def test_fine_tuning_begins_with_the_backbone_of_pre_training(pretrained: dict[str, Any], tmp_path: Path) -> None:
+    run = load_run(Path(pretrained["output"]), CPU)
+    recipe = load_recipe("irmas_finetune", [f"model_config.weights={pretrained['output']}"], tiny=True)
+    torch.manual_seed(0)
+    network = build_tagger(recipe, 11, None).network
+    before, after = run.tagger.network.state_dict(), network.state_dict()
+    backbone = [name for name in after if name.startswith("backbone.")]
+    assert len(backbone) > 20
+    assert all(torch.equal(before[name], after[name]) for name in backbone)
+    head = {name: tuple(after[name].shape) for name in after if name.startswith("head.") and name.endswith("weight")}
+    assert (11, run.tagger.network.backbone.num_features) in head.values()  # type: ignore[union-attr]
+
+
+def test_pre_training_is_followed_by_fine_tuning(pretrained: dict[str, Any], tmp_path: Path) -> None:
+    copied = shutil.copytree(pretrained["output"], tmp_path / "pretrained")
+    recipe = load_recipe("irmas_finetune", ["epochs=3", f"model_config.weights={copied}"], tiny=True)
+    songs = read_manifest(learnable_dataset(tmp_path / "data", num_train=24, num_others=12))
+    summary = train(recipe, songs, output=tmp_path / "run", resume=False)
+    assert summary["test"]["model"]["map"] > summary["test"]["constant"]["map"] + 0.1
+    shutil.rmtree(copied)  # the run holds its own weights
+    run = load_run(tmp_path / "run", CPU)
+    assert run.recipe.model_config.weights == str(copied)
+    assert run.data.instruments == ("cello", "flute", "piano", "voice")
+
+
+@pytest.mark.slow
+def test_on_the_sample_pre_training_is_followed_by_fine_tuning(
+    pretrained: dict[str, Any], sample_build: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe("irmas_finetune", [f"model_config.weights={pretrained['output']}"], tiny=True)
+    summary = train(recipe, read_manifest(sample_build), output=tmp_path / "run", resume=False)
+    validation = summary["validation"]
+    assert validation["model"]["map"] > validation["constant"]["map"] + 0.05

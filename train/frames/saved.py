@@ -1,0 +1,141 @@
+"""A frame-level run on disk: the files of train/saved.py, and `"task": "frames"` in config.json."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from datasets.errors import IntegrityError, UsageError
+from datasets.files import write_file
+from datasets.manifest import Manifest, file_sha256
+from train import saved
+from train.features import Standardization
+from train.frames.recipe import FramesRecipe, recipe_from_json, recipe_to_json
+from train.frames.rolls import UNPITCHED
+from train.frames.scores import Thresholds
+from train.frames.unet import FrameTagger
+from train.saved import CHECKPOINT, CONFIG, METRICS, MODEL, DataIdentity, encode_tensors, write_json
+
+SCHEMA_VERSION = 1  # of the config of frame-level runs
+
+
+@dataclass(frozen=True)
+class FramesRun:
+    """A finished run, ready to listen."""
+
+    recipe: FramesRecipe
+    data: DataIdentity  # its instruments are the run's classes
+    thresholds: Thresholds
+    tagger: FrameTagger
+
+
+def build_tagger(recipe: FramesRecipe, instruments: tuple[str, ...], statistics: Standardization) -> FrameTagger:
+    """A fresh network; the caller seeds torch."""
+    pitched = torch.tensor([name not in UNPITCHED for name in instruments])
+    return FrameTagger(recipe.model_config, pitched, *statistics.tensors(torch.device("cpu"))).eval()
+
+
+def identity_of(recipe: FramesRecipe, manifest: Manifest, instruments: tuple[str, ...]) -> dict[str, Any]:
+    """What must be equal for a run to be the same run: recipe, contents of the data, classes."""
+    return {
+        "task": FramesRecipe.task,
+        "recipe": recipe_to_json(recipe),
+        "root_digest": manifest.root_digest,
+        "instruments": list(instruments),
+    }
+
+
+def check_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Make sure that the folder holds this run or none.
+
+    Raises:
+        UsageError: it holds another.
+    """
+    state = saved.checkpoint_state(folder)
+    if state is None and (folder / CONFIG).exists():
+        raise UsageError(f"{folder}: holds a run without its checkpoint; choose another --output")
+    if state is not None and state["identity"] != identity:
+        raise UsageError(f"{folder}: holds a run with another recipe or other data; choose another --output")
+
+
+def clear_folder(folder: Path) -> None:
+    """Start over: remove what an earlier run of the same recipe and data wrote."""
+    stale = [folder / name for name in (METRICS, CONFIG, MODEL, CHECKPOINT)]
+    for path in [*stale, *(folder / saved.TENSORBOARD).glob("events.out.tfevents.*")]:
+        path.unlink(missing_ok=True)
+
+
+def save_frames_run(
+    folder: Path,
+    recipe: FramesRecipe,
+    data: DataIdentity,
+    statistics: Standardization,
+    thresholds: Thresholds,
+    weights: Mapping[str, Tensor],
+) -> None:
+    """Write weights, then the config that vouches for them."""
+    encoded = encode_tensors(weights)
+    write_file(folder / MODEL, encoded)
+    by_instrument = dict(zip(data.instruments, thresholds.instrument, strict=True))
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "task": FramesRecipe.task,
+        "recipe": recipe_to_json(recipe),
+        "instruments": list(data.instruments),
+        "sample_rate": recipe.sample_rate,
+        "data": {"dataset": data.dataset, "version": data.version, "root_digest": data.root_digest},
+        "standardization": {"mean": [*statistics.mean], "std": [*statistics.std]},
+        "thresholds": asdict(thresholds) | {"instrument": by_instrument},
+        "model_sha256": hashlib.sha256(encoded).hexdigest(),
+        "torch": torch.__version__,
+    }
+    write_json(folder / CONFIG, config)
+
+
+def is_frames_run(folder: Path) -> bool:
+    """Whether a folder holds a run of this kind; False for anything that cannot be read."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("task") == FramesRecipe.task
+
+
+def load_frames_run(folder: Path, device: torch.device) -> FramesRun:
+    """Load a finished run; needs nothing but its folder.
+
+    Raises:
+        UsageError: no finished run there.
+        IntegrityError: it is damaged, or of another schema version.
+    """
+    path = folder / CONFIG
+    if not (folder / METRICS).is_file() or not path.is_file():
+        raise UsageError(f"{folder}: no finished run here (no {METRICS}); train one with train.run --output {folder}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config["task"] != FramesRecipe.task or config["schema_version"] != SCHEMA_VERSION:
+            raise IntegrityError(f"{path}: not a frame-level run of schema version {SCHEMA_VERSION}; train again")
+        recipe = recipe_from_json(config["recipe"])
+        instruments = tuple(config["instruments"])
+        data = DataIdentity(instruments=instruments, **config["data"])
+        found = config["thresholds"]
+        by_instrument = tuple(float(found["instrument"][name]) for name in instruments)
+        thresholds = Thresholds(float(found["roll"]), float(found["pitch"]), by_instrument)
+        statistics = Standardization(*(tuple(config["standardization"][name]) for name in ("mean", "std")))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{path}: not a run's config ({error!r}); train again") from error
+    if not (folder / MODEL).is_file() or file_sha256(folder / MODEL) != config["model_sha256"]:
+        raise IntegrityError(f"{folder / MODEL}: not the weights that {CONFIG} names; train again")
+    tagger = build_tagger(recipe, instruments, statistics)
+    try:
+        tagger.network.load_state_dict(safetensors.torch.load_file(folder / MODEL))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise IntegrityError(f"{folder / MODEL}: weights do not fit the recipe ({error}); train again") from error
+    return FramesRun(recipe, data, thresholds, tagger.to(device).eval())
