@@ -8,6 +8,7 @@ it an `Audio` column there. Class names stand in the `tutti` metadata: C is thei
 source of the dataset says which notes sound, there is one more column, `notes`: null for clips of other sources.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -105,11 +106,17 @@ def shard_path(split: str, index: int, count: int) -> str:
 
 def canonical_labels(labels: Labels, instruments: Sequence[str]) -> list[list[Any]]:
     """Known labels as sorted [instrument, presence, confidence, origin]: what digests cover."""
+    classes = _as_set(tuple(instruments))
     return [
         [name, label.presence, None if label.confidence is None else round(label.confidence, 6), label.origin]
         for name, label in sorted(labels.items())
-        if name in instruments
+        if name in classes
     ]
+
+
+@functools.lru_cache(maxsize=4)
+def _as_set(instruments: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(instruments)  # of a thousand classes, for every row
 
 
 def notes_digest(notes: Iterable[Note]) -> str:

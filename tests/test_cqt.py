@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import signals
@@ -6,6 +8,15 @@ import torch
 from train.features.cqt import Cqt, CqtConfig
 
 RATE = 16_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A second of audio is not heard faster on two cores, and on busy ones far slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def chord(duration_s: float) -> signals.Waveform:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,39 +11,29 @@ import numpy as np
 import pytest
 import signals
 import torch
-from dataset_fixture import Example, _clip, mixture, write_dataset, write_manifest
+from dataset_fixture import mixture, write_dataset
+from scored_dataset import PROGRAMS, RATE, melody, played, scored_example, write_scored
 
-from datasets.audio import encode, measure_loudness, to_int16
 from datasets.errors import IntegrityError, TuttiError, UsageError
 from datasets.manifest import read_manifest
 from datasets.record import PRESENT, Note
 from datasets.score import read_midi
-from datasets.shard import ShardInfo, shard_path, write_shard
 from train import saved
 from train.features.cqt import Cqt, CqtConfig
 from train.frames import run as frames_run
 from train.frames.data import instruments_of, load_frame_clips, read_notes
 from train.frames.evaluate import evaluate_frames
-from train.frames.loop import plan_epoch, task_score
-from train.frames.predict import predict_frames
+from train.frames.loop import plan_epoch
+from train.frames.predict import frames_text, predict_frames
 from train.frames.recipe import (
-    MUSESCORE_NINE,
     FramesRecipe,
-    is_frames_recipe,
     load_frames_recipe,
-    recipe_from_json,
-    recipe_to_json,
 )
 from train.frames.run import train_frames, train_frames_seeds
 from train.frames.saved import FramesRun, is_frames_run, load_frames_run
 
 CPU = torch.device("cpu")
-RATE = 16_000
 HOP_S = 0.032
-PROGRAMS = {"flute": 73, "piano": 0}
-PARTIALS = {"flute": (1.0, 0.05), "piano": (0.6, 0.5, 0.4, 0.3, 0.2)}
-DECAY_PER_S = {"flute": 0.2, "piano": 3.0}
-
 TINY = ["epochs=14", "batch_size=4", "window_s=1.0", "model_config.first_channels=6"]
 
 
@@ -54,68 +44,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def tone(instrument: str, pitch: int, duration_s: float) -> np.ndarray:
-    time_s = np.arange(round(duration_s * RATE)) / RATE
-    frequency_hz = 440 * 2 ** ((pitch - 69) / 12)
-    partials = [
-        weight * np.sin(2 * np.pi * frequency_hz * (number + 1) * time_s)
-        for number, weight in enumerate(PARTIALS[instrument])
-    ]
-    fade = np.minimum(1, np.minimum(time_s, duration_s - time_s) / 0.005)  # no click at the ends
-    return 0.15 * np.sum(partials, axis=0) * np.exp(-DECAY_PER_S[instrument] * time_s) * fade
-
-
-def melody(rng: np.random.Generator, duration_s: float, instruments: Sequence[str]) -> list[Note]:
-    """One voice per instrument, of a small octave, with rests."""
-    notes = []
-    for name in instruments:
-        at_s = float(rng.uniform(0, 0.4))
-        while at_s < duration_s - 0.2:
-            end_s = min(duration_s, at_s + float(rng.choice([0.2, 0.4, 0.6])))
-            pitch = int(rng.choice([60, 62, 64, 67, 69]))
-            notes.append(Note(round(at_s, 6), round(end_s, 6), pitch, PROGRAMS[name], name, 80))
-            at_s = end_s + float(rng.choice([0.0, 0.3]))
-    return sorted(notes, key=lambda note: (note.onset_s, note.pitch))
-
-
-def played(notes: Sequence[Note], duration_s: float) -> np.ndarray:
-    samples = signals.noise(duration_s, amplitude=1e-3, sample_rate=RATE)[0].astype(np.float64)
-    for note in notes:
-        sound = tone(note.instrument or "piano", note.pitch, note.offset_s - note.onset_s)
-        first = round(note.onset_s * RATE)
-        samples[first : first + len(sound)] += sound[: len(samples) - first]
-    return samples.astype(np.float32)
-
-
-Scored = tuple[Example, tuple[Note, ...] | None]
-
-
-def scored_example(split: str, number: int, *, duration_s: float = 2.0) -> Scored:
-    rng = np.random.default_rng([number, len(split)])
-    playing = [("flute",), ("piano",), ("flute", "piano")][number % 3]
-    notes = melody(rng, duration_s, playing)
-    presence = {name: int(name in playing) for name in PROGRAMS}
-    waveform = played(notes, duration_s)
-    loudness_lufs = measure_loudness(waveform, RATE)  # training brings every clip to one loudness, as prediction does
-    example = Example(f"fixture/{split}/{number:03d}@0", split, to_int16(waveform), presence, loudness_lufs)
-    return example, tuple(notes)
-
-
-def write_scored(folder: Path, examples: Sequence[Scored], instruments: Sequence[str] = tuple(PROGRAMS)) -> Path:
-    """A version folder whose shards have notes; null for clips without a score."""
-    infos = []
-    for split in sorted({example.split for example, _ in examples}):
-        path = folder / shard_path(split, 0, 1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        members = sorted((pair for pair in examples if pair[0].split == split), key=lambda pair: pair[0].id)
-        rows = [(replace(_clip(e, RATE), notes=notes), encode(e.samples, RATE, "flac")) for e, notes in members]
-        with path.open("wb") as stream:
-            count, content = write_shard(stream, rows, instruments, sample_rate=RATE, rows_per_group=4, notes=True)
-        infos.append(ShardInfo(str(path.relative_to(folder)), split, count, path.stat().st_size, "", content))
-    write_manifest(folder, infos, instruments)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -361,47 +289,6 @@ def test_the_classes_are_those_that_play_or_those_of_the_recipe(data: Path) -> N
         instruments_of(manifest, recipe_of("instruments=violin,piano,cello"))
 
 
-# --- recipes
-
-
-def test_recipes_survive_json_and_take_overrides_like_any_other() -> None:
-    recipe = load_frames_recipe("musescore-multitask", ["roll_weight=0", "cqt.scale=db", "instruments=piano,violin"])
-    assert (recipe.loss.roll_weight, recipe.cqt.scale, recipe.instruments) == (0.0, "db", ("piano", "violin"))
-    assert recipe_from_json(json.loads(json.dumps(recipe_to_json(recipe)))) == recipe
-    assert recipe.window_frames == 313
-    assert load_frames_recipe("musescore_multitask", tiny=True).epochs < recipe.epochs
-    assert len(MUSESCORE_NINE) == 9
-
-
-@pytest.mark.parametrize(
-    ("name", "override", "complaint"),
-    [
-        ("musescore_multitusk", "", "did you mean 'musescore_multitask'"),
-        ("musescore_multitask", "rol_weight=1", "did you mean 'loss|no field 'rol_weight'"),
-        ("musescore_multitask", "epochs=0", "epochs must be at least 1"),
-        ("musescore_multitask", "window_s=-1", "window_s must be above 0"),
-        ("musescore_multitask", "model_config.summing=product", "expected one of sum, noisy_or"),
-    ],
-)
-def test_recipes_and_fields_that_do_not_exist_are_refused(name: str, override: str, complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
-        load_frames_recipe(name, [override] if override else [])
-
-
-def test_the_commands_can_tell_recipes_of_this_kind() -> None:
-    assert is_frames_recipe("musescore_multitask")
-    assert is_frames_recipe("musescore-multitask-small")
-    assert not is_frames_recipe("logmel_cnn")
-
-
-def test_an_epoch_is_judged_by_the_tasks_that_are_learned() -> None:
-    figures = {"roll_accuracy": 0.2, "pitch_accuracy": 0.4, "instrument_macro_f1": 0.9}
-    assert task_score(figures, recipe_of()) == pytest.approx(0.5)
-    assert task_score(figures, recipe_of("pitch_weight=0", "roll_weight=0")) == 0.9
-    assert task_score(figures | {"roll_accuracy": None}, recipe_of()) is None
-    assert task_score(figures, recipe_of("select_by=last")) is None
-
-
 # --- runs on disk
 
 
@@ -440,6 +327,9 @@ def test_a_files_notes_are_those_that_were_played(run: FramesRun, song: tuple[Pa
     result = predict_frames(run, path)
     assert result["duration_s"] == pytest.approx(5.3)
     assert sorted(result["instruments"]) == ["flute", "piano"]
+    lines = frames_text(result).splitlines()
+    assert lines[0].endswith(f"song.wav  (5.3 s, {len(result['notes'])} notes)")
+    assert [line.split()[0] for line in lines[1:]] == result["instruments"]
     assert all(0 <= note["onset_s"] < note["offset_s"] <= 5.3 for note in result["notes"])
     found = [
         note

@@ -1,4 +1,4 @@
-"""The built-in sample: a synthesized miniature mirror of IRMAS, OpenMIC-2018 and AudioSet.
+"""The built-in sample: a synthesized miniature mirror of IRMAS, OpenMIC-2018, AudioSet and NSynth.
 
     python -m datasets.sample ROOT [--seed N] [--scale N]
 

@@ -250,7 +250,12 @@ def publish(
         "instruments": list(INSTRUMENTS),
         "front_end": vars(CONFIG),
         "training": asdict(config),
-        "data": {"seed": SEED, "excerpts": len(data.program), "soundfonts": list(data.fonts)},
+        "data": {
+            "seed": SEED,
+            "excerpts": len(data.program),
+            "excerpts_of_programs": np.bincount(data.program, minlength=len(PROGRAMS)).tolist(),
+            "soundfonts": list(data.fonts),
+        },
         "held_out_accuracy": figures,
         "logmel": statistics,
     }

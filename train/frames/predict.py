@@ -127,3 +127,12 @@ def write_outputs(
     for target, content in written.items():
         write_file(target, content)
     return [str(target) for target in written]
+
+
+def frames_text(result: dict[str, Any]) -> str:
+    """A file's instruments, the one that is heard longest first, and when."""
+    lines = [f"{result['path']}  ({result['duration_s']:.1f} s, {len(result['notes'])} notes)"]
+    for name in result["instruments"]:
+        times = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in result["timeline"][name])
+        lines.append(f"    {name:20}{times}")
+    return "\n".join(lines)

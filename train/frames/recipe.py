@@ -70,9 +70,10 @@ class FramesRecipe:
 
 
 def musescore_multitask() -> FramesRecipe:
-    """As the MuseScore paper trains; requirement ids: F8 B6 O7 T3 E5 K1."""
+    """As the MuseScore paper trains; requirement ids: D24 F8 B6 O7 T3 E5 K1."""
     return FramesRecipe(
         name="musescore_multitask",
+        instruments=MUSESCORE_NINE,
         # T3: SGD at .005; the rest is its code's, whose factor at the drop is the usual tenth.
         optimize=OptimizeConfig(
             optimizer="sgd",
