@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datasets.audio import encode, pcm_sha256, to_int16
-from datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
+from datasets.manifest import SCHEMA_VERSION, Manifest, canonical_json, manifest_path, read_manifest
 from datasets.record import Clip, Label, StoredAudio
 from datasets.shard import shard_path, write_shard
 from train.reading.dataset import ClipDataset, EpochBatches
@@ -126,7 +126,7 @@ def write_clips(folder: Path, num_clips: int) -> Manifest:
                     info = tarfile.TarInfo(f"{key}.{extension}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
-    content_of_version = {"schema_version": 1, "instruments": INSTRUMENTS, "shards": shards, "clips": []}
+    content_of_version = {"schema_version": SCHEMA_VERSION, "instruments": INSTRUMENTS, "shards": shards, "clips": []}
     manifest_path(folder).parent.mkdir()
     manifest_path(folder).write_text(canonical_json(content_of_version))
     return read_manifest(folder)

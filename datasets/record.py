@@ -135,7 +135,7 @@ class Clip:
     start_s: Seconds = 0.0
     end_s: Seconds | None = None  # None: the end of the recording
     declared_s: Seconds | None = None  # duration that upstream promises; None: no promise
-    acquired: str | None = None  # how its audio was had: "archive", "mirror", "full", "section", "own"
+    acquired: str | None = None  # how its audio was had: "archive", "mirror", "full", "section", "own", "rendered"
     audio: StoredAudio | None = None  # set by prepare
     embedding: str | None = None  # blob of its vector, set by embed
     fingerprint: str | None = None  # blob of its audio fingerprint, set by embed

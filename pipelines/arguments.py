@@ -16,6 +16,7 @@ examples:
   python -m pipelines.build --dataset ultimate --mirror sample --embedder logmel    no network, a minute
   python -m pipelines.build --dataset irmas --limit 200 --dry-run       what would be done
   python -m pipelines.build --dataset folder --data-from ~/my-clips     your own audio and labels.csv
+  python -m pipelines.build --dataset composed                          music made here: exact notes and labels
   python -m pipelines.build --dataset audioset --data-from ~/audioset   what you have; the rest from YouTube
   python -m pipelines.build --dataset ultimate --direct-running-mode multi_processing --direct-num-workers 8
 
@@ -42,7 +43,7 @@ def build_parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--dataset", metavar="NAME", help="the recipe: ultimate, lumen, irmas, openmic2018, audioset, folder")
+    add("--dataset", metavar="NAME", help="the recipe: ultimate, lumen, irmas, folder, composed, ...; --list shows all")
     add("--list", action="store_true", help="print all recipes and sources with size and licence, then stop")
     add("--mirror", metavar="sample|PATH|URL", help="read every URL at ROOT/<host>/<path>; sample: the built-in one")
     add("--output", metavar="DIR", type=Path, help="output root (default: build/NAME)")
@@ -50,7 +51,7 @@ def build_parser() -> Parser:
     add("--data-from", metavar="DIR", action="append", default=[], help="archives or audio you have; repeatable")
     add("--limit", metavar="N", type=int, help="only N recordings per source, drawn by digest")
     add("--seed", metavar="N", type=int, help="seed of the split (default: the recipe's)")
-    add("--embedder", metavar="ast|logmel|none|PATH", help="hears the clips for label curation; none: no curation")
+    add("--embedder", metavar="ast|logmel|builtin|none|PATH", help="hears the clips for curation; none: no curation")
     add("--set", metavar="STAGE.FIELD=VALUE", action="append", default=[], help="change one field of the recipe")
     add("--frozen", metavar="MANIFEST", type=Path, help="rebuild exactly what a manifest lists, and say how near it is")
     add("--parent", metavar="MANIFEST|none", help="keep the splits of this version (default: the current one)")

@@ -55,7 +55,7 @@ def main() -> int:
     """Run the demo; answers the exit code of the step that failed, or 0."""
     try:
         step(
-            "pipelines.build", "--dataset", "ultimate", "--mirror", "sample", "--embedder", "logmel",
+            "pipelines.build", "--dataset", "ultimate", "--mirror", "sample", "--embedder", "builtin",
             "--output", str(BUILD),
         )  # fmt: skip
         step("pipelines.verify", str(BUILD))

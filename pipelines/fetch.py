@@ -56,7 +56,7 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recor
         return [recording]
     if is_rendered(media):
         made = render_recording(recording, dict(origins.local_roots).get("rendered"), cache)
-        return [_acquired(made, made.media, "own")]
+        return [_acquired(made, made.media, "rendered")]
     scheme, _, path = media.url.partition(":")
     if scheme in dict(origins.local_roots):
         blob = cache.receive(

@@ -12,6 +12,7 @@ from typing import IO, Any
 from datasets.errors import IntegrityError, StorageError, TuttiError, YieldError
 from datasets.files import sweep
 from datasets.manifest import Manifest, read_manifest
+from datasets.soundfonts import find_soundfonts
 from pipelines.drift import check_drift
 from pipelines.embed import ready
 from pipelines.flow import acquire, dataset, frozen
@@ -145,6 +146,8 @@ def inputs_of(plan: Plan, arguments: argparse.Namespace) -> list[str]:
     paths = [path for _, path in plan.origins.local_roots] + list(plan.origins.own_roots)
     paths += [str(file.absolute()) for file in (*arguments.exclude, *arguments.overrides)]
     named = arguments.parent not in (None, "none")  # the current version is what is compared anyway
+    if "rendered" in plan.recipe.sources:
+        paths += [str(soundfont.path) for soundfont in find_soundfonts()]
     optional = (plan.origins.mirror, plan.recipe.embed.folder, plan.frozen, plan.parent if named else None)
     return paths + [str(path) for path in optional if path]
 

@@ -21,6 +21,7 @@ from typing import Any
 from datasets.errors import TuttiError
 from datasets.files import write_file
 from datasets.manifest import digest_of
+from datasets.soundfonts import VARIABLE
 from pipelines.arguments import output_root
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +83,8 @@ def remember(arguments: argparse.Namespace, inputs: Iterable[str], output: Path,
 def command_digest(arguments: argparse.Namespace) -> str:
     """Of all that decides a build, but for its inputs: flags, code, libraries, Python, the current folder."""
     flags = {name: _plain(value) for name, value in vars(arguments).items() if name not in HOW_ONLY}
-    return digest_of([flags, str(Path.cwd()), code_digest(), _libraries(), platform.python_version()])
+    soundfonts, here = os.environ.get(VARIABLE), str(Path.cwd())
+    return digest_of([flags, soundfonts, here, code_digest(), _libraries(), platform.python_version()])
 
 
 def _plain(value: Any) -> Any:
@@ -95,7 +97,7 @@ def code_digest() -> str:
     digest = hashlib.sha256()
     for folder in CODE:
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".json", ".html"):
+            if path.suffix in (".py", ".json", ".html", ".safetensors"):
                 digest.update(f"{path.relative_to(ROOT)}\n".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()

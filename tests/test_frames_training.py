@@ -178,6 +178,7 @@ def test_a_single_task_learns_its_own_figure_and_is_judged_by_it(data: Path, tmp
 
 def test_the_papers_own_preset_trains_too(data: Path, tmp_path: Path) -> None:
     sized = [
+        "instruments=flute,piano",
         "epochs=2",
         "window_s=1.0",
         "model_config.first_channels=4",

@@ -233,12 +233,12 @@ def openmic_dataset(folder: Path, keys: Sequence[str], instruments: Sequence[str
 def test_the_openmic_recipe_learns_from_embeddings_with_labels_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys = [f"{number:06d}_0" for number in range(60)]
+    keys = [f"{number:06d}_0" for number in range(100)]
     manifest = read_manifest(openmic_dataset(tmp_path / "openmic", keys))
     recipe = load_recipe("openmic_bilstm", [f"vggish={tmp_path / 'openmic'}"], tiny=True)
     summary = train(recipe, manifest, output=tmp_path / "run", resume=False)
     for figure in ("micro_f1", "macro_f1", "map"):
-        assert summary["test"]["model"][figure] > summary["test"]["constant"][figure] + 0.05, figure
+        assert summary["test"]["model"][figure] > summary["test"]["constant"][figure] + 0.1, figure
     assert predict.main(["--run", str(tmp_path / "run"), "song.wav"]) == 2
     error = capsys.readouterr().err
     assert "its model hears the VGGish embeddings that OpenMIC ships" in error  # why

@@ -54,6 +54,7 @@ def train(data: Path, output: Path, *overrides: str, resume: bool = False) -> di
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
+    torch.set_num_threads(1)  # as the tests that compare with it
     train(data, folder)
     return folder
 

@@ -200,7 +200,9 @@ class StreamedClips:
 
     def _whole_frames(self, draws: Draws, start_step: int) -> Iterator[tuple[slice, dict[int, Tensor]]]:
         """The draws of each step and the frames of its clips, each clip decoded once."""
-        assert self.front_end is not None
+        front_end = self.front_end
+        if front_end is None:
+            raise ValueError("frames need a front end; streamed samples have none")
         decoding, scales = Decoding(self.table, self.streaming), (self.gains * PCM_SCALE).tolist()
         clips_of = [np.unique(draws.clips[draws.step(step)]) for step in range(draws.num_steps)]
         bounds = np.cumsum([0, *map(len, clips_of)]).tolist()
@@ -222,10 +224,7 @@ class StreamedClips:
         for step, (_, decoded) in enumerate(steps, start_step):
             yield (
                 draws.step(step),
-                {
-                    clip: one_logmel(self.front_end, to_device([pcm], self.device)[0], scales[clip])
-                    for clip, pcm in decoded
-                },
+                {clip: one_logmel(front_end, to_device([pcm], self.device)[0], scales[clip]) for clip, pcm in decoded},
             )
 
     def frames(self, front_end: nn.Module) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ Shapes: N clips, K notes of all clips, T frames of all clips, Q bins, B windows,
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,20 +90,20 @@ def _note_arrays(columns: Sequence[pa.ListArray]) -> tuple[NoteArrays, NDArray[n
     flat = [column.flatten() for column in columns]  # leaves out what lies under nulls
     arrays = {name: [notes.field(name) for notes in flat] for name in _FIELDS}
 
-    def joined(name: str, kind: type[np.generic]) -> NDArray[np.generic]:
-        parts = [part.to_numpy(zero_copy_only=False).astype(kind) for part in arrays[name]]
-        return np.concatenate(parts) if parts else np.empty(0, kind)
+    def joined(name: str, kind: type[np.generic]) -> NDArray[Any]:
+        parts = [part.to_numpy(zero_copy_only=False) for part in arrays[name]]
+        return np.concatenate([np.empty(0, kind), *parts], dtype=kind, casting="unsafe")
 
     return (
         NoteArrays(
-            counts=np.concatenate(counts).astype(np.int64) if counts else np.empty(0, np.int64),
-            onset_s=joined("onset_s", np.float64).astype(np.float64),
-            offset_s=joined("offset_s", np.float64).astype(np.float64),
-            pitch=joined("pitch", np.int64).astype(np.int64),
-            program=joined("program", np.int64).astype(np.int64),
+            counts=np.concatenate([np.empty(0, np.int64), *counts]).astype(np.int64),
+            onset_s=joined("onset_s", np.float64),
+            offset_s=joined("offset_s", np.float64),
+            pitch=joined("pitch", np.int64),
+            program=joined("program", np.int64),
             instrument=[name for part in arrays["instrument"] for name in part.to_pylist()],
         ),
-        np.concatenate(has_score).astype(bool) if has_score else np.empty(0, bool),
+        np.concatenate([np.empty(0, bool), *has_score]).astype(bool),
     )
 
 

@@ -27,9 +27,11 @@ class DecodeConfig:
     max_gap_s: Seconds = 0.04  # a pause no longer than this is a slip: one frame at a hop of 32 ms
     min_note_s: Seconds = 0.05  # anything shorter is one, too: at that hop a note lasts two frames
 
+    max_rest_s: Seconds = 0.5  # an instrument that rests no longer is still playing: a line of text, not of notes
+
     def __post_init__(self) -> None:
-        if self.max_gap_s < 0 or self.min_note_s < 0:
-            raise ValueError(f"max_gap_s and min_note_s must not be negative, got {self}")
+        if min(self.max_gap_s, self.min_note_s, self.max_rest_s) < 0:
+            raise ValueError(f"max_gap_s, min_note_s and max_rest_s must not be negative, got {self}")
 
 
 def decode(

@@ -100,9 +100,9 @@ def notes_of(run: FramesRun, probability_IPF: NDArray[np.floating], duration_s: 
 def timeline_of(
     run: FramesRun, probability_IF: NDArray[np.floating], duration_s: Seconds
 ) -> dict[str, list[list[Seconds]]]:
-    """From when to when each instrument is heard; those that never are, are left out."""
+    """From when to when each instrument is heard, short rests included; those that never are, are left out."""
     hop_s = run.recipe.cqt.hop_s
-    max_gap = int(run.recipe.decode.max_gap_s / hop_s + 1e-9)
+    max_gap = int(run.recipe.decode.max_rest_s / hop_s + 1e-9)
     heard_IF = probability_IF >= np.asarray(run.thresholds.instrument)[:, None]
     lines: dict[str, list[list[Seconds]]] = {}
     for line, begin, end in zip(*(part.tolist() for part in joined(*runs(heard_IF), max_gap=max_gap)), strict=True):
