@@ -27,13 +27,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.composing import compose
 from datasets.files import write_file
 from datasets.record import Media, Note, Recording
-from datasets.score import Score, read_midi, write_midi
-from datasets.soundfonts import Soundfont, find_soundfonts
+from datasets.scores.composing import compose
+from datasets.scores.score import Score, read_midi, write_midi
+from datasets.scores.soundfonts import Soundfont, find_soundfonts
+from datasets.scores.variation import Performance
 from datasets.sources.rendered import Rendered
-from datasets.variation import Performance
 from pipelines.cache import Cache
 from pipelines.render import main as render
 from pipelines.rendering.media import render_recording

@@ -29,7 +29,6 @@ from typing import IO, Any
 
 from datasets.errors import IntegrityError, TryLaterError
 from datasets.files import OWNER, atomic_file, crash_point, write_file
-from datasets.files import default_cache_folder as default_cache_folder  # where all of ours look for it
 from datasets.manifest import canonical_json, digest_of, file_sha256
 
 CHUNK_BYTES = 1 << 20  # read at once: large enough that system calls cost nothing

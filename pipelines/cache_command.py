@@ -19,10 +19,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
+from datasets.files import default_cache_folder
 from datasets.manifest import digest_of
 from pipelines.acquisition.ledger import Availability, Ledger
 from pipelines.arguments import Parser
-from pipelines.cache import Cache, default_cache_folder, settled_sha256
+from pipelines.cache import Cache, settled_sha256
 from pipelines.cache_contents import KINDS, Entry, blobs, derived_files, entries, is_garbage, needed_of, results
 
 DAY_S = 86_400.0

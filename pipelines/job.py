@@ -12,7 +12,7 @@ from typing import IO, Any
 from datasets.errors import IntegrityError, StorageError, TuttiError, YieldError
 from datasets.files import sweep
 from datasets.manifest import Manifest, read_manifest
-from datasets.soundfonts import find_soundfonts
+from datasets.scores.soundfonts import find_soundfonts
 from pipelines.drift import check_drift
 from pipelines.embed import ready
 from pipelines.flow import acquire, dataset, frozen

@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
-from datasets.files import write_file
+from datasets.files import default_cache_folder, write_file
 from datasets.manifest import bucket_of
 from pipelines.acquisition.ledger import Attempt, Ledger, judge
 from pipelines.acquisition.origins import read_file
 from pipelines.arguments import Parser
-from pipelines.cache import Cache, default_cache_folder
+from pipelines.cache import Cache
 
 LEDGER = "ledger/youtube"  # within a cache
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.errors import StorageError, UsageError
-from datasets.files import atomic_folder
+from datasets.files import atomic_folder, default_cache_folder
 from datasets.manifest import read_manifest
 from datasets.sample import sample_key, write_sample_mirror
 from datasets.source import load_source, source_names
@@ -17,7 +17,7 @@ from pipelines.acquisition.ledger import parse_retry
 from pipelines.acquisition.origins import VIDEOS_PER_HOUR, Origins, is_http, mirror_path, mirror_sums, with_sums
 from pipelines.acquisition.youtube import Access, preflight
 from pipelines.arguments import output_root
-from pipelines.cache import Cache, default_cache_folder
+from pipelines.cache import Cache
 from pipelines.overrides import ordered_overrides, read_overrides
 from pipelines.recipe import STAGES, Recipe, as_json, load_recipe, override, recipe_from_json, recipe_names
 from pipelines.version import Output

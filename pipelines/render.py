@@ -20,17 +20,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets.composing import compose
 from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
 from datasets.files import write_file
-from datasets.general_midi import PROGRAM_NAMES, instrument_of
 from datasets.manifest import digest_of
-from datasets.playing import sounding
 from datasets.record import DRUMS, Note, Seconds
-from datasets.score import Score, ScoreError, read_midi, write_midi
-from datasets.soundfonts import Soundfont, find_soundfonts, open_soundfonts
+from datasets.scores.composing import compose
+from datasets.scores.general_midi import PROGRAM_NAMES, instrument_of
+from datasets.scores.playing import sounding
+from datasets.scores.score import Score, ScoreError, read_midi, write_midi
+from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
+from datasets.scores.variation import Performance, score_digest, vary
 from datasets.sources.rendered import SUFFIXES
-from datasets.variation import Performance, score_digest, vary
 from pipelines.arguments import Parser
 from pipelines.rendering.media import flac, peak_gain
 from pipelines.rendering.synthesizer import Rendering, synthesize, version

@@ -21,7 +21,7 @@ from typing import Any
 from datasets.errors import TuttiError
 from datasets.files import write_file
 from datasets.manifest import digest_of
-from datasets.soundfonts import VARIABLE
+from datasets.scores.soundfonts import VARIABLE
 from pipelines.arguments import output_root
 
 ROOT = Path(__file__).resolve().parents[1]

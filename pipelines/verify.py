@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
+from datasets.files import default_cache_folder
 from datasets.manifest import Manifest, file_sha256
 from pipelines.arguments import Parser
-from pipelines.cache import Cache, default_cache_folder
+from pipelines.cache import Cache
 from pipelines.verify_manifest import MANIFEST, Finding, PublishedManifest, check_manifest_json, open_manifest
 from pipelines.verify_rows import check_clip_rows
 from pipelines.verify_shards import check_shards

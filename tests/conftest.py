@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder for the whole run, also where several pytest workers share it."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(session_folder: Path) -> Iterator[None]:
+    """No test writes into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUTTI_CACHE_DIR", str(session_folder / "default-cache"))
+        yield
 
 
 def once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:

@@ -11,9 +11,9 @@ import mido
 import numpy as np
 from signals import Waveform, encoded
 
-from datasets.general_midi import instrument_of
 from datasets.record import DRUMS, Note, Seconds
-from datasets.score import Score, write_midi
+from datasets.scores.general_midi import instrument_of
+from datasets.scores.score import Score, write_midi
 
 TICKS_PER_S = 960
 SAMPLE_RATE = 22_050

@@ -11,7 +11,7 @@ from signals import noise
 from datasets import audio
 from datasets.decoder import decode_spans
 from datasets.record import DRUMS, Alignment
-from datasets.score import Score, read_midi
+from datasets.scores.score import Score, read_midi
 from pipelines.align import AlignConfig, delay
 from pipelines.prepare_config import PrepareConfig
 

@@ -82,7 +82,7 @@ def test_everything_is_counted_under_its_kind(cache, capsys):
     assert code == 0
     assert {kind: found["count"] for kind, found in listed["kinds"].items()} == {
         "upstream": 2, "audio": 1, "stray": 1, "derived": 1, "result": 2, "part": 1, "quarantine": 1, "sample": 1,
-        "ledger": 1, "other": 1,
+        "hot": 0, "ledger": 1, "other": 1,
     }  # fmt: skip
     sizes = {kind: found["num_bytes"] for kind, found in listed["kinds"].items()}
     assert [sizes[kind] for kind in ("upstream", "derived", "part", "quarantine", "sample", "stray")] == [

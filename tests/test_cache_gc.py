@@ -140,7 +140,8 @@ def test_prepared_clips_of_no_kept_build_go_where_that_is_asked_for(cache, capsy
     (used_upstream, used), (unused_upstream, unused) = prepared(cache, 440.0), prepared(cache, 880.0)
     age(cache.root)
     build(tmp_path / "build", {})
-    row = {"id": "folder/a@0", "status": "kept", "audio": {"pcm_sha256": used.pcm_sha256, "source_sha256": used_upstream}}
+    audio = {"pcm_sha256": used.pcm_sha256, "source_sha256": used_upstream}
+    row = {"id": "folder/a@0", "status": "kept", "audio": audio}
     write_file(tmp_path / "build" / "manifest" / "clips" / "00.jsonl", encode(row).encode() + b"\n")
     keep = ["gc", "--keep-builds", str(tmp_path / "build")]
 

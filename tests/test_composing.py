@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datasets.composing import MAJOR, MINOR, ComposeConfig, compose, programs_of, solo
-from datasets.general_midi import instruments
-from datasets.playing import playing_of, sounding
 from datasets.record import DRUMS, Note
+from datasets.scores.composing import MAJOR, MINOR, ComposeConfig, compose, programs_of, solo
+from datasets.scores.general_midi import instruments
+from datasets.scores.playing import playing_of, sounding
 
 PIECES = [compose(0, index) for index in range(120)]
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from signals import noise, silence, sine
 
-from datasets.composing import ComposeConfig, solo
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import file_sha256
+from datasets.scores.composing import ComposeConfig, solo
 from pipelines.embed import EmbedConfig, embedder_of, facts_of
 from pipelines.embedders import builtin
 from pipelines.embedders.builtin import FOLDER, RECIPE, WEIGHTS, TimbreNet, excerpts_of, leveled, load
@@ -209,8 +209,8 @@ def test_the_net_has_less_than_two_million_parameters():
 @needs_weights
 def test_instruments_of_unheard_pieces_are_told_apart_by_the_nearest_neighbor():
     pytest.importorskip("fluidsynth", exc_type=ImportError)
-    from datasets.soundfonts import find_soundfonts
-    from datasets.variation import Performance
+    from datasets.scores.soundfonts import find_soundfonts
+    from datasets.scores.variation import Performance
     from pipelines.rendering.synthesizer import synthesize
 
     try:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import IntegrityError
-from datasets.files import atomic_file, sweep, write_file
-from pipelines.cache import Blob, Cache, default_cache_folder
+from datasets.files import atomic_file, default_cache_folder, sweep, write_file
+from pipelines.cache import Blob, Cache
 
 ROOT = Path(__file__).resolve().parents[1]
 

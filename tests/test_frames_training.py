@@ -17,7 +17,7 @@ from scored_dataset import PROGRAMS, RATE, melody, played, scored_example, write
 from datasets.errors import IntegrityError, TuttiError, UsageError
 from datasets.manifest import read_manifest
 from datasets.record import PRESENT, Note
-from datasets.score import read_midi
+from datasets.scores.score import read_midi
 from train import saved
 from train.features.cqt import Cqt, CqtConfig
 from train.frames import run as frames_run

@@ -12,16 +12,16 @@ import pytest
 import soundfile
 from conftest import built
 
-from datasets.composing import compose, solo
 from datasets.errors import UsageError
-from datasets.general_midi import instrument_of
 from datasets.manifest import read_manifest
-from datasets.playing import playing_of, sounding
 from datasets.record import ABSENT, DRUMS, PRESENT, Clip, Label, Media, Note, Recording
-from datasets.score import Score, read_midi, write_midi
-from datasets.soundfonts import find_soundfonts, open_soundfont
+from datasets.scores.composing import compose, solo
+from datasets.scores.general_midi import instrument_of
+from datasets.scores.playing import playing_of, sounding
+from datasets.scores.score import Score, read_midi, write_midi
+from datasets.scores.soundfonts import find_soundfonts, open_soundfont
+from datasets.scores.variation import Performance, Room, vary
 from datasets.sources.rendered import Rendered
-from datasets.variation import Performance, Room, vary
 from pipelines.cache import Cache
 from pipelines.render import main as render
 from pipelines.rendering import media, synthesizer
@@ -70,8 +70,9 @@ def test_the_same_performance_has_the_same_bits_after_another_and_in_another_pro
     first = sha256(synthesize(performance, font, sample_rate=16_000).mix)
     synthesize(vary(compose(0, 1), seed=0, variant=1), font, sample_rate=32_000)
     code = (
-        "import hashlib; from datasets.composing import compose; from datasets.variation import vary; "
-        "from datasets.soundfonts import find_soundfonts; from pipelines.rendering.synthesizer import synthesize; "
+        "import hashlib; from datasets.scores.composing import compose; from datasets.scores.variation import vary; "
+        "from datasets.scores.soundfonts import find_soundfonts; "
+        "from pipelines.rendering.synthesizer import synthesize; "
         "p = vary(compose(0, 2), seed=0, variant=1); "
         "print(hashlib.sha256(synthesize(p, find_soundfonts()[0], sample_rate=16_000).mix.tobytes()).hexdigest())"
     )

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from datasets.composing import compose
 from datasets.errors import IntegrityError, UsageError
-from datasets.general_midi import instrument_of
 from datasets.record import ABSENT, DRUMS, PRESENT, Label, Note
-from datasets.score import Score, write_midi
-from datasets.soundfonts import find_soundfonts, open_soundfont, open_soundfonts
+from datasets.scores.composing import compose
+from datasets.scores.general_midi import instrument_of
+from datasets.scores.labels import labels_of
+from datasets.scores.score import Score, write_midi
+from datasets.scores.soundfonts import find_soundfonts, open_soundfont, open_soundfonts
+from datasets.scores.variation import vary
 from datasets.sources import rendered
-from datasets.sources.rendered import Config, Rendered, labels_of, parse, performance_of, read
-from datasets.variation import vary
+from datasets.sources.rendered import Config, Rendered, parse, performance_of, read
 
 HEAD = b"RIFF\x04\x00\x00\x00sfbk"  # what a soundfont begins with: the source never opens more
 
@@ -228,6 +229,6 @@ def test_a_file_that_is_no_soundfont_is_named_with_the_remedy(tmp_path):
 
 def test_a_machine_without_soundfonts_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.delenv("TUTTI_SOUNDFONTS", raising=False)
-    monkeypatch.setattr("datasets.soundfonts.USUAL_PLACES", (Path(tmp_path / "nowhere"),))
+    monkeypatch.setattr("datasets.scores.soundfonts.USUAL_PLACES", (Path(tmp_path / "nowhere"),))
     with pytest.raises(UsageError, match=r"no soundfont in .*apt install fluidsynth fluid-soundfont-gm"):
         find_soundfonts()

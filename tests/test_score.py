@@ -8,9 +8,9 @@ import pytest
 from midi_files import TICKS_PER_S, midi, note, off, on, program, tempo, tune
 
 from datasets.errors import IntegrityError
-from datasets.general_midi import PROGRAM_NAMES, instrument_of, instruments
 from datasets.record import DRUMS, Note
-from datasets.score import MAX_BYTES, Score, ScoreError, excerpt, read_midi, write_midi
+from datasets.scores.general_midi import PROGRAM_NAMES, instrument_of, instruments
+from datasets.scores.score import MAX_BYTES, Score, ScoreError, excerpt, read_midi, write_midi
 from datasets.taxonomy import INSTRUMENTS
 
 

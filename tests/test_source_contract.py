@@ -23,7 +23,7 @@ from signals import silence
 from datasets.archive import open_archive
 from datasets.errors import UsageError
 from datasets.record import ABSENT, PRESENT, Clip, Recording
-from datasets.soundfonts import find_soundfonts
+from datasets.scores.soundfonts import find_soundfonts
 from datasets.source import LocalFile, load_source, source_names
 from datasets.sources import folder, musescore, rendered
 from datasets.taxonomy import INSTRUMENTS

@@ -7,7 +7,7 @@ from midi_files import midi, note, off, on, program, tempo
 
 from datasets.errors import UsageError
 from datasets.record import Clip, Defect, Label, Media
-from datasets.score import Score, write_midi
+from datasets.scores.score import Score, write_midi
 from datasets.sources import musescore
 from datasets.sources.musescore import Config, read, segments
 

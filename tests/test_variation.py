@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.general_midi import instrument_of
 from datasets.record import DRUMS, Note
-from datasets.score import Score
-from datasets.variation import VariationConfig, alternatives, score_digest, vary
+from datasets.scores.general_midi import instrument_of
+from datasets.scores.score import Score
+from datasets.scores.variation import VariationConfig, alternatives, score_digest, vary
 
 ROOT = Path(__file__).resolve().parents[1]
 STILL = VariationConfig(
@@ -151,7 +151,7 @@ def test_two_pianos_never_become_one():
 
 def test_another_process_with_another_hash_seed_varies_alike():
     code = (
-        "from datasets.composing import compose; from datasets.variation import vary; "
+        "from datasets.scores.composing import compose; from datasets.scores.variation import vary; "
         "print(vary(compose(5, 7), seed=2, variant=3).digest())"
     )
     printed = {

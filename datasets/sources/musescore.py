@@ -23,13 +23,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from datasets import general_midi
 from datasets.errors import UsageError
-from datasets.playing import RELEASE_S
 from datasets.record import DRUMS, Clip, Defect, Media, Note, Recording, Seconds, clip_id
-from datasets.score import Score, ScoreError, excerpt, read_midi
+from datasets.scores import general_midi
+from datasets.scores.labels import labels_of
+from datasets.scores.playing import RELEASE_S
+from datasets.scores.score import Score, ScoreError, excerpt, read_midi
 from datasets.source import Card, LocalFile, RemoteFile
-from datasets.sources.rendered import labels_of
 
 CARD = Card(
     title="MuseScore pairs of MIDI and audio (you bring the files)",

@@ -4,15 +4,13 @@
     Config(scores=1000, seed=0)                                  no input at all
 
 Every score gives `variants` recordings: of a MIDI file the first is the score as it stands, the others, and all of
-composed pieces, are varied (`datasets/variation.py`). Nothing is rendered here. A recording's address says all that
-decides its sound (score, variant, soundfont, sample rate), and the fetch stage renders it:
+composed pieces, are varied (`datasets/scores/variation.py`). Nothing is rendered here. A recording's address says all
+that decides its sound (score, variant, soundfont, sample rate), and the fetch stage renders it:
 
     render:scores/<path>?font=...&rate=32000&score=...&seed=0&variant=1
     render:composed/<seed>/<number>?font=...&rate=32000&seed=0&variant=1
 
-Labels come from the notes. Present: sure to be heard for 0.1 s (`datasets/playing.py` says for how long a note is).
-Absent: no key is down within the clip, nor was in the 2 s before. Unknown: what may still ring, and what a section
-may hold (a string ensemble: violins? cellos?).
+Labels come from the notes (`datasets/scores/labels.py`).
 """
 
 import os
@@ -22,18 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from datasets import general_midi
-from datasets.composing import CODE_VERSION as COMPOSER_VERSION
-from datasets.composing import compose
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import digest_of
-from datasets.playing import sounding
-from datasets.record import ABSENT, DRUMS, PRESENT, Clip, Defect, Label, Labels, Media, Note, Recording, Seconds
+from datasets.record import Clip, Defect, Media, Recording, Seconds
 from datasets.record import clip_id as make_id
-from datasets.score import Score, ScoreError, excerpt, read_midi
-from datasets.soundfonts import SHORT, Soundfont, find_soundfonts
+from datasets.scores.composing import CODE_VERSION as COMPOSER_VERSION
+from datasets.scores.composing import compose
+from datasets.scores.labels import CLASSES, labels_of
+from datasets.scores.score import Score, ScoreError, excerpt, read_midi
+from datasets.scores.soundfonts import SHORT, Soundfont, find_soundfonts
+from datasets.scores.variation import Performance, score_digest, vary
 from datasets.source import Card, LocalFile, RemoteFile
-from datasets.variation import Performance, score_digest, vary
 
 CARD = Card(
     title="Music rendered from scores: your MIDI files, or composed from a seed",
@@ -47,39 +44,13 @@ CARD = Card(
 )
 
 REMOTES: tuple[RemoteFile, ...] = ()
-GUITARS = ("acoustic_guitar", "electric_guitar")
-INSTRUMENTS: tuple[str, ...] = tuple(sorted({*general_midi.instruments(), "guitar"}))
+INSTRUMENTS = CLASSES
 PARTITIONS = ("composed", "scores")
 NOTES = True  # shards have a column of notes
 
 SCHEME = "render:"
-MIN_PRESENT_S: Seconds = 0.1  # an instrument must be heard so long: a shorter rest of a note is not to be recognized
 MAX_SCORE_S: Seconds = 900.0  # of a score that is rendered: 15 minutes are 165 MB of samples
 SUFFIXES = (".mid", ".midi")
-
-# Percussion keys of General MIDI: sure cymbals, and hi-hats, which some corpora count among them.
-CYMBAL_KEYS, HI_HAT_KEYS = frozenset((49, 51, 52, 53, 55, 57, 59)), frozenset((42, 44, 46))
-# Sections and imitations: what one of these programs may sound like is not known to be absent.
-MAY_SOUND_LIKE: Mapping[int, tuple[str, ...]] = {
-    15: ("mallet_percussion",),  # dulcimer
-    22: ("accordion",),  # harmonica: the same reeds
-    41: ("violin", "cello"),  # viola
-    44: ("violin", "cello"),
-    45: ("violin", "cello"),
-    48: ("violin", "cello", "synthesizer"),
-    49: ("violin", "cello", "synthesizer"),
-    50: ("violin", "cello"),
-    51: ("violin", "cello"),
-    54: ("synthesizer",),  # synth voice
-    55: ("trumpet", "trombone", "violin", "synthesizer"),  # orchestra hit
-    61: ("trumpet", "trombone", "saxophone"),  # brass section
-    62: ("trumpet", "trombone"),
-    63: ("trumpet", "trombone"),
-    85: ("voice",),
-    91: ("voice",),
-    38: ("synthesizer",),  # synthesizer basses
-    39: ("synthesizer",),
-}
 
 
 @dataclass(frozen=True)
@@ -198,36 +169,6 @@ def performance_of(rendered: Rendered, root: Path | None) -> Performance:
     if score_digest(score)[:SHORT] != rendered.score:
         raise IntegrityError(f"{rest}: has changed since the build began; run it again")
     return vary(score, seed=rendered.seed, variant=rendered.variant)
-
-
-def labels_of(notes: tuple[Note, ...], start_s: Seconds, end_s: Seconds) -> Labels:
-    """What notes say of an excerpt of their score; an instrument left out is unknown."""
-    present_s = dict.fromkeys(INSTRUMENTS, 0.0)
-    possible: set[str] = set()
-    for note in notes:
-        sure, maybe = sounding(note)
-        if maybe[0] >= end_s or maybe[1] <= start_s:
-            continue
-        heard_s = max(0.0, min(sure[1], end_s) - max(sure[0], start_s))
-        for name in sounded_by(note):
-            present_s[name] += heard_s
-            possible.add(name)
-        possible.update(MAY_SOUND_LIKE.get(note.program, ()))
-        if note.program == DRUMS and note.pitch in HI_HAT_KEYS:
-            possible.add("cymbals")
-    present = {name: Label(PRESENT, "score") for name in INSTRUMENTS if present_s[name] >= MIN_PRESENT_S - 1e-9}
-    return {**present, **{name: Label(ABSENT, "score") for name in INSTRUMENTS if name not in possible}}
-
-
-def sounded_by(note: Note) -> tuple[str, ...]:
-    """Classes that a note makes present: also the general one where the taxonomy has both."""
-    if note.instrument is None:
-        return ()
-    if note.instrument in GUITARS:
-        return note.instrument, "guitar"
-    if note.program == DRUMS and note.pitch in CYMBAL_KEYS:
-        return note.instrument, "cymbals"
-    return (note.instrument,)
 
 
 def _recording(

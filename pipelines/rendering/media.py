@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from datasets.audio import to_mono
 from datasets.manifest import digest_of
 from datasets.record import Clip, Media, Note, Recording, Seconds
-from datasets.score import Score, excerpt
-from datasets.soundfonts import by_key, find_soundfonts
-from datasets.sources.rendered import MAX_SCORE_S, SCHEME, Rendered, parse, performance_of, sounded_by
-from datasets.variation import CODE_VERSION as VARIATION_VERSION
-from datasets.variation import Performance
+from datasets.scores.labels import sounded_by
+from datasets.scores.score import Score, excerpt
+from datasets.scores.soundfonts import by_key, find_soundfonts
+from datasets.scores.variation import CODE_VERSION as VARIATION_VERSION
+from datasets.scores.variation import Performance
+from datasets.sources.rendered import MAX_SCORE_S, SCHEME, Rendered, parse, performance_of
 from pipelines.cache import Cache
 from pipelines.rendering import synthesizer
 

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import UsageError
-from datasets.general_midi import PROGRAM_NAMES
 from datasets.record import DRUMS, Decibels, Note, Seconds
-from datasets.soundfonts import INSTALL, Soundfont
-from datasets.variation import Performance
+from datasets.scores.general_midi import PROGRAM_NAMES
+from datasets.scores.soundfonts import INSTALL, Soundfont
+from datasets.scores.variation import Performance
 
 Waveform = NDArray[np.float32]
 

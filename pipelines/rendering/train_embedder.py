@@ -30,8 +30,8 @@ from torch.nn import functional as F
 
 from datasets.errors import TuttiError, UsageError
 from datasets.files import write_file
-from datasets.general_midi import instrument_of
-from datasets.soundfonts import Soundfont, find_soundfonts, open_soundfonts
+from datasets.scores.general_midi import instrument_of
+from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
 from pipelines.embedders.builtin import RECIPE, WEIGHTS, TimbreNet
 from pipelines.embedders.front_end import CONFIG
 from pipelines.embedders.logmel import LogMelEmbedder

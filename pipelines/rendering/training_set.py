@@ -28,13 +28,13 @@ from augment.transforms.low_shelf import LowShelf
 from augment.transforms.peaking import Peaking
 from augment.transforms.reverb import Reverb
 from datasets.audio import resample, to_mono
-from datasets.composing import ComposeConfig, solo
 from datasets.errors import TuttiError
 from datasets.files import write_file
-from datasets.general_midi import instrument_of
 from datasets.record import DRUMS
-from datasets.soundfonts import Soundfont, find_soundfonts, open_soundfonts
-from datasets.variation import VariationConfig, vary
+from datasets.scores.composing import ComposeConfig, solo
+from datasets.scores.general_midi import instrument_of
+from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
+from datasets.scores.variation import VariationConfig, vary
 from pipelines.embedders.front_end import EXCERPT_SAMPLES, SAMPLE_RATE, front_end, unit_power
 from pipelines.rendering.synthesizer import synthesize
 

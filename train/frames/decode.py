@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.general_midi import instrument_of
 from datasets.record import DRUMS, Note, Seconds
+from datasets.scores.general_midi import instrument_of
 from train.frames.rolls import LOWEST_PITCH
 
 # Loudness is not estimated, and MIDI needs a velocity: mezzo-forte.

@@ -18,7 +18,7 @@ from torch import Tensor
 from datasets.audio import Mono
 from datasets.files import write_file
 from datasets.record import Note, Seconds
-from datasets.score import Score, write_midi
+from datasets.scores.score import Score, write_midi
 from train.chunking import Chunking, plan_chunks
 from train.features.cqt import Cqt
 from train.frames.data import silence

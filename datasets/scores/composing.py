@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.general_midi import instrument_of
 from datasets.manifest import digest_of
-from datasets.percussion import drum_bar
-from datasets.playing import playing_of
 from datasets.record import DRUMS, Note, Seconds
-from datasets.score import Score
+from datasets.scores.general_midi import instrument_of
+from datasets.scores.percussion import drum_bar
+from datasets.scores.playing import playing_of
+from datasets.scores.score import Score
 
 CODE_VERSION = 1  # raise it when equal arguments give another score
 
