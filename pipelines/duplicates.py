@@ -5,6 +5,7 @@ clip), then the lowest id. Where their labels conflict nobody knows who is right
 Their songs are joined into one group either way, so that no split can separate them.
 """
 
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,17 @@ class ClipSummary:
     partition: str
     group: str
     pcm_sha256: str
-    presence: tuple[int, ...]  # (num_instruments,): PRESENT, ABSENT or UNKNOWN
+    presence: Sequence[int]  # (num_instruments,): PRESENT, ABSENT or UNKNOWN; kept as int8, as NSynth has 1,006
     blob: str = ""  # of the stored audio
     num_samples: int = 0
     generic_guitar: int = UNKNOWN  # a guitar whose kind is not named
     embedding: str | None = None  # blobs, set by embed
     fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        """Pack the labels: a byte each, where a tuple takes eight."""
+        if not isinstance(self.presence, array):
+            object.__setattr__(self, "presence", array("b", self.presence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ def summarize(row: Clip | Rejected, instruments: Sequence[str]) -> Iterator[Clip
     if clip.audio is None:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare first")
     labels = [clip.labels.get(name) for name in instruments]
-    presence = tuple(UNKNOWN if label is None else label.presence for label in labels)
+    presence = [UNKNOWN if label is None else label.presence for label in labels]
     guitar = clip.labels.get("guitar")
     yield ClipSummary(
         id=clip.id,

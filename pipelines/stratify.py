@@ -22,7 +22,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Counts: TypeAlias = Mapping[str, Sequence[int]]  # group -> per label, how many of its clips have it
+Counts: TypeAlias = Mapping[
+    str, Sequence[int] | NDArray[np.integer]
+]  # group -> per label, how many of its clips have it
 Sizes: TypeAlias = Mapping[str, int]  # group -> clips, at least 1
 Ratios: TypeAlias = Mapping[str, float]  # split -> wanted share of the clips; positive, in any unit
 
@@ -140,7 +142,7 @@ def label_distribution_distance(counts: Counts, sizes: Sizes, assignment: Mappin
 
 
 def _deal(
-    amounts: NDArray[np.int64], sizes: NDArray[np.int64], dealt: list[int], filled: list[int], shares: list[float]
+    amounts: NDArray[np.integer], sizes: NDArray[np.int64], dealt: list[int], filled: list[int], shares: list[float]
 ) -> NDArray[np.intp]:
     """Split of each group in turn; counts up `dealt` (of the amount) and `filled` (clips) per split.
 
@@ -172,7 +174,7 @@ def _in_digest_order(groups: Iterable[str], seed: int) -> list[str]:
     return sorted(groups, key=lambda group: hashlib.sha256(f"{seed}|{group}".encode()).digest())
 
 
-def _arrays(groups: Sequence[str], counts: Counts, sizes: Sizes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _arrays(groups: Sequence[str], counts: Counts, sizes: Sizes) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Clips (G,) and clips per label (G, C)."""
     if counts.keys() != sizes.keys():
         group = min(counts.keys() ^ sizes.keys())
@@ -184,12 +186,13 @@ def _arrays(groups: Sequence[str], counts: Counts, sizes: Sizes) -> tuple[NDArra
         group = groups[int(is_wrong_G.argmax())]
         raise ValueError(
             f"group {group!r}: expected at least 1 clip and label counts up to that, "
-            f"got {sizes[group]} with {list(counts[group])}"
+            f"got {sizes[group]} with {[int(count) for count in counts[group]]}"
         )
     return sizes_G, counts_GC
 
 
-def _matrix(groups: Sequence[str], counts: Counts) -> NDArray[np.int64]:
+def _matrix(groups: Sequence[str], counts: Counts) -> NDArray[np.int32]:
+    """Clips per label (G, C); of NSynth's 300,000 groups and 1,006 labels 1.2 GB."""
     num_labels = len(counts[groups[0]]) if groups else 0
     for group in groups:
         if len(counts[group]) != num_labels:
@@ -197,7 +200,7 @@ def _matrix(groups: Sequence[str], counts: Counts) -> NDArray[np.int64]:
                 f"group {group!r}: expected {num_labels} label counts, as group {groups[0]!r} has, "
                 f"got {len(counts[group])}"
             )
-    return np.array([counts[group] for group in groups], np.int64).reshape(len(groups), num_labels)
+    return np.array([counts[group] for group in groups], np.int32).reshape(len(groups), num_labels)
 
 
 def _totals(counts: Counts, assignment: Mapping[str, str], names: Sequence[str]) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from dataset_fixture import SAMPLE_RATE, learnable_dataset, timbre
 from datasets.audio import measure_loudness
 from datasets.manifest import read_manifest
 from train import predict
+from train.reading.mono import load_mono
 from train.recipe import load_recipe
 from train.run import train
 
@@ -96,7 +97,7 @@ def test_the_model_hears_minus_12_lufs_and_nothing_is_clipped(tmp_path: Path) ->
     recipe = load_recipe("logmel_cnn")
     noise = signals.noise(1.0, amplitude=0.02, sample_rate=SAMPLE_RATE)
     noise[0, 100] = 0.9  # a click: the gain takes it beyond full scale
-    mono = predict.load_mono(write(tmp_path / "noise.wav", noise, sample_rate=SAMPLE_RATE, subtype="FLOAT"), recipe)
+    mono = load_mono(write(tmp_path / "noise.wav", noise, sample_rate=SAMPLE_RATE, subtype="FLOAT"), recipe)
     assert measure_loudness(mono, SAMPLE_RATE) == pytest.approx(-12.0, abs=0.02)
     assert np.abs(mono).max() > 1
 

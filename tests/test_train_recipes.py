@@ -20,6 +20,7 @@ from datasets.sources.openmic2018 import INSTRUMENTS as OPENMIC
 from train import predict
 from train.evaluate import evaluate, main
 from train.inference import Tagger, chunk_logits
+from train.reading.mono import load_mono
 from train.recipe import load_recipe, recipe_names
 from train.run import load_material, train
 from train.saved import build_tagger, load_run
@@ -110,7 +111,7 @@ def test_a_run_on_images_hears_a_file_as_its_network_does(runs: dict[str, dict[s
     run = load_run(Path(trained("lumen_convnext_fluffy", runs)["output"]), CPU)
     path = tmp_path / "flute.wav"
     path.write_bytes(signals.encoded(timbre("flute", 0.8, np.random.default_rng(3)), sample_rate=SAMPLE_RATE))
-    waveform_BT = torch.from_numpy(predict.load_mono(path, run.recipe))[None]
+    waveform_BT = torch.from_numpy(load_mono(path, run.recipe))[None]
     with torch.inference_mode():
         expected = torch.sigmoid(run.tagger(run.tagger.hear(waveform_BT)))[0].tolist()
     found = predict.predict_file(path, run)["probabilities"]

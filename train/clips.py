@@ -13,7 +13,7 @@ Shapes: N clips, C classes, T units of all clips, L units of a window, B windows
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from datasets.errors import UsageError
+from datasets.record import ABSENT, PRESENT
 from train.reading.order import PCM_SCALE, Draws, Fill, Indices
 from train.reading.resident import gather
 from train.reading.shards import SplitTable
@@ -34,6 +36,25 @@ Batch: TypeAlias = tuple[Tensor, Tensor]  # clips (B,) int64, windows (B, L, ...
 def fill_of(last: str) -> Fill:
     """What follows a clip's end in a window."""
     return "zero" if last == "zero" else "repeat"
+
+
+def one_present(presence_NC: NDArray[np.int8], ids: Sequence[str]) -> NDArray[np.int8]:
+    """Labels of clips in which exactly one class is present: what is unknown is absent.
+
+    So a dataset of 1,006 classes need not write out 1,005 absent ones per clip.
+
+    Raises:
+        UsageError: a clip has none or several; the message names the first.
+    """
+    num_present_N = np.count_nonzero(presence_NC == PRESENT, axis=1)
+    wrong = np.flatnonzero(num_present_N != 1)
+    if len(wrong):
+        raise UsageError(
+            f"{ids[wrong[0]]}: {num_present_N[wrong[0]]} classes are known to be present, and cross_entropy needs "
+            f"exactly one ({len(wrong)} such clips); train on data with one label a clip, or --set loss.kind=bce"
+        )
+    known_NC: NDArray[np.int8] = np.maximum(presence_NC, np.int8(ABSENT))  # unknown is less than absent
+    return known_NC
 
 
 @dataclass(frozen=True, eq=False)

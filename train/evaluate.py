@@ -23,6 +23,8 @@ from datasets.manifest import Manifest, read_manifest
 from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
 from train.clips import AnyClips
 from train.fitting.losses import masked_bce
+from train.frames.commands import score_frames
+from train.frames.saved import is_frames_run
 from train.front_end import evaluation_unit, load_clips
 from train.inference import Tagger, chunk_logits, pool_logits
 from train.recipe import TrainRecipe
@@ -49,6 +51,8 @@ def _command(arguments: Sequence[str]) -> int:
     options = parser.parse(arguments)
     if options.resamples < 1:
         raise UsageError(f"--resamples must be at least 1, got {options.resamples}")
+    if is_frames_run(options.run):
+        return score_frames(options, default_device())
     resamples = options.resamples if options.intervals else 0
     run = load_run(options.run, default_device())
     hot_copies = hot_copy_folder(options.hot_copy)

@@ -27,7 +27,7 @@ from datasets.errors import UsageError
 from datasets.manifest import Manifest
 from datasets.record import UNKNOWN, Seconds
 from train.chunking import Chunking
-from train.clips import AnyClips, Clips, StreamedClips, Unit
+from train.clips import AnyClips, Clips, StreamedClips, Unit, one_present
 from train.data import AudioSplit, logmel_split, read_table
 from train.features import (
     CLASSICAL_FEATURES,
@@ -206,6 +206,8 @@ def load_clips(
         StorageError: the hot copy cannot be written.
     """
     table = open_table(manifest, split, recipe)
+    if recipe.loss.kind == "cross_entropy":
+        table = replace(table, presence=one_present(table.presence, table.ids))
     presence = torch.from_numpy(table.presence).to(device)
     if unit == "seconds":
         values = torch.from_numpy(_embeddings(recipe, table.ids)).to(device)

@@ -8,17 +8,18 @@ Any file that the build's decoders read; of a folder, all files below it that ar
 Mono, 16 kHz, -12 LUFS, as in training; every file is heard in consecutive chunks. stdout: per file
 the instruments at or above the run's thresholds with their probabilities and times, or with --json
 everything, per chunk too. --csv writes a row per file, chunk and instrument; --plot draws every file's
-instruments over time, song.wav as song.png (a second song.* as song-2.png). A file that cannot be
-read is named on stderr, the others are still predicted, and the exit code is 2 (missing) or 3
-(undecodable).
+instruments over time, song.wav as song.png (a second song.* as song-2.png). A run of the frame-level
+system hears notes: --plot then leaves a piano roll and a MIDI file of each. A file that cannot be read
+is named on stderr, the others are still predicted, and the exit code is 2 (missing) or 3 (undecodable).
 """
 
+import argparse
 import csv
 import io
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,17 @@ import torch
 from numpy.typing import NDArray
 
 from datasets import audio
-from datasets.errors import IntegrityError, TuttiError, UsageError
+from datasets.errors import TuttiError, UsageError
 from datasets.files import write_file
 from train.cli import Parser, run_command
 from train.clips import Clips
 from train.evaluate import default_device
+from train.frames.predict import frames_text, predict_frames
+from train.frames.saved import is_frames_run, load_frames_run
 from train.front_end import evaluation_unit, units_per_s
 from train.inference import chunk_logits, pool_logits, probabilities
 from train.model import input_of
-from train.recipe import TrainRecipe
+from train.reading.mono import load_mono
 from train.saved import SavedRun, load_run
 from train.scoring.report import rounded
 
@@ -60,6 +63,8 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the time line of every file")
     parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="files and folders")
     options = parser.parse(arguments)
+    if is_frames_run(options.run):
+        return _notes(options)
     run = load_run(options.run, default_device())
     if input_of(run.recipe.model) == "vggish":
         raise UsageError(
@@ -68,6 +73,27 @@ def _command(arguments: Sequence[str]) -> int:
             "such as logmel_cnn or lumen_convnext_fluffy, on the same data, or score this run on OpenMIC's clips with "
             "train.evaluate"
         )
+    files, exit_code = _each_file(options, lambda path: predict_file(path, run), as_text)
+    if options.csv is not None:
+        write_file(options.csv, as_csv(files, run).encode())
+    if options.plot is not None:
+        draw(files, run, options.plot)
+    return exit_code
+
+
+def _notes(options: argparse.Namespace) -> int:
+    """The notes of every file, by a run of the frame-level system."""
+    if options.csv is not None:
+        raise UsageError(f"{options.run}: hears notes; --plot DIR writes them as MIDI and piano roll, --json as text")
+    run = load_frames_run(options.run, default_device())
+    _, exit_code = _each_file(options, lambda path: predict_frames(run, path, output=options.plot), frames_text)
+    return exit_code
+
+
+def _each_file(
+    options: argparse.Namespace, predict: Callable[[Path], dict[str, Any]], text: Callable[[dict[str, Any]], str]
+) -> tuple[list[dict[str, Any]], int]:
+    """Results of all files that can be read, told as they come, and the exit code."""
     files: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
     exit_code = 0
@@ -79,19 +105,15 @@ def _command(arguments: Sequence[str]) -> int:
             exit_code = max(exit_code, _told(error, given, errors))
         for path in found:
             try:
-                files.append(predict_file(path, run))
+                files.append(predict(path))
             except TuttiError as error:
                 exit_code = max(exit_code, _told(error, path, errors))
             else:
                 if not options.json:
-                    print(as_text(files[-1]), flush=True)
-    if options.csv is not None:
-        write_file(options.csv, as_csv(files, run).encode())
-    if options.plot is not None:
-        draw(files, run, options.plot)
+                    print(text(files[-1]), flush=True)
     if options.json:
         print(json.dumps({"run": str(options.run), "files": files, "errors": errors}, ensure_ascii=False))
-    return exit_code
+    return files, exit_code
 
 
 def _told(error: TuttiError, path: Path, errors: list[dict[str, str]]) -> int:
@@ -158,37 +180,6 @@ def joined(spans: Sequence[tuple[float, float]], heard_K: NDArray[np.bool_]) -> 
         elif heard:
             stretches.append([start_s, end_s])
     return stretches
-
-
-def load_mono(path: Path, recipe: TrainRecipe) -> audio.Mono:
-    """Decode a file to what training hears: mono, the recipe's sample rate and loudness; float32.
-
-    Unlike the build's 16-bit audio it may exceed 1: nothing is clipped.
-
-    Raises:
-        UsageError: no such file.
-        IntegrityError: it is no audio that the decoders read.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give audio files") from error
-    try:
-        decoded = audio.decode(data, str(path))
-    except audio.DecodeError as error:
-        raise IntegrityError(f"{error}; not an audio file, or damaged") from error
-    sample_rate = recipe.sample_rate
-    mono = audio.resample(audio.to_mono(decoded.waveform), decoded.sample_rate, sample_rate)
-    if not mono.size:
-        raise IntegrityError(f"{path}: too short to hold a sample at {sample_rate} Hz")
-    gain_db = audio.loudness_gain_db(
-        audio.measure_loudness(mono, sample_rate),
-        None,  # no true-peak guard: in float nothing clips
-        target_lufs=recipe.target_lufs,
-        max_true_peak_dbtp=0.0,
-        max_gain_db=recipe.max_gain_db,
-    )
-    return audio.apply_gain(mono, gain_db)
 
 
 def _one_clip(mono: audio.Mono, run: SavedRun) -> Clips:

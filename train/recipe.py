@@ -132,8 +132,10 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False)
     """
     spelled = name.replace("-", "_")
     if spelled not in recipe_names():
-        hint = nearest(spelled, recipe_names())
-        raise UsageError(f"unknown recipe {name!r}{hint}; known: {', '.join(recipe_names())}")
+        from train.frames.recipe import RECIPES  # it builds on this module
+
+        known = sorted([*recipe_names(), *RECIPES])
+        raise UsageError(f"unknown recipe {name!r}{nearest(spelled, known)}; known: {', '.join(known)}")
     module = importlib.import_module(f"train.recipes.{spelled}")
     recipe: TrainRecipe = getattr(module, spelled)()
     if tiny:

@@ -36,6 +36,8 @@ from train.fitting import distributed
 from train.fitting.augmentation import Augmentation, make_augmentation
 from train.fitting.loop import Material, fit, groups_of, seed_weights
 from train.fitting.optimize import make_optimizer
+from train.frames.commands import run_frames
+from train.frames.recipe import is_frames_recipe
 from train.front_end import clips_to_learn_from, evaluation_unit, load_clips, make_front_end, sees_rgb, training_unit
 from train.inference import Tagger
 from train.model import count_parameters, input_of
@@ -54,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(arguments: Sequence[str]) -> int:
     parser = Parser("train.run", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
-    parser.add_argument("--recipe", required=True, metavar="NAME", help="a file of train/recipes")
+    parser.add_argument(
+        "--recipe", required=True, metavar="NAME", help="a file of train/recipes, or musescore_multitask"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-KEY)")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="replace a recipe field")
     parser.add_argument("--tiny", action="store_true", help="a toy of the model, to see that everything runs")
@@ -67,6 +71,8 @@ def _command(arguments: Sequence[str]) -> int:
     if options.seeds is not None and (options.seeds < 1 or options.seed is not None):
         raise UsageError("--seeds N trains seeds 0 to N - 1: give N >= 1, and no --seed")
     overrides = options.set + ([] if options.seed is None else [f"seed={options.seed}"])
+    if is_frames_recipe(options.recipe):
+        return run_frames(options, overrides)
     recipe = load_recipe(options.recipe, overrides, tiny=options.tiny)
     manifest = read_manifest(options.data)
     how = {"output": options.output, "resume": options.resume, "checkpoint_steps": options.checkpoint_steps}

@@ -5,6 +5,7 @@ logmel.py           log-mel, and the papers' parameter sets
 mfcc.py             cepstral coefficients of it
 fbank.py            Kaldi's filter banks, AST's front end
 chroma.py           energy per pitch class
+cqt.py              constant-Q transform, one bin per piano key
 scalogram.py        Gaussian-modulated sines, trainable
 image.py            spectrograms as images of the sizes that vision models take
 classical.py        28 numbers per clip, for support vector machines

@@ -25,7 +25,14 @@ from train.chunking import Chunking, plan_chunks
 from train.clips import AnyClips, Batch
 from train.fitting import distributed
 from train.fitting.augmentation import Augmentation, vary
-from train.fitting.losses import LUMEN_FAMILIES, LossFunction, families_of, masked_bce, positive_weights
+from train.fitting.losses import (
+    LUMEN_FAMILIES,
+    Loss,
+    LossFunction,
+    families_of,
+    masked_bce,
+    positive_weights,
+)
 from train.fitting.optimize import (
     MovingAverage,
     ParameterGroups,
@@ -41,7 +48,7 @@ from train.reading.order import Draws, Reading, epoch_draws, in_sequence
 from train.reading.sampler import clip_weights
 from train.recipe import TrainRecipe
 from train.saved import Progress
-from train.scoring.metrics import best_threshold, summary
+from train.scoring.metrics import best_threshold, likeliest, predict, predominant_accuracy, summary_of
 from train.scoring.report import rounded
 
 _WEIGHTS, _DROPOUT = 2, 3  # random streams of torch; the order of an epoch has its own
@@ -309,26 +316,48 @@ def fit_at_once(tagger: Tagger, material: Material, clips: Indices, recipe: Trai
 
 
 def validate(tagger: Tagger, material: Material, recipe: TrainRecipe) -> dict[str, Any]:
-    """Figures of the validation split, at the global threshold that suits it best."""
+    """Figures of the validation split, at the global threshold that suits it best.
+
+    With cross_entropy there is no threshold: the likeliest class is predicted, and its accuracy is a figure.
+    """
     presence = material.validation.known_labels
     logits, plan = chunk_logits(tagger, material.validation, recipe)
     probability = pool_logits(logits, plan.clips, recipe.pooling)
-    threshold = best_threshold(presence, probability)
-    scores = summary(presence, probability, np.full(presence.shape[1], threshold))
+    threshold, accuracy = None, {}
+    if recipe.loss.kind == "cross_entropy":
+        predicted = likeliest(probability)
+        accuracy = {"predominant_accuracy": predominant_accuracy(presence, probability)}
+    else:
+        threshold = best_threshold(presence, probability)
+        predicted = predict(probability, np.full(presence.shape[1], threshold))
+    scores = summary_of(presence, probability, predicted)
     chunk_presence = material.validation.presence[torch.from_numpy(plan.clips).to(logits.device)]
     return {
-        "validation_loss": float(masked_bce(logits, chunk_presence)),
+        "validation_loss": chunk_loss(logits, chunk_presence, recipe),
         "threshold": threshold,
         **{name: scores[name] for name in ("map", "micro_f1", "macro_f1", "lrap", "hamming_score")},
+        **accuracy,
     }
 
 
+def chunk_loss(logits_KC: Tensor, presence_KC: Tensor, recipe: TrainRecipe) -> float:
+    """Cross-entropy of chunks, of the softmax or of each class by itself; without smoothing and weights."""
+    if recipe.loss.kind == "cross_entropy":
+        return float(Loss(kind="cross_entropy").build()(logits_KC, presence_KC))
+    return float(masked_bce(logits_KC, presence_KC))
+
+
 def selection_score(figures: dict[str, Any], select_by: str) -> float | None:
-    """What an epoch is judged by; None where validation knows too little, or the last one is wanted."""
+    """What an epoch is judged by; None where validation knows too little, or the last one is wanted.
+
+    With cross_entropy f1 means single-label accuracy, which is the micro F1 of one prediction a clip.
+    """
     if select_by == "last":
         return None
     if select_by == "map":
         return None if figures["map"] is None else float(figures["map"])
+    if "predominant_accuracy" in figures:
+        return None if figures["predominant_accuracy"] is None else float(figures["predominant_accuracy"])
     micro, macro = figures["micro_f1"], figures["macro_f1"]
     return None if micro is None or macro is None else (micro + macro) / 2
 

@@ -8,7 +8,7 @@ Mono, 16 kHz, -12 LUFS, as in training; heard in consecutive windows of the reci
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +27,7 @@ from train.frames.loop import probabilities
 from train.frames.losses import FrameLogits
 from train.frames.picture import piano_roll_png
 from train.frames.saved import FramesRun
-from train.predict import load_mono
-from train.recipe import TrainRecipe
+from train.reading.mono import load_mono
 from train.scoring.report import rounded
 
 
@@ -42,8 +41,7 @@ def predict_frames(run: FramesRun, path: Path, *, output: Path | None = None) ->
         UsageError: no such file.
         IntegrityError: it is no audio that the decoders read.
     """
-    # It looks at rate and loudness only, which recipes of both kinds have.
-    mono = load_mono(path, cast(TrainRecipe, run.recipe))
+    mono = load_mono(path, run.recipe)
     duration_s = len(mono) / run.recipe.sample_rate
     heard = listen(run, mono)
     notes = notes_of(run, heard.roll[0].cpu().numpy(), duration_s)

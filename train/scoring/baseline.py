@@ -60,8 +60,16 @@ def best_hamming_vector(presence_NC: Presence) -> NDArray[np.bool_]:
     return majority
 
 
+def most_frequent_share(presence_NC: Presence) -> float | None:
+    """The greatest `metrics.predominant_accuracy` of a constant: it always names the most frequent class."""
+    present_NC = presence_NC == PRESENT
+    counts_C = present_NC[present_NC.sum(axis=1) == 1].sum(axis=0)
+    total = int(counts_C.sum())
+    return float(counts_C.max()) / total if total else None
+
+
 def best_constant(presence_NC: Presence, instruments: Sequence[str]) -> dict[str, Any]:
-    """The figures of `metrics.summary`, each the best that a constant reaches; and the two vectors.
+    """The figures of `metrics.summary` and the accuracy, each the best that a constant reaches; two vectors.
 
     Ranks are by falling share of present labels (for LRAP the natural order, not proved best).
     """
@@ -74,6 +82,7 @@ def best_constant(presence_NC: Presence, instruments: Sequence[str]) -> dict[str
         "macro_f1_harmonic": scores["best_macro"]["macro_f1_harmonic"],
         "lrap": label_ranking_average_precision(presence_NC, ranking_NC),
         "map": mean_average_precision(presence_NC, ranking_NC),
+        "predominant_accuracy": most_frequent_share(presence_NC),
         "hamming_score": hamming_score(
             presence_NC, np.broadcast_to(best_hamming_vector(presence_NC), presence_NC.shape)
         ),

@@ -21,7 +21,8 @@ Counts: TypeAlias = NDArray[np.int64]
 Objective: TypeAlias = Literal["micro_f1", "macro_f1", "mean_f1"]  # mean_f1: of the two others
 
 DEFAULT_THRESHOLD = 0.5
-_BLOCK = 4096  # clips whose (C, C) rank comparisons are held at once
+_BLOCK = 4096  # clips that are ranked at once
+_LABELS_AT_ONCE = 2**22  # thresholds x classes whose counts are held at once: 32 MiB of each kind
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ def label_ranking_average_precision(presence_NC: Presence, scores_NC: Scores) ->
     For each known present label: the share of present ones among the known labels that score at
     least as high; mean per clip, then over clips. A clip without a known present or without a
     known absent label has no ranking to get wrong and is left out (scikit-learn counts it as 1).
+    One sort per clip: (C, C) comparisons of 12,000 clips and 1,006 classes would be 12 GB.
     """
     present_NC, absent_NC = presence_NC == PRESENT, presence_NC == ABSENT
     ranked = np.flatnonzero(present_NC.any(axis=1) & absent_NC.any(axis=1))
@@ -188,12 +190,15 @@ def label_ranking_average_precision(presence_NC: Presence, scores_NC: Scores) ->
     for start in range(0, len(ranked), _BLOCK):
         rows = ranked[start : start + _BLOCK]
         present, known, scores = present_NC[rows], present_NC[rows] | absent_NC[rows], scores_NC[rows]
-        above_NCC = scores[:, None, :] >= scores[:, :, None]  # [n, j, k]: k scores at least as high as j
-        present_above = (above_NCC & present[:, None, :]).sum(axis=2)
-        known_above = (above_NCC & known[:, None, :]).sum(axis=2)
-        precision_NC = np.where(present, _ratio(present_above, known_above), 0.0)
+        precision_NC = np.where(present, _ratio(_ranks(scores, present), _ranks(scores, known)), 0.0)
         values += (precision_NC.sum(axis=1) / present.sum(axis=1)).tolist()
     return _mean(values)
+
+
+def _ranks(scores_NC: Scores, chosen_NC: NDArray[np.bool_]) -> Floats:
+    """How many of the chosen labels of its clip score at least as high as each chosen one."""
+    ranks_NC: Floats = rankdata(np.where(chosen_NC, -scores_NC, np.inf), method="max", axis=1)
+    return ranks_NC
 
 
 def hamming_score(presence_NC: Presence, predicted_NC: NDArray[np.bool_]) -> float | None:
@@ -217,13 +222,24 @@ def predict(probability_NC: Scores, thresholds_C: Scores) -> NDArray[np.bool_]:
     return predicted
 
 
+def likeliest(scores_NC: Scores) -> NDArray[np.bool_]:
+    """Present is the class that scores highest and no other; of equal scores the first."""
+    predicted_NC = np.zeros(scores_NC.shape, bool)
+    predicted_NC[np.arange(len(scores_NC)), np.argmax(scores_NC, axis=1)] = True
+    return predicted_NC
+
+
 def summary(presence_NC: Presence, probability_NC: Scores, thresholds_C: Scores) -> dict[str, float | None]:
     """All figures of a set of clips."""
-    predicted_NC = predict(probability_NC, thresholds_C)
+    return summary_of(presence_NC, probability_NC, predict(probability_NC, thresholds_C))
+
+
+def summary_of(presence_NC: Presence, scores_NC: Scores, predicted_NC: NDArray[np.bool_]) -> dict[str, float | None]:
+    """All figures of scores and of what was concluded from them, by thresholds or otherwise (`likeliest`)."""
     return f_scores(confusion(presence_NC, predicted_NC)) | {
-        "lrap": label_ranking_average_precision(presence_NC, probability_NC),
-        "map": mean_average_precision(presence_NC, probability_NC),
-        "roc_auc": mean_roc_auc(presence_NC, probability_NC),
+        "lrap": label_ranking_average_precision(presence_NC, scores_NC),
+        "map": mean_average_precision(presence_NC, scores_NC),
+        "roc_auc": mean_roc_auc(presence_NC, scores_NC),
         "hamming_score": hamming_score(presence_NC, predicted_NC),
     }
 
@@ -239,12 +255,15 @@ def f1_at(
     presence_NC: Presence, probability_NC: Scores, thresholds_K: Floats, objective: Objective = "mean_f1"
 ) -> Floats | None:
     """F1 at each threshold (K,), the same one for all classes; None where nothing is known to be present."""
-    probability = np.asarray(probability_NC, np.float64)
-    true_positives_KC = _at_least(probability, presence_NC == PRESENT, thresholds_K)
-    false_positives_KC = _at_least(probability, presence_NC == ABSENT, thresholds_K)
-    support_C = (presence_NC == PRESENT).sum(axis=0)
-    if not support_C.any():
+    if not (presence_NC == PRESENT).any():
         return None
+    return _f1_at(presence_NC, np.asarray(probability_NC, np.float64), thresholds_K, objective)
+
+
+def _f1_at(presence_NC: Presence, probability_NC: Floats, thresholds_K: Floats, objective: Objective) -> Floats:
+    true_positives_KC = _at_least(probability_NC, presence_NC == PRESENT, thresholds_K)
+    false_positives_KC = _at_least(probability_NC, presence_NC == ABSENT, thresholds_K)
+    support_C = (presence_NC == PRESENT).sum(axis=0)
     # F1 = 2 TP / (predicted + present)
     predicted_KC = true_positives_KC + false_positives_KC
     micro_K: Floats = 2 * true_positives_KC.sum(axis=1) / (predicted_KC.sum(axis=1) + support_C.sum())
@@ -256,14 +275,62 @@ def f1_at(
 def best_threshold(presence_NC: Presence, probability_NC: Scores, objective: Objective = "mean_f1") -> float:
     """The one threshold for all classes with the greatest F1, by default the mean of micro and macro.
 
-    Exact: every partition of the known probabilities is tried, by one sort per class. Between
-    two probabilities the threshold is their midpoint; of equal ones the lowest wins. 0.5 where
-    nothing is known to be present.
+    Exact: every partition of the known probabilities is tried, by one sort per class and one of all:
+    O(N C log(N C)) time, O(N C) memory. Between two probabilities the threshold is their midpoint;
+    of equal ones the lowest wins. 0.5 where nothing is known to be present.
     """
     probability = np.asarray(probability_NC, np.float64)
-    candidates_K = _candidates(probability[presence_NC != UNKNOWN])
-    f1_K = f1_at(presence_NC, probability, candidates_K, objective)
-    return DEFAULT_THRESHOLD if f1_K is None else float(candidates_K[np.argmax(f1_K)])
+    if not (presence_NC == PRESENT).any():
+        return DEFAULT_THRESHOLD
+    sweep = _sweep(presence_NC, probability)
+    rough_K = {"micro_f1": sweep.micro, "macro_f1": sweep.macro, "mean_f1": (sweep.micro + sweep.macro) / 2}[objective]
+    # A sum of n differences is off by at most n roundings: who comes that close is counted anew, exactly.
+    error = 4 * np.finfo(np.float64).eps * (sweep.num_labels + presence_NC.shape[1])
+    close_K = rough_K >= rough_K.max() - error
+    same_micro_K = np.diff(sweep.micro) == 0 if objective != "macro_f1" else np.ones(len(rough_K) - 1, bool)
+    close_K[1:] &= ~(sweep.is_idle[:-1] & same_micro_K)  # the same as the candidate below, which wins
+    candidates_K = _between(sweep.values)[close_K]
+    step = max(1, _LABELS_AT_ONCE // presence_NC.shape[1])
+    blocks = [candidates_K[first : first + step] for first in range(0, len(candidates_K), step)]
+    f1_K = np.concatenate([_f1_at(presence_NC, probability, block_K, objective) for block_K in blocks])
+    return float(candidates_K[np.argmax(f1_K)])
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """F1 where everything from a value on is predicted, for each distinct value (K,), ascending."""
+
+    values: Floats
+    micro: Floats  # exact
+    macro: Floats  # but for rounding
+    is_idle: NDArray[np.bool_]  # whether leaving out the labels of this very value changes no class's F1
+    num_labels: int  # known
+
+
+def _sweep(presence_NC: Presence, probability_NC: Floats) -> _Sweep:
+    """From the highest value down: each label changes the F1 of its class, and so the mean."""
+    support_C = (presence_NC == PRESENT).sum(axis=0)
+    scores, hits, gains = [], [], []
+    for presence_N, probability_N, support in zip(presence_NC.T, probability_NC.T, support_C.tolist(), strict=True):
+        known = presence_N != UNKNOWN
+        order = np.argsort(-probability_N[known], kind="stable")
+        hit = presence_N[known][order] == PRESENT
+        f1 = _ratio(2 * np.cumsum(hit), np.arange(1, len(hit) + 1) + support)
+        scores.append(probability_N[known][order])
+        hits.append(hit)
+        gains.append(np.diff(f1, prepend=0.0))  # a class without a present label stays at 0
+    score, hit, gain = np.concatenate(scores), np.concatenate(hits), np.concatenate(gains)
+    order = np.argsort(-score, kind="stable")
+    score, hit, gain = score[order], hit[order], gain[order]
+    last = np.flatnonzero(np.append(np.diff(score) != 0, True))  # ties are taken together
+    first = np.append(0, last[:-1] + 1)
+    return _Sweep(
+        score[last][::-1],
+        (2 * np.cumsum(hit)[last] / (last + 1 + support_C.sum()))[::-1],
+        (np.cumsum(gain)[last] / (support_C > 0).sum())[::-1],
+        ~np.logical_or.reduceat(gain != 0, first)[::-1],
+        len(score),
+    )
 
 
 def best_thresholds_per_class(
@@ -286,11 +353,8 @@ def has_both_kinds(presence: Presence) -> bool:
     return bool((presence == PRESENT).any() and (presence == ABSENT).any())
 
 
-def _candidates(values: Floats) -> Floats:
+def _between(unique: Floats) -> Floats:
     """The lowest value and the midpoints between neighbours: all partitions but the empty one."""
-    unique = np.unique(values)
-    if len(unique) < 2:
-        return unique
     middle = (unique[:-1] + unique[1:]) / 2
     middle = np.where(middle > unique[:-1], middle, unique[1:])  # neighbours without a number between them
     return np.append(unique[0], middle)

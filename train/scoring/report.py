@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from datasets.record import UNKNOWN
+from datasets.record import PRESENT, UNKNOWN
 from train.scoring.baseline import best_constant
 from train.scoring.metrics import (
     DEFAULT_THRESHOLD,
@@ -30,6 +30,7 @@ _FIGURES = {
     "lrap": "LRAP",
     "hamming_score": "Hamming score",
 }
+_ACCURACY = {"predominant_accuracy": "accuracy"}  # the figure that counts where each clip has one label
 
 
 def evaluation_report(
@@ -43,7 +44,8 @@ def evaluation_report(
 
     `model_at_half` takes threshold .5 for all classes (Lumen 2023, OpenMIC BiLSTM); `sweep` lists F1
     from 0 to .8 by .02, to compare with the NSynth paper, which reports the best of them on this
-    very split. Predicting nothing has a Hamming score of about .9 on IRMAS: compare `constant`.
+    very split. Predicting nothing has a Hamming score of about .9 on IRMAS: compare `constant`. Where
+    `single_label` is true, accuracy is the first figure.
     """
     thresholds_C = np.asarray(thresholds, np.float64)
     counts = confusion(presence_NC, predict(probability_NC, thresholds_C))
@@ -66,6 +68,7 @@ def evaluation_report(
         {
             "num_clips": len(presence_NC),
             "num_known_labels": int(known.sum()),
+            "single_label": is_single_label(presence_NC),
             "model": summary(presence_NC, probability_NC, thresholds_C)
             | {"predominant_accuracy": predominant_accuracy(presence_NC, probability_NC), "loss": loss},
             "model_at_half": summary(presence_NC, probability_NC, np.full_like(thresholds_C, DEFAULT_THRESHOLD)),
@@ -75,6 +78,17 @@ def evaluation_report(
         }
     )
     return report
+
+
+def is_single_label(presence_NC: Presence) -> bool:
+    """Whether every clip has one present class and no unknown one, as recipes with cross_entropy see to it."""
+    if not len(presence_NC) or (presence_NC == UNKNOWN).any():
+        return False
+    return bool(((presence_NC == PRESENT).sum(axis=1) == 1).all())
+
+
+def _figures(report: Report) -> dict[str, str]:
+    return (_ACCURACY if report["single_label"] else {}) | _FIGURES
 
 
 def rounded(value: Any) -> Any:
@@ -90,16 +104,14 @@ def rounded(value: Any) -> Any:
 
 def headline(report: Report) -> dict[str, Any]:
     """The figures that a summary line shows: the model's beside the best constant predictor's."""
-    return {"model": {name: report["model"][name] for name in _FIGURES}} | {
-        "constant": {name: report["constant"][name] for name in _FIGURES}
-    }
+    return {who: {name: report[who][name] for name in _figures(report)} for who in ("model", "constant")}
 
 
 def table(report: Report, title: str) -> str:
     """Two tables in plain text: model against the best constant, and the classes."""
     lines = [f"{title}: {report['num_clips']} clips, {report['num_known_labels']} known labels", ""]
     lines.append(f"{'':24}{'model':>8}{'best constant':>16}")
-    for name, words in _FIGURES.items():
+    for name, words in _figures(report).items():
         lines.append(f"{words:24}{_figure(report['model'][name]):>8}{_figure(report['constant'][name]):>16}")
     lines += ["", f"{'':24}{'P':>8}{'R':>8}{'F1':>8}{'AP':>8}{'present':>9}{'known':>8}"]
     for name, row in report["per_class"].items():
