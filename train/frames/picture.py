@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from datasets.record import Note, Seconds
 from datasets.taxonomy import INSTRUMENTS
@@ -65,9 +64,6 @@ def piano_roll_png(
     roll.set_ylabel("pitch")
     roll.grid(alpha=0.3)
     roll.set_axisbelow(True)
-    patches = [Patch(color=colors[name], label=_words(name)) for name in shown]
-    if patches:
-        roll.legend(handles=patches, loc="upper right", fontsize="small")
     for lane, name in enumerate(shown):
         bars = [(start, end - start) for start, end in timeline.get(name, [])]
         activity.broken_barh(bars, (lane - 0.4, 0.8), color=colors[name])
