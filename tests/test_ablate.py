@@ -63,6 +63,7 @@ def test_a_table_is_written_as_markdown_and_csv_with_a_row_per_variant(
         "bce", "focal, gamma 0.1", "focal, gamma 0.3", "focal, gamma 0.5",
     ]  # fmt: skip
     assert [line.split("|")[-2].strip() for line in lines[4:]] == ["0.3456", "0.349", "0.3516", "0.3748"]
+    assert (output / "table.png").read_bytes().startswith(b"\x89PNG")
     with (output / "table.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 4 * 2 * 6  # variants, splits, figures

@@ -17,7 +17,15 @@ from train import evaluate, predict
 from train.recipe import load_recipe
 from train.run import train
 from train.scoring.metrics import example_f1, predominant_accuracy, predominant_confusion
-from train.scoring.pictures import activity, confusion_matrix, f1_histogram, instrument_bars, roc_lines, save
+from train.scoring.pictures import (
+    ablation_bars,
+    activity,
+    confusion_matrix,
+    f1_histogram,
+    instrument_bars,
+    roc_lines,
+    save,
+)
 from train.scoring.report import evaluation_report
 
 # Six clips, four classes; -1 is unknown.
@@ -86,6 +94,16 @@ def test_every_instrument_has_three_bars_of_its_figures() -> None:
     assert heights[:4] == [1.0, 0.667, 0.0, 1.0]  # precision: cello, flute, piano, voice
     assert heights[4:8] == [0.5, 1.0, 0.0, 1.0]  # recall
     assert axes.get_xticklabels()[0].get_text() == "cello\n2 of 6"
+
+
+def test_an_ablation_has_a_bar_per_variant_and_figure_that_has_a_value() -> None:
+    rows = {"bce": {"micro_f1": (0.5, 0.1), "lrap": (0.7, 0.0)}, "focal": {"micro_f1": (0.6, 0.0), "lrap": None}}
+
+    axes = ablation_bars(rows, "losses").axes[0]
+
+    assert sorted(round(bar.get_height(), 3) for bar in axes.patches) == [0.5, 0.6, 0.7]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["bce", "focal"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["micro f1", "lrap"]
 
 
 def test_the_roc_of_every_class_that_has_one_is_drawn_with_its_area() -> None:

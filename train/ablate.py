@@ -3,8 +3,8 @@
     python -m train.ablate augmentations --data build/irmas --recipe lumen_convnext
     python -m train.ablate focal --data build/ultimate --seeds 3 --set epochs=10
 
-stderr: progress, and the table in the end. stdout: one JSON summary. Writes table.md and table.csv
-beside the runs; a row that has been trained with the same settings is not trained again.
+stderr: progress, and the table in the end. stdout: one JSON summary. Writes table.md, table.csv and
+table.png beside the runs; a row that has been trained with the same settings is not trained again.
 Rows are compared on the validation split, as the papers compare them; the test split is in the CSV.
 """
 
@@ -115,6 +115,7 @@ def _command(arguments: Sequence[str]) -> int:
     text = markdown(options.table, recipe, results)
     write_file(output / "table.md", text.encode())
     write_file(output / "table.csv", as_csv(results).encode())
+    draw(results, f"{options.table}: {recipe.name}, validation", output / "table.png")
     print(f"\n{text}", file=sys.stderr)
     summary = {"table": options.table, "recipe": recipe.name, "output": str(output), "skipped": skipped}
     print(json.dumps(summary | {"rows": [result.row.name for result in results]}, ensure_ascii=False))
@@ -187,6 +188,20 @@ def markdown(table: str, recipe: TrainRecipe, results: Sequence[Result]) -> str:
         published = "" if result.row.published is None else f"{result.row.published:g}"
         lines.append(f"| {result.row.name} | {' | '.join(cells)} | {published} |")
     return "\n".join(lines) + "\n"
+
+
+def draw(results: Sequence[Result], title: str, path: Path) -> None:
+    """The table's validation figures as bars."""
+    from train.scoring.pictures import ablation_bars, save  # matplotlib takes a second to load
+
+    rows = {
+        result.row.name: {
+            name: None if (spread := result.validation[name]) is None else (spread.mean, spread.deviation or 0.0)
+            for name in FIGURES
+        }
+        for result in results
+    }
+    save(ablation_bars(rows, title), path)
 
 
 def as_csv(results: Sequence[Result]) -> str:

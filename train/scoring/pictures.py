@@ -69,6 +69,28 @@ def instrument_bars(report: Report, title: str) -> Figure:
     return figure
 
 
+def ablation_bars(rows: Mapping[str, Mapping[str, tuple[float, float] | None]], title: str) -> Figure:
+    """Figures of variants side by side, mean and deviation over seeds; nothing where a figure has no value.
+
+    Args:
+        rows: variant -> figure -> (mean, deviation); every variant has the same figures.
+        title: stands above.
+    """
+    names = list(next(iter(rows.values()), {}))
+    figure, axes = _figure(max(6.0, 0.6 * len(rows) * max(1, len(names)) + 2), 4.2)
+    width = 0.8 / max(1, len(names))
+    for index, name in enumerate(names):
+        drawn = [(place, found) for place, row in enumerate(rows.values()) if (found := row[name]) is not None]
+        places = [place + (index - (len(names) - 1) / 2) * width for place, _ in drawn]
+        means, deviations = [found[0] for _, found in drawn], [found[1] for _, found in drawn]
+        axes.bar(places, means, width, yerr=deviations, capsize=2, label=words(name), color=_hue(index))
+    axes.set_xticks(range(len(rows)), list(rows), rotation=30, ha="right")
+    axes.set_ylim(0, 1)
+    axes.set_title(title)
+    axes.legend(fontsize="small")
+    return figure
+
+
 def roc_lines(presence_NC: Presence, scores_NC: Scores, instruments: Sequence[str], title: str) -> Figure:
     """ROC curve per instrument with its area; one without a present and an absent label has none."""
     figure, axes = _figure(7.2, 5.0)

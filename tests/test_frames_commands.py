@@ -1,0 +1,74 @@
+"""The three commands on the frame-level system, as a user types them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import signals
+from scored_dataset import RATE, melody, played, scored_example, write_scored
+
+from datasets.scores.score import read_midi
+from train import evaluate, predict
+from train import run as train_run
+
+SMALL = [
+    "--set",
+    "epochs=2",
+    "--set",
+    "batch_size=4",
+    "--set",
+    "window_s=1.0",
+    "--set",
+    "model_config.first_channels=4",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    examples = [scored_example("train", number) for number in range(6)]
+    examples += [scored_example(split, number) for split in ("validation", "test") for number in range(3)]
+    return write_scored(tmp_path_factory.mktemp("scored"), examples)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    recipe = ["--recipe", "musescore-multitask", "--tiny", *SMALL]
+    assert train_run.main(["--data", str(data), *recipe, "--output", str(folder)]) == 0
+    return folder
+
+
+def test_run_evaluate_and_predict_go_together(
+    data: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = tmp_path / "song.wav"
+    notes = melody(np.random.default_rng(9), 2.0, ["flute"])
+    song.write_bytes(signals.encoded(played(notes, 2.0)[None], sample_rate=RATE))
+    capsys.readouterr()
+
+    assert evaluate.main(["--run", str(run), "--data", str(data), "--split", "test"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["run"] == str(run)
+    assert scored["split"] == "test"
+
+    pictures = tmp_path / "pictures"
+    assert predict.main(["--run", str(run), "--plot", str(pictures), "--json", str(song)]) == 0
+    (heard,) = json.loads(capsys.readouterr().out)["files"]
+    assert (pictures / "song.png").read_bytes().startswith(b"\x89PNG")
+    if heard["notes"]:
+        assert len(read_midi((pictures / "song.mid").read_bytes(), "song.mid").notes) == len(heard["notes"])
+
+
+def test_a_csv_of_notes_is_a_usage_error_that_says_what_there_is(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main(["--run", str(run), "--csv", str(tmp_path / "table.csv"), "song.wav"]) == 2
+    assert "--plot DIR writes them as MIDI and piano roll" in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_names_those_of_both_kinds(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_run.main(["--data", str(data), "--recipe", "musescore_multitsk"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'musescore_multitask'?" in said
+    assert "logmel_cnn" in said
