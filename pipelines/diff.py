@@ -210,11 +210,16 @@ def compare(a: Manifest, b: Manifest, same_sound: SameSound | None = None) -> Di
     )
 
 
+NOTES_DIGITS = 12  # of their digest, shown to people
+
+
 def _brief(row: ClipRow) -> _Brief:
     if row["status"] != "kept":
         return _Brief(None, sys.intern(row["reason"]), "", "", "", "", ())
     audio, labels = row["audio"], row["labels"]
     present = tuple(sorted(name for name, label in labels.items() if label[0] == PRESENT))
+    if "notes_sha256" in row:  # other notes are a label that changed: its confidence says nothing, its origin all
+        labels = {**labels, "notes": [PRESENT, None, f"score:{row['notes_sha256'][:NOTES_DIGITS]}"]}
     pcm, native, sketch = audio["pcm_sha256"], audio["native_sha256"], audio.get("sketch", "")
     return _Brief(sys.intern(row["split"]), "", pcm, native, sketch, canonical_json(labels), present)
 

@@ -165,6 +165,14 @@ def test_every_label_that_differs_is_named(differ: Pair) -> None:
     assert drift(found)["relabelled"] == pytest.approx(2 / 3, abs=1e-6)  # a confidence alone is no other label
 
 
+def test_other_notes_of_a_clip_are_named(differ: Pair) -> None:
+    before, after = ({**kept("a", cello=1), "notes_sha256": digit * 64} for digit in "ab")
+
+    assert differ([before], [after]).relabelled == (
+        Relabelled("irmas/a@0", "train", "notes", (1, None, "score:" + "a" * 12), (1, None, "score:" + "b" * 12)),
+    )
+
+
 def test_clips_that_changed_split_are_named(differ: Pair) -> None:
     found = differ([kept("x"), kept("y")], [kept("x", "validation"), kept("y")])
 

@@ -218,7 +218,7 @@ def facts_of(row: Row, instruments: Sequence[str]) -> dict[str, Any]:
         "gain_db": decimal(row["gain_db"]),
         "license": row["license"],
         "audio_sha256": row["audio_sha256"],
-    }
+    } | ({} if row.get("notes") is None else {"notes": row["notes"]})
 
 
 def decimal(value: float | None) -> float | None:
