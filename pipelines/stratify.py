@@ -22,9 +22,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Counts: TypeAlias = Mapping[
-    str, Sequence[int] | NDArray[np.integer]
-]  # group -> per label, how many of its clips have it
+Row: TypeAlias = Sequence[int] | NDArray[np.integer]  # per label, how many clips have it
+Counts: TypeAlias = Mapping[str, Row]  # group -> of its clips
 Sizes: TypeAlias = Mapping[str, int]  # group -> clips, at least 1
 Ratios: TypeAlias = Mapping[str, float]  # split -> wanted share of the clips; positive, in any unit
 

@@ -1,7 +1,10 @@
 """Clips with equal PCM: who survives, who goes, whose songs belong together."""
 
 import itertools
+import pickle
 import random
+import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -176,6 +179,17 @@ def test_a_summary_holds_presence_in_the_order_of_the_classes():
             "irmas/a@0", "irmas", "test", "irmas/a", "12", (ABSENT, UNKNOWN, PRESENT), "34", 48_000, PRESENT, "56"
         )
     ]
+
+
+def test_a_summary_of_1006_classes_takes_a_byte_for_each_and_is_the_same_after_a_journey():
+    labels = [UNKNOWN] * 1005 + [PRESENT]
+    one = ClipSummary("nsynth/a@0", "nsynth", "merged", "nsynth/a", "12", labels)
+
+    assert list(one.presence) == labels
+    assert sys.getsizeof(one.presence) < 1_200
+    assert len(pickle.dumps(one)) < 1_300
+    assert pickle.loads(pickle.dumps(one)) == one == replace(one, presence=tuple(labels))
+    assert replace(one, presence=[ABSENT] * 1006) != one
 
 
 def test_a_rejected_clip_has_no_summary():

@@ -13,8 +13,11 @@ import torch
 from dataset_fixture import learnable_dataset
 from nsynth_notes import build_once
 
+from datasets.errors import UsageError
 from datasets.manifest import read_manifest
 from datasets.record import PRESENT
+from train.clips import one_present
+from train.fitting import loop
 from train.fitting.optimize import schedule
 from train.front_end import evaluation_unit, load_clips
 from train.inference import chunk_logits
@@ -37,6 +40,12 @@ def one_thread() -> Iterator[None]:
 def notes(session_folder: Path) -> Path:
     """88 notes of 18 instruments to learn from, labelled by family."""
     return build_once(session_folder, "families")
+
+
+@pytest.fixture(scope="module")
+def numbered(session_folder: Path) -> Path:
+    """The same notes, each labelled with its one of 1,006 instruments and no other."""
+    return build_once(session_folder)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +76,78 @@ def test_the_recipe_is_the_papers() -> None:
     assert rates == pytest.approx([0.0, 1 / 3, 2 / 3, 1.0, 0.5290, 0.0034], abs=2e-3)  # three epochs up, then a cosine
     network = build_tagger(recipe, 1006, None).network
     assert network.head[-1].out_features == 1006  # type: ignore[union-attr, index]
+
+
+# --- one present class: the others are absent
+
+
+def test_what_is_unknown_beside_the_one_present_class_is_absent() -> None:
+    presence = np.array([[-1, 1, 0], [1, -1, -1]], np.int8)
+    found = one_present(presence, ["a", "b"])
+    assert found.tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert found.dtype == np.int8
+    assert presence.tolist() == [[-1, 1, 0], [1, -1, -1]]
+
+
+@pytest.mark.parametrize(("row", "num"), [([1, 1, 0], 2), ([0, -1, 0], 0), ([-1, -1, -1], 0)])
+def test_a_clip_with_another_number_of_present_classes_is_an_error_that_names_it(row: list[int], num: int) -> None:
+    presence = np.array([[1, 0, 0], row], np.int8)
+    with pytest.raises(UsageError, match=rf"^irmas/b@0: {num} classes are known .* exactly one .* loss\.kind=bce"):
+        one_present(presence, ["irmas/a@0", "irmas/b@0"])
+
+
+@pytest.mark.parametrize("reading", ["resident", "streaming"])
+def test_with_cross_entropy_each_note_has_1005_absent_instruments_in_either_tier(numbered: Path, reading: str) -> None:
+    recipe = load_recipe("nsynth_pretrain", [f"compute.reading={reading}"], tiny=True)
+    for loss, rest in (("cross_entropy", 0), ("bce", -1)):
+        changed = replace(recipe, loss=replace(recipe.loss, kind=loss))
+        clips = load_clips(read_manifest(numbered), "test", changed, CPU, unit="samples")
+        assert clips.presence.shape == (9, 1006)
+        assert np.array_equal(clips.known_labels, clips.presence.numpy())
+        assert (np.sort(clips.known_labels, axis=1) == [rest] * 1005 + [1]).all()
+
+
+def test_songs_with_several_instruments_do_not_suit_cross_entropy(tmp_path: Path) -> None:
+    songs = read_manifest(learnable_dataset(tmp_path / "data", num_train=8, num_others=4))
+    with pytest.raises(UsageError, match="classes are known to be present, and cross_entropy needs exactly one"):
+        load_clips(songs, "train", load_recipe("nsynth_pretrain"), CPU, unit="samples")
+
+
+# --- validation
+
+
+def test_validation_takes_the_softmax_loss_and_the_likeliest_class_and_searches_no_threshold(
+    numbered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe("nsynth_pretrain", tiny=True)
+    material, statistics = load_material(recipe, read_manifest(numbered), CPU)
+    torch.manual_seed(0)
+    tagger = build_tagger(recipe, 1006, statistics)
+    logits, _ = chunk_logits(tagger, material.validation, recipe)
+    labels = torch.from_numpy(material.validation.known_labels.argmax(axis=1))
+    monkeypatch.setattr(loop, "best_threshold", None)  # a call would fail
+    figures = loop.validate(tagger, material, recipe)
+    expected = torch.nn.functional.cross_entropy(logits, labels)
+    assert figures["validation_loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert figures["validation_loss"] > 4  # of 1,006 classes by chance 6.9; the sum over single labels is below 1
+    accuracy = float((logits.argmax(dim=1) == labels).double().mean())
+    assert figures["predominant_accuracy"] == figures["micro_f1"] == pytest.approx(accuracy)
+    assert figures["threshold"] is None
+
+
+def test_with_cross_entropy_f1_chooses_the_epoch_by_accuracy() -> None:
+    figures = {"predominant_accuracy": 0.7, "micro_f1": 0.1, "macro_f1": 0.3, "map": 0.2}
+    assert loop.selection_score(figures, "f1") == 0.7
+    assert loop.selection_score(figures, "map") == 0.2
+    assert loop.selection_score(figures, "last") is None
+    del figures["predominant_accuracy"]
+    assert loop.selection_score(figures, "f1") == 0.2
+
+
+def test_the_summary_shows_accuracy_beside_that_of_the_best_constant(pretrained: dict[str, Any]) -> None:
+    for split, constant in (("validation", 1 / 11), ("test", 2 / 9)):
+        assert pretrained[split]["constant"]["predominant_accuracy"] == pytest.approx(constant, abs=1e-6)
+        assert pretrained[split]["model"]["predominant_accuracy"] > constant + 0.1
 
 
 def test_always_the_first_second_of_a_note_is_heard(notes: Path) -> None:

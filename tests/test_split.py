@@ -336,3 +336,11 @@ def test_no_test_clip_is_ever_lost_to_anything_but_its_own_kind_or_a_conflict(cl
         if clip.partition == "test" and reasons[clip.id].reason == "duplicate":
             survivor = reasons[clip.id].detail.removeprefix("same audio as ")
             assert next(other for other in clips if other.id == survivor).partition == "test"
+
+
+def test_a_song_of_more_clips_than_a_byte_counts_weighs_as_many():
+    clips = [summary(f"a-{part:03d}", group="long song") for part in range(256)] + [summary("b")]
+    pool = planned(clips).certificate["pools"]["s/pool"]
+
+    assert sorted(pool["clips"].values()) == [1, 256]
+    assert pool["worst_label_deviation"] == {"cello": pytest.approx(256 / 257 - 0.5, abs=1e-6), "voice": 0.0}

@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from train.scoring import baseline, metrics
+from train.scoring import baseline, metrics, report
 
 Case = tuple[NDArray[np.int8], NDArray[np.float64]]
 
@@ -165,6 +166,62 @@ def test_no_threshold_on_a_fine_grid_beats_the_one_found(case: Case) -> None:
         assert found >= max(value for value in grid if value is not None) - 1e-12
 
 
+@given(cases(), st.booleans(), st.sampled_from(["micro_f1", "macro_f1", "mean_f1"]))
+@settings(max_examples=300)
+def test_the_sweep_finds_what_trying_every_partition_finds(
+    case: Case, ties: bool, objective: metrics.Objective
+) -> None:
+    presence, scores = case
+    if not ties:
+        scores = scores + np.random.default_rng(scores.size).uniform(0, 1 / 6, scores.shape)
+    unique = np.unique(scores[presence != -1])
+    if not (presence == 1).any():
+        assert metrics.best_threshold(presence, scores, objective) == 0.5
+        return
+    candidates = np.append(unique[0], (unique[:-1] + unique[1:]) / 2)
+    figures = metrics.f1_at(presence, scores, candidates, objective)
+    assert figures is not None
+    assert metrics.best_threshold(presence, scores, objective) == candidates[np.argmax(figures)]
+
+
+@pytest.mark.parametrize("objective", ["micro_f1", "macro_f1", "mean_f1"])
+@pytest.mark.parametrize("decimals", [2, 12])  # many ties, hardly any
+def test_the_sweep_finds_the_same_among_thousands_of_labels(objective: metrics.Objective, decimals: int) -> None:
+    rng = np.random.default_rng(0)
+    presence = rng.choice(np.array([-1, 0, 0, 0, 1], np.int8), (150, 30))
+    presence[:, :5] = np.minimum(presence[:, :5], 0)  # classes that are never present
+    scores = np.round((rng.uniform(size=presence.shape) + (presence == 1)) / 2, decimals)
+    unique = np.unique(scores[presence != -1])
+    candidates = np.append(unique[0], (unique[:-1] + unique[1:]) / 2)
+    figures = metrics.f1_at(presence, scores, candidates, objective)
+    assert figures is not None
+    assert metrics.best_threshold(presence, scores, objective) == candidates[np.argmax(figures)]
+
+
+def test_with_1006_classes_the_exact_search_takes_memory_for_its_labels_not_for_labels_times_classes() -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 1006, 200)
+    presence = (np.arange(1006) == classes[:, None]).astype(np.int8)
+    scores = rng.uniform(size=presence.shape)
+    tracemalloc.start()
+    threshold = metrics.best_threshold(presence, scores)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0 < threshold < 1
+    assert peak < 150 * presence.size  # bytes; one count per candidate and class: 8 x 1,006
+
+
+def test_lrap_takes_memory_for_its_labels_not_for_pairs_of_classes() -> None:
+    rng = np.random.default_rng(0)
+    presence = (np.arange(1006) == rng.integers(0, 1006, 200)[:, None]).astype(np.int8)
+    tracemalloc.start()
+    figure = metrics.label_ranking_average_precision(presence, rng.uniform(size=presence.shape))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert figure is not None
+    assert peak < 150 * presence.size
+
+
 def test_a_threshold_lies_midway_between_the_probabilities_that_it_parts() -> None:
     presence = np.array([[1], [1], [0], [0]], np.int8)
     assert metrics.best_threshold(presence, np.array([[0.9], [0.7], [0.3], [0.1]])) == pytest.approx(0.5)
@@ -250,6 +307,51 @@ def test_the_predominant_instrument_is_right_where_the_one_present_class_scores_
     scores = np.array([[0.9, 0.1, 0.2], [0.1, 0.5, 0.6], [0.1, 0.2, 0.3], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     assert metrics.predominant_accuracy(presence, scores) == pytest.approx(2 / 3)
     assert metrics.predominant_accuracy(presence[3:], scores[3:]) is None
+
+
+def test_the_likeliest_class_alone_is_predicted_and_of_equal_ones_the_first() -> None:
+    assert metrics.likeliest(np.array([[0.1, 0.3, 0.2], [0.5, 0.5, 0.0]])).tolist() == [
+        [False, True, False],
+        [True, False, False],
+    ]
+    assert metrics.likeliest(np.zeros((0, 3))).shape == (0, 3)
+
+
+@given(cases(presences=(0, 1)))
+def test_the_micro_f1_of_the_likeliest_class_is_the_accuracy_where_each_clip_has_one_label(case: Case) -> None:
+    presence, scores = case
+    presence = metrics.likeliest(presence).astype(np.int8)
+    figures = metrics.summary_of(presence, scores, metrics.likeliest(scores))
+    assert figures["micro_f1"] == pytest.approx(metrics.predominant_accuracy(presence, scores))
+
+
+@given(cases())
+def test_the_best_constant_accuracy_is_that_of_the_class_which_suits_best(case: Case) -> None:
+    presence, _ = case
+    found = baseline.best_constant(presence, [str(n) for n in range(presence.shape[1])])["predominant_accuracy"]
+    rows = np.eye(presence.shape[1])
+    tried = [metrics.predominant_accuracy(presence, np.broadcast_to(row, presence.shape)) for row in rows]
+    assert found == (None if tried[0] is None else pytest.approx(max(value or 0.0 for value in tried)))
+
+
+def test_accuracy_and_the_best_constants_lead_the_headline_where_each_clip_has_one_label() -> None:
+    presence = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.int8)
+    scores = np.array([[0.9, 0.1, 0.2], [0.2, 0.3, 0.1], [0.1, 0.5, 0.4], [0.0, 0.1, 0.2]])
+    result = report.evaluation_report(presence, scores, [0.5] * 3, ["piano", "flute", "cello"])
+    shown = report.headline(result)
+    assert result["single_label"] is True
+    assert next(iter(shown["model"].items())) == ("predominant_accuracy", 0.75)
+    assert shown["constant"]["predominant_accuracy"] == 0.5
+    assert f"{'accuracy':24}{'0.750':>8}{'0.500':>16}" in report.table(result, "test").splitlines()
+
+
+@pytest.mark.parametrize("row", [[1, -1, 0], [1, 1, 0], [0, 0, 0]])
+def test_accuracy_is_no_headline_where_a_clip_has_another_number_of_labels_or_an_unknown_one(row: list[int]) -> None:
+    presence = np.array([[1, 0, 0], row], np.int8)
+    result = report.evaluation_report(presence, np.full((2, 3), 0.5), [0.5] * 3, ["piano", "flute", "cello"])
+    assert result["single_label"] is False
+    assert "predominant_accuracy" not in report.headline(result)["model"]
+    assert "accuracy" not in report.table(result, "test")
 
 
 def test_with_one_label_per_clip_predominant_accuracy_is_scikit_learns() -> None:

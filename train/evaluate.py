@@ -22,7 +22,7 @@ from datasets.errors import UsageError
 from datasets.manifest import Manifest, read_manifest
 from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
 from train.clips import AnyClips
-from train.fitting.losses import masked_bce
+from train.fitting.loop import chunk_loss
 from train.frames.commands import score_frames
 from train.frames.saved import is_frames_run
 from train.front_end import evaluation_unit, load_clips
@@ -30,7 +30,7 @@ from train.inference import Tagger, chunk_logits, pool_logits
 from train.recipe import TrainRecipe
 from train.saved import PICTURES, SavedRun, load_run
 from train.scoring.bootstrap import NUM_RESAMPLES, metric_intervals
-from train.scoring.metrics import Floats
+from train.scoring.metrics import Floats, Presence
 from train.scoring.report import Report, evaluation_report, rounded, table
 
 
@@ -101,7 +101,7 @@ def evaluate(
     unit = evaluation_unit(run.recipe)
     clips = load_clips(manifest, split, run.recipe, run.tagger.device, unit=unit, hot_copies=hot_copies)
     probability, loss = clip_figures(run.tagger, clips, run.recipe)
-    report = evaluation_report(clips.known_labels, probability, run.thresholds, run.data.instruments, loss)
+    report = _report(clips.known_labels, probability, run.thresholds, run.data.instruments, loss, run.recipe)
     if num_resamples:
         found = metric_intervals(
             clips.known_labels,
@@ -137,7 +137,7 @@ def clip_figures(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[
     """Probability (N, C) of every clip, and the cross-entropy of the chunks."""
     logits_KC, plan = chunk_logits(tagger, clips, recipe)
     presence_KC = clips.presence[torch.from_numpy(plan.clips).to(logits_KC.device)]
-    return pool_logits(logits_KC, plan.clips, recipe.pooling), float(masked_bce(logits_KC, presence_KC))
+    return pool_logits(logits_KC, plan.clips, recipe.pooling), chunk_loss(logits_KC, presence_KC, recipe)
 
 
 def score(
@@ -149,7 +149,19 @@ def score(
 ) -> Report:
     """Figures of a network on a split."""
     probability, loss = clip_figures(tagger, clips, recipe)
-    return evaluation_report(clips.known_labels, probability, thresholds, instruments, loss)
+    return _report(clips.known_labels, probability, thresholds, instruments, loss, recipe)
+
+
+def _report(
+    presence_NC: Presence,
+    probability_NC: Floats,
+    thresholds: Sequence[float],
+    instruments: Sequence[str],
+    loss: float,
+    recipe: TrainRecipe,
+) -> Report:
+    one_of_all = recipe.loss.kind == "cross_entropy"
+    return evaluation_report(presence_NC, probability_NC, thresholds, instruments, loss, one_of_all=one_of_all)
 
 
 if __name__ == "__main__":

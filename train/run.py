@@ -348,7 +348,8 @@ def _fit(
 
 
 def _epoch_line(figures: dict[str, Any], num_epochs: int, elapsed_s: float) -> str:
-    words = [f"{name} {'-' if figures[key] is None else format(figures[key], '.3f')}" for name, key in _SHOWN.items()]
+    shown = [(name, key) for name, key in _SHOWN.items() if key in figures]
+    words = [f"{name} {'-' if figures[key] is None else format(figures[key], '.3f')}" for name, key in shown]
     return f"epoch {figures['epoch']}/{num_epochs}  {'  '.join(words)}  {elapsed_s:.0f} s"
 
 
@@ -358,6 +359,7 @@ _SHOWN = {
     "mAP": "map",
     "micro F1": "micro_f1",
     "macro F1": "macro_f1",
+    "accuracy": "predominant_accuracy",
 }
 
 

@@ -13,10 +13,12 @@ from train.scoring.metrics import (
     Scores,
     average_precisions,
     confusion,
+    likeliest,
     predict,
     predominant_accuracy,
     roc_aucs,
     summary,
+    summary_of,
 )
 from train.scoring.thresholds import sweep_table
 
@@ -39,16 +41,20 @@ def evaluation_report(
     thresholds: Sequence[float],
     instruments: Sequence[str],
     loss: float | None = None,
+    *,
+    one_of_all: bool = False,
 ) -> Report:
     """Figures of the model, of the best constant predictor, and per class; None: nothing known.
 
     `model_at_half` takes threshold .5 for all classes (Lumen 2023, OpenMIC BiLSTM); `sweep` lists F1
     from 0 to .8 by .02, to compare with the NSynth paper, which reports the best of them on this
     very split. Predicting nothing has a Hamming score of about .9 on IRMAS: compare `constant`. Where
-    `single_label` is true, accuracy is the first figure.
+    `single_label` is true, accuracy is the first figure. With `one_of_all` a clip's likeliest class is
+    what the model predicts, whatever the thresholds.
     """
     thresholds_C = np.asarray(thresholds, np.float64)
-    counts = confusion(presence_NC, predict(probability_NC, thresholds_C))
+    predicted_NC = likeliest(probability_NC) if one_of_all else predict(probability_NC, thresholds_C)
+    counts = confusion(presence_NC, predicted_NC)
     precisions, areas = average_precisions(presence_NC, probability_NC), roc_aucs(presence_NC, probability_NC)
     known = (presence_NC != UNKNOWN).sum(axis=0)
     per_class = {
@@ -69,7 +75,7 @@ def evaluation_report(
             "num_clips": len(presence_NC),
             "num_known_labels": int(known.sum()),
             "single_label": is_single_label(presence_NC),
-            "model": summary(presence_NC, probability_NC, thresholds_C)
+            "model": summary_of(presence_NC, probability_NC, predicted_NC)
             | {"predominant_accuracy": predominant_accuracy(presence_NC, probability_NC), "loss": loss},
             "model_at_half": summary(presence_NC, probability_NC, np.full_like(thresholds_C, DEFAULT_THRESHOLD)),
             "sweep": sweep_table(presence_NC, probability_NC),
