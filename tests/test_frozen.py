@@ -110,7 +110,7 @@ def version(folder: Path, rows, shard_sha256="a") -> Manifest:
     return Manifest(folder, content)
 
 
-def kept(name="a@0", pcm="1", sketch="0" * 16):
+def kept(name="x/a@0", pcm="1", sketch="0" * 16):
     return {"id": name, "status": "kept", "audio": {"pcm_sha256": pcm, "sketch": sketch}}
 
 
@@ -121,7 +121,7 @@ def kept(name="a@0", pcm="1", sketch="0" * 16):
         (kept(), "b", "AUDIO"),
         (kept(pcm="2", sketch="0" * 15 + "7"), "b", "EQUIVALENT"),
         (kept(pcm="2", sketch="f" * 16), "b", "CHANGED"),
-        ({"id": "a@0", "status": "gone", "reason": "removed"}, "b", "SUBSET"),
+        ({"id": "x/a@0", "status": "gone", "reason": "removed"}, "b", "SUBSET"),
     ],
 )
 def test_the_level_says_how_near_the_rebuild_comes(tmp_path, row, shard, level):
@@ -129,11 +129,11 @@ def test_the_level_says_how_near_the_rebuild_comes(tmp_path, row, shard, level):
 
 
 def test_a_subset_may_hold_reencoded_clips_too(tmp_path):
-    before = version(tmp_path / "a", [kept("a@0"), kept("b@0")])
-    after = version(tmp_path / "b", [kept("a@0", pcm="2"), {"id": "b@0", "status": "rejected", "reason": "silent"}])
+    before = version(tmp_path / "a", [kept("x/a@0"), kept("x/b@0")])
+    after = version(tmp_path / "b", [kept("x/a@0", pcm="2"), {"id": "x/b@0", "status": "rejected", "reason": "silent"}])
     verdict = classify(before, after)
 
-    assert (verdict.level, verdict.gone, verdict.equivalent) == ("SUBSET", (("b@0", "silent"),), ("a@0",))
+    assert (verdict.level, verdict.gone, verdict.equivalent) == ("SUBSET", (("x/b@0", "silent"),), ("x/a@0",))
 
 
 def test_every_bucket_of_the_manifest_has_a_marker(sample_build):

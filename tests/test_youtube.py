@@ -264,9 +264,10 @@ def test_200_downloads_do_not_grow_the_process(site, server, folder):
         return psutil.Process().memory_info().rss
 
     settled = rounds(25)  # caches of modules and of the allocator are full
+    open_files = psutil.Process().num_fds()  # this process may have run other tests before
 
     assert rounds(100) - settled < 5_000_000  # 100 sessions of 20 kB would be 2 MB; one leaked TLS context is 0.5 MB
-    assert psutil.Process().num_fds() < 100
+    assert psutil.Process().num_fds() < open_files + 20
 
 
 def test_the_tested_yt_dlp_is_the_real_one():
