@@ -25,6 +25,12 @@ TINY = SampleSize(
 Build = Callable[..., dict[str, Any]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: with two workers, the last of them should not be left alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real archives and label files; tests that need it skip where it is absent."""
