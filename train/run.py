@@ -13,7 +13,6 @@ every batch (train/fitting/distributed.py).
 """
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +41,7 @@ from train.front_end import clips_to_learn_from, evaluation_unit, load_clips, ma
 from train.inference import Tagger
 from train.model import count_parameters, input_of
 from train.recipe import TrainRecipe, load_recipe
+from train.run_folder import check_folder, clear_folder
 from train.scoring.bootstrap import over_seeds
 from train.scoring.report import headline, rounded, table
 from train.scoring.strong_sum import strong_sum
@@ -159,7 +159,7 @@ def train(
     data = data_identity(manifest)
     identity = saved.identity_of(recipe, data)
     folder = output or Path("runs") / f"{recipe.name}-{digest_of(identity)[:12]}"
-    _check_folder(folder, identity)
+    check_folder(folder, identity)
 
     material, statistics = load_material(recipe, manifest, device, hot_copies)
     num_clips = len(clips_to_learn_from(material.train, recipe))
@@ -169,7 +169,7 @@ def train(
     seconds["read"] = time.perf_counter() - started
 
     if not resume and distributed.rank() == 0:
-        _clear_folder(folder)
+        clear_folder(folder)
     distributed.barrier()
     seed_weights(recipe.seed)
     wanted = saved.without_weights(recipe) if saved.checkpoint_state(folder) else recipe  # they are in the checkpoint
@@ -271,24 +271,6 @@ def load_training(
     return heard, augmentation, statistics
 
 
-def _check_folder(folder: Path, identity: dict[str, Any]) -> None:
-    """Make sure that the folder holds this run or none."""
-    state = saved.checkpoint_state(folder)
-    if state is None and (folder / saved.CONFIG).exists():
-        raise UsageError(f"{folder}: holds a run without its checkpoint; choose another --output")
-    if state is not None and state["identity"] != identity:
-        differing = ", ".join(_differences(state["identity"], identity))
-        raise UsageError(f"{folder}: holds a run with other {differing}; choose another --output")
-
-
-def _clear_folder(folder: Path) -> None:
-    """Start over: remove what an earlier run of the same recipe and data wrote."""
-    stale = [folder / name for name in (saved.METRICS, saved.CONFIG, saved.MODEL, saved.CHECKPOINT)]
-    for path in [*stale, *(folder / saved.TENSORBOARD).glob("events.out.tfevents.*")]:
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / saved.PICTURES, ignore_errors=True)
-
-
 def _warn_of_one_sided_classes(split: AnyClips, recipe: TrainRecipe, instruments: Sequence[str]) -> None:
     one_sided = (split.presence == PRESENT).any(dim=0) & ~(split.presence == ABSENT).any(dim=0)
     names = [instruments[index] for index in torch.nonzero(one_sided).flatten().tolist()]
@@ -297,17 +279,6 @@ def _warn_of_one_sided_classes(split: AnyClips, recipe: TrainRecipe, instruments
             f"warning: {', '.join(names)}: never known to be absent in split 'train', so the model can only learn "
             "to say present; build with labels that state absence, or --set unknown_weight=0.1"
         )
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            names += _differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            names.append(f"{prefix}{name}")
-    return names
 
 
 def _fit(

@@ -22,8 +22,9 @@ from train.features import standardization
 from train.frames.data import FrameClips, instruments_of, load_frame_clips
 from train.frames.loop import fit, optimizer_of, scored
 from train.frames.recipe import FramesRecipe
-from train.frames.saved import build_tagger, check_folder, clear_folder, identity_of, save_frames_run
+from train.frames.saved import build_tagger, identity_of, save_frames_run
 from train.model import count_parameters
+from train.run_folder import check_folder, clear_folder
 
 MIN_STD = {"db": 1.0, "magnitude": 1e-3}  # a bin that hardly moves must not become noise; 1e-3: -60 dB
 

@@ -15,13 +15,12 @@ from torch import Tensor
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import write_file
 from datasets.manifest import Manifest, file_sha256
-from train import saved
 from train.features import Standardization
 from train.frames.recipe import FramesRecipe, recipe_from_json, recipe_to_json
 from train.frames.rolls import UNPITCHED
 from train.frames.scores import Thresholds
 from train.frames.unet import FrameTagger
-from train.saved import CHECKPOINT, CONFIG, METRICS, MODEL, DataIdentity, encode_tensors, write_json
+from train.saved import CONFIG, METRICS, MODEL, DataIdentity, encode_tensors, write_json
 
 SCHEMA_VERSION = 1  # of the config of frame-level runs
 
@@ -50,26 +49,6 @@ def identity_of(recipe: FramesRecipe, manifest: Manifest, instruments: tuple[str
         "root_digest": manifest.root_digest,
         "instruments": list(instruments),
     }
-
-
-def check_folder(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Make sure that the folder holds this run or none.
-
-    Raises:
-        UsageError: it holds another.
-    """
-    state = saved.checkpoint_state(folder)
-    if state is None and (folder / CONFIG).exists():
-        raise UsageError(f"{folder}: holds a run without its checkpoint; choose another --output")
-    if state is not None and state["identity"] != identity:
-        raise UsageError(f"{folder}: holds a run with another recipe or other data; choose another --output")
-
-
-def clear_folder(folder: Path) -> None:
-    """Start over: remove what an earlier run of the same recipe and data wrote."""
-    stale = [folder / name for name in (METRICS, CONFIG, MODEL, CHECKPOINT)]
-    for path in [*stale, *(folder / saved.TENSORBOARD).glob("events.out.tfevents.*")]:
-        path.unlink(missing_ok=True)
 
 
 def save_frames_run(
