@@ -138,12 +138,14 @@ def test_without_an_embedder_labels_stay_as_given(sample_build):
 
 
 @pytest.mark.slow
-def test_a_build_with_ast_weights_from_a_folder_is_the_same_twice_and_names_no_place(mirror, tmp_path):
+def test_a_build_with_ast_weights_from_a_folder_is_the_same_twice_and_names_no_place(
+    curated, mirror, session_folder, tmp_path
+):
     weights = write_tiny_ast(tmp_path / "some place" / "weights")
     # Random weights hear nothing, and a build says so; here the path is what matters.
     settings = ("outliers.min_lift=0.01", "outliers.min_accuracy=0.01", "curate.guitars=false")
     loose = ("--limit", "34", *(part for setting in settings for part in ("--set", setting)))
-    one = built(*arguments(mirror, tmp_path / "a", tmp_path / "ca", *loose, embedder=str(weights)))
+    one = built(*arguments(mirror, tmp_path / "a", session_folder / "curation-cache", *loose, embedder=str(weights)))
     two = built(*arguments(mirror, tmp_path / "b", tmp_path / "cb", *loose, embedder=str(weights)))
     manifest = read_manifest(tmp_path / "a")
 
@@ -154,9 +156,10 @@ def test_a_build_with_ast_weights_from_a_folder_is_the_same_twice_and_names_no_p
 
 
 @pytest.mark.slow
-def test_an_embedder_that_hears_nothing_ends_the_build_loudly(mirror, tmp_path):
+def test_an_embedder_that_hears_nothing_ends_the_build_loudly(curated, mirror, session_folder, tmp_path):
     weights = write_tiny_ast(tmp_path / "weights")
-    result = run_build(*arguments(mirror, tmp_path / "out", tmp_path / "cache", embedder=str(weights)))
+    cache = session_folder / "curation-cache"  # of `curated`: the clips are prepared
+    result = run_build(*arguments(mirror, tmp_path / "out", cache, embedder=str(weights)))
 
     assert result.returncode == 5
     assert "use another --embedder" in result.stderr
