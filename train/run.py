@@ -199,13 +199,7 @@ def train(
     if distributed.rank() == 0:
         (folder / saved.METRICS).unlink(missing_ok=True)  # unfinished until it is written again
         saved.save_run(folder, recipe, data, statistics, thresholds, progress.best_weights)
-        metrics = {
-            "schema_version": saved.SCHEMA_VERSION,
-            "best_epoch": progress.best_epoch,
-            "splits": reports,
-            "history": progress.history,
-        }
-        saved.write_json(folder / saved.METRICS, metrics)
+        saved.write_metrics(folder, progress, reports)
     for split, report in reports.items():
         _say("\n" + table(report, split))
     epochs_now = progress.finished_epochs - epochs_before

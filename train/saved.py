@@ -206,6 +206,17 @@ def identity_of(recipe: TrainRecipe, data: DataIdentity) -> dict[str, Any]:
     }
 
 
+def write_metrics(folder: Path, progress: Progress, reports: Mapping[str, Any]) -> None:
+    """Write the figures of every split, last of all: with them a run is finished."""
+    metrics = {
+        "schema_version": SCHEMA_VERSION,
+        "best_epoch": progress.best_epoch,
+        "splits": reports,
+        "history": progress.history,
+    }
+    write_json(folder / METRICS, metrics)
+
+
 def save_checkpoint(
     folder: Path,
     identity: Mapping[str, Any],

@@ -108,13 +108,7 @@ def train_frames(
     )
     (folder / saved.METRICS).unlink(missing_ok=True)  # unfinished until it is written again
     save_frames_run(folder, recipe, data, statistics, thresholds, progress.best_weights)
-    metrics = {
-        "schema_version": saved.SCHEMA_VERSION,
-        "best_epoch": progress.best_epoch,
-        "splits": reports,
-        "history": progress.history,
-    }
-    saved.write_json(folder / saved.METRICS, metrics)
+    saved.write_metrics(folder, progress, reports)
     for split, found in reports.items():
         _say("\n" + frames_table(found, split))
     epochs_now = progress.finished_epochs - epochs_before
