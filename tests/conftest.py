@@ -54,6 +54,23 @@ def _own_cache(session_folder: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks of tests are too small to be faster on several."""
+    import torch  # most tests need none
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache for this test alone: hot copies of its commands lie here."""
+    monkeypatch.setenv("TUTTI_CACHE_DIR", str(tmp_path / "cache"))
+
+
 def once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
     """`folder/name`, made by the first worker that asks; the others wait."""
     target, done = folder / name, folder / f"{name}.done"

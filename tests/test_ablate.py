@@ -2,11 +2,9 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from dataset_fixture import learnable_dataset
 
 from datasets.errors import UsageError
@@ -18,18 +16,7 @@ from train.recipe import load_recipe, with_override
 TINY = ["--set", "epochs=1", "--set", "window_s=0.8", "--set", "features.n_mels=32", "--set", "model_config.width=4"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hot copies of the command lie here and not in the user's cache."""
-    monkeypatch.setenv("TUTTI_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
 
 @pytest.fixture(scope="module")

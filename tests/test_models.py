@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,12 +39,7 @@ STEPS = {"conv_lstm": 240, "spectral_conv": 160, "mobnet": 30, "logmel_cnn": 30}
 RATES = {"conv_lstm": 5e-3}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(name: str, *, seed: int = 0, num_classes: int = NUM_CLASSES) -> nn.Module:
