@@ -12,6 +12,7 @@ of one part and pitch that overlap sound on channels of their own, so that each 
 Shapes: P parts, T samples; waveforms are stereo, (2, T).
 """
 
+import contextlib
 import ctypes
 import functools
 from collections.abc import Iterator, Sequence
@@ -166,7 +167,8 @@ def _events(notes: Sequence[Note], channels: Sequence[int], sample_rate: int) ->
 def _library() -> Any:
     """pyfluidsynth, with the functions that it does not declare itself."""
     try:
-        import fluidsynth
+        with contextlib.redirect_stdout(None):  # it prints where it found the C library where CI is set
+            import fluidsynth
     except ImportError as error:  # pyfluidsynth looks for the C library when it is imported
         raise UsageError(f"FluidSynth is not installed ({error}): {INSTALL}") from error
     fl, pointer, integer = fluidsynth._fl, ctypes.c_void_p, ctypes.c_int
