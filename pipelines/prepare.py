@@ -25,7 +25,7 @@ from pipelines.cache import Cache
 from pipelines.prepare_config import PrepareConfig as PrepareConfig
 
 CODE_VERSION = 3  # raise it when prepare, normalize.py or datasets/audio.py computes something else
-ALIGN_VERSION = 1  # the same for align.py
+ALIGN_VERSION = 2  # the same for align.py
 
 
 def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Iterator[Clip | Rejected]:
