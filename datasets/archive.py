@@ -191,13 +191,11 @@ class _Zip:
     def _content(self, info: zipfile.ZipInfo) -> bytes:
         longer = copy.copy(info)
         longer.file_size += 1  # zipfile would stop at the claimed size without a word
-        content = io.BytesIO()
         with self._zip.open(longer) as stream:  # checks the CRC at its end
-            while chunk := stream.read(CHUNK_BYTES):
-                content.write(chunk)
-        if content.tell() != info.file_size:
-            raise ValueError(f"unpacks to {content.tell()} bytes or more, not to the {info.file_size} that it claims")
-        return content.getvalue()
+            content = stream.read(longer.file_size)
+        if len(content) != info.file_size:
+            raise ValueError(f"unpacks to {len(content)} bytes or more, not to the {info.file_size} that it claims")
+        return content
 
 
 def _check_count(count: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from datasets.errors import TuttiError
 from pipelines.arguments import parse
+from pipelines.heap import give_memory_back
 from pipelines.unchanged import answer_of
 
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
     if (answer := answer_of(arguments, beam_flags)) is not None:
         print(answer, flush=True)
         return 0
+    give_memory_back()
     from pipelines.job import command  # Beam takes seconds to import
 
     return command(arguments, beam_flags)

@@ -128,8 +128,6 @@ def run(
         except BaseException as error:
             failure.append(error)
 
-    # For worker processes: each of their threads would keep a heap of its own at its peak.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     thread = threading.Thread(target=work, name="beam", daemon=True)
     with _dead_workers() as dead, _stderr_to(log) as terminal:
         thread.start()

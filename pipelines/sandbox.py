@@ -24,6 +24,7 @@ from typing import Any
 from datasets.decode_error import DecodeError
 from datasets.errors import StorageError
 from datasets.record import Seconds
+from pipelines.heap import decoder_environment
 from pipelines.sandboxed import write_frame
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,7 +150,7 @@ class _Child:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,  # where libraries print
                 cwd=ROOT,
-                env={**os.environ, **ONE_THREAD},
+                env={**decoder_environment(), **ONE_THREAD},
                 start_new_session=True,  # Ctrl-C is for the build to handle
             )
         try:

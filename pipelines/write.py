@@ -169,14 +169,15 @@ def write_shard_file(
     A shard that a build wrote before from equal rows is linked instead, once its bytes are verified.
     """
     path = folder / job.path
-    rows_sha256 = digest_of([row_of(clip, instruments) for clip in sorted(job.clips, key=lambda clip: clip.id)])
+    clips = sorted(job.clips, key=lambda clip: clip.id)
+    rows_sha256 = digest_of([digest_of(row_of(clip, instruments)) for clip in clips])  # one row in memory at a time
     versions = {name: importlib.metadata.version(name) for name in ("pyarrow", "soundfile")}
     settings = [list(instruments), sample_rate, asdict(config), *(["notes"] if notes else [])]
     key = digest_of([WRITE_CODE_VERSION, job.path, *settings, versions, rows_sha256])
     known = cache.result("write", key)
     if known is not None and _link_from_current(folder, ShardInfo(**known)):
         return ShardInfo(**known)
-    rows = ((clip, cache.read_blob(_blob(clip))) for clip in sorted(job.clips, key=lambda clip: clip.id))
+    rows = ((clip, cache.read_blob(_blob(clip))) for clip in clips)
     with atomic_file(path, durable=False) as stream:  # publishing syncs
         num_rows, content = write_shard(
             stream, rows, instruments, sample_rate=sample_rate, rows_per_group=config.rows_per_group, notes=notes

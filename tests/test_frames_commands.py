@@ -53,9 +53,14 @@ def test_run_evaluate_and_predict_go_together(
     assert scored["split"] == "test"
 
     pictures = tmp_path / "pictures"
-    assert predict.main(["--run", str(run), "--plot", str(pictures), "--json", str(song)]) == 0
-    (heard,) = json.loads(capsys.readouterr().out)["files"]
+    namesake = tmp_path / "other" / "song.wav"
+    namesake.parent.mkdir()
+    namesake.write_bytes(song.read_bytes())
+    assert predict.main(["--run", str(run), "--plot", str(pictures), "--json", str(song), str(namesake)]) == 0
+    heard, again = json.loads(capsys.readouterr().out)["files"]
     assert (pictures / "song.png").read_bytes().startswith(b"\x89PNG")
+    assert (pictures / "song-2.mid").read_bytes() == (pictures / "song.mid").read_bytes()
+    assert again["notes"] == heard["notes"]
     if heard["notes"]:
         assert len(read_midi((pictures / "song.mid").read_bytes(), "song.mid").notes) == len(heard["notes"])
 

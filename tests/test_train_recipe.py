@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
+import torch
 
 from datasets.errors import UsageError
 from train.cli import Parser
 from train.fitting.optimize import schedule
+from train.inference import processor_threads
 from train.model import count_parameters, load_model
 from train.recipe import load_recipe, recipe_from_json, recipe_names, recipe_to_json
 
@@ -43,17 +47,31 @@ def test_a_groups_name_may_be_left_out_where_one_group_alone_has_the_field() -> 
 
 def test_the_tiny_form_keeps_what_is_learned_and_how_and_takes_a_toy() -> None:
     whole, tiny = load_recipe("lumen_convnext_fluffy"), load_recipe("lumen_convnext_fluffy", tiny=True)
-    assert (tiny.loss, tiny.augment, tiny.pooling) == (whole.loss, whole.augment, whole.pooling)
+    assert (tiny.augment, tiny.pooling) == (whole.augment, whole.pooling)
+    assert (whole.loss.unknown_weight, tiny.loss.unknown_weight) == (1.0, 0.1)
+    assert replace(tiny.loss, unknown_weight=1.0) == whole.loss
     assert (whole.thresholds_on, tiny.thresholds_on) == ("strong_sum", "validation")
     assert (tiny.model_config.size, tiny.model_config.head, tiny.model_config.weights) == ("micro", "fluffy", "")
     assert (tiny.image.height, tiny.window_s, tiny.optimize.head_epochs) == (64, 0.8, 0)
+    assert load_recipe("logmel_cnn", tiny=True).loss.unknown_weight == 0.0
     longer = load_recipe("ast_finetune", ["epochs=2"], tiny=True)
     assert (longer.window_s, longer.chunk_s, longer.epochs) == (0.8, pytest.approx(2.4), 2)
+
+
+def test_a_recipe_has_as_many_threads_as_it_asks_for_and_gives_them_back() -> None:
+    before = torch.get_num_threads()
+    with processor_threads(load_recipe("logmel_cnn", ["compute.threads=3"])):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
+    with processor_threads(load_recipe("logmel_cnn")):
+        assert torch.get_num_threads() == before
+    assert load_recipe("logmel_cnn", tiny=True).compute.threads == 1
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("compute.threads=-1", "threads must be at least 0, got -1"),
         ("epoch=3", "--set epoch=3: no field 'epoch' (did you mean 'epochs'?)"),
         ("epochs=many", "--set epochs=many: expected int, got 'many'"),
         ("epochs", "--set epochs: expected field=value"),

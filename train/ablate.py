@@ -23,6 +23,7 @@ from datasets.manifest import Manifest, read_manifest
 from datasets.settings import nearest
 from train import saved
 from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
+from train.inference import processor_threads
 from train.recipe import TrainRecipe, load_recipe, with_override
 from train.run import data_identity, train
 from train.scoring.bootstrap import Spread, over_seeds
@@ -111,7 +112,9 @@ def _command(arguments: Sequence[str]) -> int:
     manifest = read_manifest(options.data)
     output = options.output or Path("runs") / f"ablate-{options.table}-{recipe.name}"
     hot_copies = hot_copy_folder(options.hot_copy)
-    results, skipped = ablate(options.table, recipe, manifest, output, num_seeds=options.seeds, hot_copies=hot_copies)
+    how = {"num_seeds": options.seeds, "hot_copies": hot_copies}
+    with processor_threads(recipe):
+        results, skipped = ablate(options.table, recipe, manifest, output, **how)
     text = markdown(options.table, recipe, results)
     write_file(output / "table.md", text.encode())
     write_file(output / "table.csv", as_csv(results).encode())

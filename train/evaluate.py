@@ -26,7 +26,7 @@ from train.fitting.loop import chunk_loss
 from train.frames.commands import score_frames
 from train.frames.saved import is_frames_run
 from train.front_end import evaluation_unit, load_clips
-from train.inference import Tagger, chunk_logits, pool_logits
+from train.inference import Tagger, chunk_logits, pool_logits, processor_threads
 from train.recipe import TrainRecipe
 from train.saved import PICTURES, SavedRun, load_run
 from train.scoring.bootstrap import NUM_RESAMPLES, metric_intervals
@@ -57,14 +57,15 @@ def _command(arguments: Sequence[str]) -> int:
     run = load_run(options.run, default_device())
     hot_copies = hot_copy_folder(options.hot_copy)
     pictures = None if options.no_pictures else options.run / PICTURES
-    result = evaluate(
-        run,
-        read_manifest(options.data),
-        options.split,
-        num_resamples=resamples,
-        hot_copies=hot_copies,
-        pictures=pictures,
-    )
+    with processor_threads(run.recipe):
+        result = evaluate(
+            run,
+            read_manifest(options.data),
+            options.split,
+            num_resamples=resamples,
+            hot_copies=hot_copies,
+            pictures=pictures,
+        )
     print(table(result, options.split), file=sys.stderr)
     print(json.dumps({"run": str(options.run), **result}, ensure_ascii=False))
     return 0

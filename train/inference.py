@@ -3,7 +3,8 @@
 Shapes: N clips, K chunks of all clips, C classes, B windows, W frames, M mel bands, T samples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,17 @@ from train.scoring.metrics import Floats
 _CHUNKS_AT_ONCE = 64
 
 POOLINGS: Mapping[str, ClipPooling] = {"max": "max", "mean": "mean_probabilities", "mean_logits": "mean_logits"}
+
+
+@contextmanager
+def processor_threads(recipe: TrainRecipe) -> Iterator[None]:
+    """As many threads as the recipe asks for, within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(recipe.compute.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Tagger(nn.Module):

@@ -36,7 +36,7 @@ from train.evaluate import default_device
 from train.frames.predict import frames_text, predict_frames
 from train.frames.saved import is_frames_run, load_frames_run
 from train.front_end import evaluation_unit, units_per_s
-from train.inference import chunk_logits, pool_logits, probabilities
+from train.inference import chunk_logits, pool_logits, probabilities, processor_threads
 from train.model import input_of
 from train.reading.mono import load_mono
 from train.saved import SavedRun, load_run
@@ -73,7 +73,8 @@ def _command(arguments: Sequence[str]) -> int:
             "such as logmel_cnn or lumen_convnext_fluffy, on the same data, or score this run on OpenMIC's clips with "
             "train.evaluate"
         )
-    files, exit_code = _each_file(options, lambda path: predict_file(path, run), as_text)
+    with processor_threads(run.recipe):
+        files, exit_code = _each_file(options, lambda path: predict_file(path, run), as_text)
     if options.csv is not None:
         write_file(options.csv, as_csv(files, run).encode())
     if options.plot is not None:
@@ -86,8 +87,20 @@ def _notes(options: argparse.Namespace) -> int:
     if options.csv is not None:
         raise UsageError(f"{options.run}: hears notes; --plot DIR writes them as MIDI and piano roll, --json as text")
     run = load_frames_run(options.run, default_device())
-    _, exit_code = _each_file(options, lambda path: predict_frames(run, path, output=options.plot), frames_text)
+    names: list[str] = []
+
+    def hear(path: Path) -> dict[str, Any]:
+        return predict_frames(run, path, output=options.plot, name=next_name(path, names))
+
+    _, exit_code = _each_file(options, hear, frames_text)
     return exit_code
+
+
+def next_name(path: Path, names: list[str]) -> str:
+    """What a file's pictures are called: its own name, numbered where it is taken; added to the names."""
+    others = (f"{path.stem}-{number}" for number in itertools.count(2))
+    names.append(next(name for name in itertools.chain([path.stem], others) if name not in names))
+    return names[-1]
 
 
 def _each_file(
@@ -217,14 +230,12 @@ def draw(files: Sequence[dict[str, Any]], run: SavedRun, folder: Path) -> list[P
 
     names: list[str] = []
     for file in files:
-        stem = Path(file["path"]).stem
-        others = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        names.append(next(name for name in others if name not in names))
+        name = next_name(Path(file["path"]), names)
         spans = [(chunk["start_s"], chunk["end_s"]) for chunk in file["chunks"]]
         rows = [list(chunk["probabilities"].values()) for chunk in file["chunks"]]  # in the order of the classes
         title = Path(file["path"]).name
         figure = activity(spans, np.array(rows), np.array(run.thresholds), run.data.instruments, title)
-        save(figure, folder / f"{names[-1]}.png")
+        save(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in names]
 
 

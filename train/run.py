@@ -38,7 +38,7 @@ from train.fitting.optimize import make_optimizer
 from train.frames.commands import run_frames
 from train.frames.recipe import is_frames_recipe
 from train.front_end import clips_to_learn_from, evaluation_unit, load_clips, make_front_end, sees_rgb, training_unit
-from train.inference import Tagger
+from train.inference import Tagger, processor_threads
 from train.model import count_parameters, input_of
 from train.recipe import TrainRecipe, load_recipe
 from train.run_folder import check_folder, clear_folder
@@ -77,7 +77,7 @@ def _command(arguments: Sequence[str]) -> int:
     manifest = read_manifest(options.data)
     how = {"output": options.output, "resume": options.resume, "checkpoint_steps": options.checkpoint_steps}
     how["hot_copies"] = hot_copy_folder(options.hot_copy)
-    with distributed.process_group():
+    with processor_threads(recipe), distributed.process_group():
         if options.seeds is None:
             summary = train(recipe, manifest, **how)
         else:

@@ -31,8 +31,10 @@ from train.reading.mono import load_mono
 from train.scoring.report import rounded
 
 
-def predict_frames(run: FramesRun, path: Path, *, output: Path | None = None) -> dict[str, Any]:
-    """Notes and instruments of one file; with `output` also NAME.mid and NAME.png in that folder.
+def predict_frames(
+    run: FramesRun, path: Path, *, output: Path | None = None, name: str | None = None
+) -> dict[str, Any]:
+    """Notes and instruments of one file; with `output` also NAME.mid and NAME.png there, by default the file's name.
 
     Returns:
         `notes` by onset; `timeline`: when each instrument is heard; `files` that were written.
@@ -46,7 +48,10 @@ def predict_frames(run: FramesRun, path: Path, *, output: Path | None = None) ->
     heard = listen(run, mono)
     notes = notes_of(run, heard.roll[0].cpu().numpy(), duration_s)
     timeline = timeline_of(run, heard.instrument[0].cpu().numpy(), duration_s)
-    files = [] if output is None else write_outputs(output, path, notes, timeline, duration_s, run.data.instruments)
+    files: list[str] = []
+    if output is not None:
+        base, title = output / (name or path.stem), path.name
+        files = write_outputs(base, title, notes, timeline, duration_s, run.data.instruments)
     result: dict[str, Any] = rounded(
         {
             "path": str(path),
@@ -110,17 +115,17 @@ def timeline_of(
 
 
 def write_outputs(
-    folder: Path,
-    path: Path,
+    base: Path,
+    title: str,
     notes: tuple[Note, ...],
     timeline: dict[str, list[list[Seconds]]],
     duration_s: Seconds,
     instruments: tuple[str, ...],
 ) -> list[str]:
-    """Write the MIDI file and the picture; answers their paths."""
+    """Write BASE.mid and BASE.png; answers their paths."""
     written = {
-        folder / f"{path.stem}.mid": write_midi(Score(notes, duration_s)),
-        folder / f"{path.stem}.png": piano_roll_png(notes, timeline, duration_s, instruments, title=path.name),
+        base.with_name(f"{base.name}.mid"): write_midi(Score(notes, duration_s)),
+        base.with_name(f"{base.name}.png"): piano_roll_png(notes, timeline, duration_s, instruments, title=title),
     }
     for target, content in written.items():
         write_file(target, content)

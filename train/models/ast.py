@@ -84,7 +84,7 @@ class Config(HeadOptions):
 
 
 TINY = Config(
-    hidden_size=16, num_layers=2, num_heads=2, max_frames=64, head_widths="16", head_dropout=0.0
+    hidden_size=48, num_layers=2, num_heads=4, max_frames=64, head_widths="64", head_dropout=0.0
 )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ class Config(HeadOptions):
             raise ValueError(f"drop_path must lie in [0, 1), got {self.drop_path}")
 
 
-TINY = Config(size="micro", head_widths="16", head_dropout=0.0)
+TINY = Config(size="micro", head_widths="64", head_dropout=0.0)
 
 
 class ConvNext(nn.Module):

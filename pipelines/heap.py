@@ -1,0 +1,37 @@
+"""How a build's processes hold memory: buffers go back to the system once they are free.
+
+By default glibc raises the size from which it does so to the largest buffer that it saw, each thread has a heap of
+its own, and Arrow keeps what it had: memory then grows twice as much with the number of clips.
+"""
+
+import ctypes
+import os
+
+import pyarrow
+
+SETTINGS = {
+    "MALLOC_ARENA_MAX": 1,
+    "MALLOC_MMAP_THRESHOLD_": 1 << 20,  # bytes: above most encoded clips; raw samples stay in the decoder's process
+    "MALLOC_TRIM_THRESHOLD_": 128 << 10,  # bytes: glibc's own, which the other setting would raise
+}
+ARROW = "ARROW_DEFAULT_MEMORY_POOL"
+_MALLOPT = {-8: "MALLOC_ARENA_MAX", -3: "MALLOC_MMAP_THRESHOLD_", -1: "MALLOC_TRIM_THRESHOLD_"}  # <malloc.h>
+
+
+def give_memory_back() -> None:
+    """For this process, best before it has threads, and for those that it starts; what the user has set stays."""
+    if ARROW not in os.environ:
+        os.environ[ARROW] = "system"
+        pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, str(value))
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+    for number, name in _MALLOPT.items():
+        if mallopt is not None:
+            mallopt(number, int(os.environ[name]))
+
+
+def decoder_environment() -> dict[str, str]:
+    """Of decoders: they need large buffers again and again, and getting those anew each time costs them time."""
+    without = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+    return {name: value for name, value in os.environ.items() if name not in without}
