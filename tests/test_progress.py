@@ -51,6 +51,26 @@ def test_a_file_that_a_worker_is_writing_is_left_for_the_next_look(tmp_path, con
     assert list(read_tallies(tmp_path)) == ["clean"]
 
 
+def test_what_is_written_later_and_shorter_is_read_without_a_rest_of_the_former(tmp_path):
+    counting = Reporter(tmp_path)
+    counting.transfer("a file with a long name", 5, 1_000_000)
+    counting.flush()
+    counting.transfer("a file with a long name", 1_000_000, 1_000_000)  # done: it is shown no more
+
+    assert read_transfers(tmp_path) == {}
+
+
+def test_a_disk_that_takes_no_tallies_stops_nothing(tmp_path):
+    (tmp_path / "folder").write_text("a file where the folder should be")
+    counting = Reporter(tmp_path / "folder")
+
+    with counting.measure("prepare") as tally:
+        tally.done += 1
+    counting.flush()
+
+    assert tally.done == 1
+
+
 def test_before_anything_began_there_is_nothing(tmp_path):
     assert read_tallies(tmp_path / "not there") == {}
 
