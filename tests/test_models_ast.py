@@ -88,7 +88,7 @@ def test_a_shorter_clip_hears_a_resized_grid_of_positions() -> None:
     with torch.no_grad():
         whole[:, 2:] = torch.linspace(0, 1, 5).repeat(12)[None, :, None]  # 64 frames: 5 patches; rises with time
         resized = model.backbone._resized(12, 3)["embeddings.position_embeddings"]  # type: ignore[operator, union-attr]
-    assert resized.shape == (1, 2 + 12 * 3, 16)
+    assert resized.shape == (1, 2 + 12 * 3, 48)
     assert torch.equal(resized[:, :2], whole[:, :2])
     grid = resized[0, 2:, 0].reshape(12, 3)
     assert torch.allclose(grid, torch.tensor([[1 / 12, 0.5, 11 / 12]]).expand(12, 3), atol=1e-6)
