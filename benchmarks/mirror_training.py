@@ -12,8 +12,6 @@ audio, chosen on the very labels that it is scored on.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.recipes import built
 from datasets.manifest import Manifest, read_manifest
 from train.recipe import load_recipe
 from train.run import train
@@ -105,15 +104,6 @@ def measure(manifest: Manifest, recipes: Sequence[str], num_seeds: int) -> dict[
     return shown
 
 
-def built(folder: Path, mirror: str) -> Path:
-    """The output root of `ultimate`, built from a mirror."""
-    output = folder / "build"
-    command = [sys.executable, "-m", "pipelines.build", "--dataset", "ultimate", "--mirror", mirror]
-    command += ["--embedder", "logmel", "--output", str(output), "--cache-dir", str(folder / "cache")]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return output
-
-
 def main() -> None:
     """Progress on stderr and JSON on stdout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -125,7 +115,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        data = arguments.data or built(Path(folder), arguments.mirror)
+        data = arguments.data or built(Path(folder), arguments.mirror, "ultimate")
         report = measure(read_manifest(data), arguments.recipes, arguments.seeds)
     text = json.dumps(report, indent=1)
     print(text)

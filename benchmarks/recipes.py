@@ -29,7 +29,7 @@ DATA = {"openmic_bilstm": "openmic2018", "nsynth_pretrain": "nsynth"}  # all oth
 EMBEDDINGS = ("openmic-2018.npz", "openmic-2018-aggregated-labels.csv")
 
 
-def built(folder: Path, mirror: Path, dataset: str) -> Path:
+def built(folder: Path, mirror: Path | str, dataset: str) -> Path:
     """The output root of a dataset, built from the mirror."""
     output = folder / dataset
     if not output.exists():

@@ -9,13 +9,13 @@ import os
 
 import pyarrow
 
+# Variable -> number of the option for mallopt, from <malloc.h>, and value.
 SETTINGS = {
-    "MALLOC_ARENA_MAX": 1,
-    "MALLOC_MMAP_THRESHOLD_": 1 << 20,  # bytes: above most encoded clips; raw samples stay in the decoder's process
-    "MALLOC_TRIM_THRESHOLD_": 128 << 10,  # bytes: glibc's own, which the other setting would raise
+    "MALLOC_ARENA_MAX": (-8, 1),
+    "MALLOC_MMAP_THRESHOLD_": (-3, 1 << 20),  # bytes: above most encoded clips; raw samples stay with the decoder
+    "MALLOC_TRIM_THRESHOLD_": (-1, 128 << 10),  # bytes: glibc's own, which the other setting would raise
 }
 ARROW = "ARROW_DEFAULT_MEMORY_POOL"
-_MALLOPT = {-8: "MALLOC_ARENA_MAX", -3: "MALLOC_MMAP_THRESHOLD_", -1: "MALLOC_TRIM_THRESHOLD_"}  # <malloc.h>
 
 
 def give_memory_back() -> None:
@@ -23,12 +23,12 @@ def give_memory_back() -> None:
     if ARROW not in os.environ:
         os.environ[ARROW] = "system"
         pyarrow.set_memory_pool(pyarrow.system_memory_pool())
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, str(value))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
-    for number, name in _MALLOPT.items():
-        if mallopt is not None:
-            mallopt(number, int(os.environ[name]))
+    for name, (option, value) in SETTINGS.items():
+        if name not in os.environ:
+            os.environ[name] = str(value)
+            if mallopt is not None:
+                mallopt(option, value)
 
 
 def decoder_environment() -> dict[str, str]:

@@ -160,7 +160,7 @@ def test_a_run_that_is_stopped_after_any_step_and_resumed_equals_the_uninterrupt
 
 
 def test_a_folder_that_holds_another_run_is_left_alone(summary: dict[str, Any], data: Path) -> None:
-    with pytest.raises(UsageError, match=r"holds a run with other .*; choose another --output"):
+    with pytest.raises(UsageError, match=r"holds a run with other recipe\.seed; choose another --output"):
         trained(data, Path(summary["output"]), "seed=5", resume=True)
 
 
