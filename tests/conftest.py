@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from datasets.errors import UsageError
 from datasets.sample import SampleSize, write_sample_mirror
+from datasets.scores.soundfonts import Soundfont, find_soundfonts
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -69,6 +71,18 @@ def one_thread() -> Iterator[None]:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache for this test alone: hot copies of its commands lie here."""
     monkeypatch.setenv("TUTTI_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def installed_font() -> Soundfont:
+    """The first soundfont of this machine; tests that render with it skip where it or FluidSynth is absent."""
+    from pipelines.rendering import synthesizer
+
+    try:
+        synthesizer.version()
+        return find_soundfonts()[0]
+    except UsageError as error:
+        pytest.skip(str(error))
 
 
 def once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:

@@ -10,11 +10,9 @@ from signals import noise
 
 from datasets import audio
 from datasets.decoder import decode_spans
-from datasets.errors import UsageError
 from datasets.record import DRUMS, Alignment
 from datasets.scores.composing import compose, solo
 from datasets.scores.score import Score, read_midi
-from datasets.scores.soundfonts import find_soundfonts
 from datasets.scores.variation import vary
 from pipelines.align import AlignConfig, delay
 from pipelines.prepare_config import PrepareConfig
@@ -262,17 +260,13 @@ def test_real_pairs_are_told_from_swapped_ones(pairs):
 
 
 @pytest.mark.slow
-def test_planted_delays_of_renderings_are_found_within_20_ms():
-    try:
-        font, _ = find_soundfonts()[0], synthesizer.version()
-    except UsageError as error:
-        pytest.skip(str(error))
+def test_planted_delays_of_renderings_are_found_within_20_ms(installed_font):
     rng = np.random.default_rng(1)
     errors_s, without_table_s = [], []
     for number, program in enumerate(SOLISTS):
         for score in (solo(71_000, number, program), compose(71_000, number)):
             performance = vary(score, seed=71_000, variant=number % 2)
-            samples = synthesizer.synthesize(performance, font, sample_rate=16_000).mix.mean(axis=0)
+            samples = synthesizer.synthesize(performance, installed_font, sample_rate=16_000).mix.mean(axis=0)
             size = int(rng.integers(16_000))
             shifted = np.pad(samples, (size, 0))
             errors_s.append(delay(shifted, 16_000, performance.score.notes).delay_s - size / 16_000)
