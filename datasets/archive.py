@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from isal import igzip, isal_zlib
+
 from datasets.errors import IntegrityError
 
 # Far above our corpora: an archive that passes one of them is a bomb, or damaged.
@@ -37,6 +39,7 @@ RATIO_FLOOR_BYTES = 64 << 20  # below, a high ratio does no harm: minutes of dig
 MAX_UNPACKED_BYTES = 1 << 40  # of a .tgz; NSynth train has 37 GB
 CHUNK_BYTES = 1 << 20
 
+_INFLATE_ERROR: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub calls it an instance
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -176,7 +179,7 @@ class _Zip:
             return self._content(info)
         except (
             zipfile.BadZipFile,
-            zlib.error,
+            _INFLATE_ERROR,
             EOFError,
             RuntimeError,
             ValueError,
@@ -189,12 +192,21 @@ class _Zip:
             raise IntegrityError(f"{self._label}: member {name!r} is damaged ({error})") from error
 
     def _content(self, info: zipfile.ZipInfo) -> bytes:
-        longer = copy.copy(info)
-        longer.file_size += 1  # zipfile would stop at the claimed size without a word
-        with self._zip.open(longer) as stream:  # checks the CRC at its end
-            content = stream.read(longer.file_size)
+        # zipfile finds the packed bytes, ISA-L unpacks them twice as fast as zlib does for it.
+        packed = copy.copy(info)
+        packed.compress_type, packed.file_size = zipfile.ZIP_STORED, packed.compress_size
+        del packed.CRC  # of what is unpacked
+        with self._zip.open(packed) as stream:
+            content = stream.read()
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            inflate = isal_zlib.decompressobj(-zlib.MAX_WBITS)
+            content = inflate.decompress(content, info.file_size + 1)  # zipfile would stop there without a word
+            if not inflate.eof and len(content) <= info.file_size:
+                raise ValueError(f"ends after {len(content)} of {info.file_size} bytes")
         if len(content) != info.file_size:
             raise ValueError(f"unpacks to {len(content)} bytes or more, not to the {info.file_size} that it claims")
+        if isal_zlib.crc32(content) != info.CRC:
+            raise ValueError("bad CRC-32")
         return content
 
 
@@ -276,7 +288,7 @@ def gunzip(packed: Path, plain: IO[bytes], *, label: str, limits: GunzipLimits =
     most = min(limits.max_bytes, max(limits.ratio_floor_bytes, int(limits.max_ratio * packed.stat().st_size)))
     written = 0
     try:
-        with gzip.open(packed) as stream:
+        with igzip.open(packed) as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 written += len(chunk)
                 if written > most:
@@ -285,5 +297,5 @@ def gunzip(packed: Path, plain: IO[bytes], *, label: str, limits: GunzipLimits =
                         "get it from another place"
                     )
                 plain.write(chunk)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, _INFLATE_ERROR) as error:
         raise IntegrityError(f"{label}: not a readable .tgz ({error}); fetch it again") from error
