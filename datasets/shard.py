@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
@@ -28,6 +29,7 @@ SCHEMA_VERSION = 1
 
 # Audio is compressed already and never filtered on: no codec, dictionary or statistics for it.
 _LABEL_COLUMNS = ["source", "license", "sample_rate"]
+MAX_GROUP_BYTES = 1 << 30  # of audio: a row group ends early there; Arrow's offsets count to 2 GiB, a clip has 256 MiB
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def write_shard(
         rows: (clip, complete audio file); only one row group of them is held at a time.
         instruments: the classes, in the order of the label columns.
         sample_rate: of every clip, in Hz.
-        rows_per_group: rows per Parquet row group: the unit of random access.
+        rows_per_group: rows per Parquet row group: the unit of random access. Fewer where audio is very long.
         notes: with the column of notes.
 
     Returns:
@@ -183,6 +185,7 @@ def write_shard(
         stream, table_schema, compression="NONE", use_dictionary=_LABEL_COLUMNS, write_statistics=["id", "source"]
     ) as writer:
         group: list[dict[str, Any]] = []
+        group_bytes = 0
         for clip, audio in rows:
             if clip.id <= last_id:
                 raise ValueError(f"{clip.id}: rows must be sorted by id, each once, but it follows {last_id}")
@@ -192,12 +195,25 @@ def write_shard(
             content.update(content_line(clip, instruments))
             group.append(_row(clip, audio, instruments, sample_rate) | (_notes_column(clip) if notes else {}))
             count += 1
-            if len(group) == rows_per_group:
-                writer.write_table(pa.Table.from_pylist(group, schema=table_schema))
-                group = []
+            group_bytes += len(audio)
+            if len(group) == rows_per_group or group_bytes >= MAX_GROUP_BYTES:
+                writer.write_table(_table(group, table_schema))
+                group, group_bytes = [], 0
         if group:  # no empty row group where there are no rows: Hugging Face cannot read one
-            writer.write_table(pa.Table.from_pylist(group, schema=table_schema))
+            writer.write_table(_table(group, table_schema))
     return count, content.hexdigest()
+
+
+def _table(group: Sequence[Mapping[str, Any]], table_schema: pa.Schema) -> pa.Table:
+    """What `pa.Table.from_pylist` makes, but that audio is copied once and not grown into."""
+    columns = {name: [row[name] for row in group] for name in table_schema.names}
+    files = [audio["bytes"] for audio in columns["audio"]]
+    ends = np.cumsum([0, *map(len, files)], dtype=np.int32)
+    content = pa.Array.from_buffers(pa.binary(), len(files), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(files))])
+    paths = pa.array([audio["path"] for audio in columns["audio"]])
+    columns["audio"] = pa.StructArray.from_arrays([content, paths], fields=list(table_schema.field("audio").type))
+    arrays = [pa.array(columns[field.name], field.type) for field in table_schema]
+    return pa.Table.from_arrays(arrays, schema=table_schema)
 
 
 def _row(clip: Clip, audio: bytes, instruments: Sequence[str], sample_rate: int) -> dict[str, Any]:

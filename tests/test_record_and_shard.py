@@ -234,6 +234,17 @@ def test_row_groups_have_the_wanted_size(tmp_path):
     assert count == 5
 
 
+def test_a_row_group_ends_early_where_its_audio_is_long(monkeypatch):
+    monkeypatch.setattr("datasets.shard.MAX_GROUP_BYTES", 250)
+    sizes = [100, 100, 100, 100, 300, 100]
+
+    content, count, _ = written([(clip(f"a/{n}@0"), bytes(size)) for n, size in enumerate(sizes)], rows_per_group=4)
+
+    metadata = pq.ParquetFile(io.BytesIO(content)).metadata
+    assert count == 6
+    assert [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)] == [3, 2, 1]
+
+
 @pytest.mark.parametrize(("audio", "extension"), [(b"fLaC\0", "flac"), (b"RIFF\0", "wav")])
 def test_the_extension_is_told_from_the_first_bytes(audio, extension):
     assert audio_extension(audio) == extension
