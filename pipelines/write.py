@@ -54,7 +54,7 @@ TOOLS = ("numpy", "soxr", "pyloudnorm", "soundfile", "av", "pyarrow", "apache-be
 class WriteConfig:
     """The shape of the shards."""
 
-    rows_per_shard: int = 2048  # 256 to 512 MB of ten-second clips
+    rows_per_shard: int = 512  # 64 to 128 MB of ten-second clips: what one worker writes while others write others
     rows_per_group: int = 16  # the unit of random access, and of memory
 
     def __post_init__(self) -> None:
