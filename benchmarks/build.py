@@ -4,7 +4,7 @@
 
 For each size of the synthesized mirror, in one run:
 
-kernels    decode + mono + soxr + pyloudnorm + true peak + FLAC, one thread, nothing else
+kernels    decode + mono + soxr + pyloudnorm + true peak + FLAC, a thread per process, nothing else
 one        the build's `prepare`, `clean`, `split` and `write`, FnApiRunner, one process
 1, 2       the same with 1 and 2 worker processes (multi_processing)
 
@@ -12,16 +12,22 @@ The mirror holds the corpora in about their real proportions (IRMAS 2 : 1 test, 
 most clips last ten seconds); `--mix sample` takes the built-in sample's, where short clips from
 deflated zips prevail and unzipping, which is no audio kernel, weighs more.
 
-Archives are in the cache beforehand and results are not. Start-up (imports, workers, Beam's own
-work on an almost empty build) is measured by a build of one recording per source and taken off.
-Memory is the resident set of the whole process tree, sampled, and so is processor time: where others use the
-machine too, `ratio_of_cpu` says what a core's work is worth, and wall times as much of the neighbors. The smallest
-size works for four seconds, which the start-up may vary by: read its memory, not its speed. Larger sizes hold other
+Archives are in the cache beforehand and results are not. Start-up (imports, workers, Beam's own work on an almost
+empty build) is measured by builds of one recording per source of the smallest size, and taken off.
+
+Kernels and start-up run before and after every build, kernels in as many processes at once as it has workers, and
+each build is held against the means: other users of the machine change its speed within minutes. `ratio_to_kernels`
+compares the time of a core, `ratio_of_cpu` the processor time alone, `ratio_to_lone_kernels` the time of a core with
+kernels that have the machine to themselves. Small sizes are repeated; medians count.
+
+Memory is the resident set of the whole process tree, sampled, and so is processor time. Larger sizes hold other
 songs, not copies: copies would be duplicates.
 """
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -57,13 +63,30 @@ MODES = {
     "2": ("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
 }
 SAMPLE_S = 0.05
-START_UPS = 3  # whose median is taken off: it varies by a second, and the smallest size works for four
+MOST_REPEATS = 3
+SCALE_ONCE = 8  # from here on a build takes a minute, and is run once
 MIXES = {
     "real": SampleSize(
         train_songs_per_class=1, train_parts=2, test_songs=4, openmic_tracks=64, videos_per_class=4, foreign_rows=20
     ),
     "sample": SampleSize(),
 }
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """A mirror whose bytes are in a cache."""
+
+    mirror: Path
+    cache: Cache
+
+
+@dataclass(frozen=True)
+class Work:
+    """What some work took."""
+
+    core_s: float  # wall seconds, of all cores that it kept
+    cpu_s: float  # processor time
 
 
 @dataclass(frozen=True)
@@ -90,38 +113,45 @@ def recordings(recipe: Recipe, mirror: Path, cache: Cache) -> Iterator[Recording
             yield from (row for row in found if isinstance(row, Recording))
 
 
-def kernel_seconds(items: Sequence[Recording], cache: Cache, config: PrepareConfig) -> tuple[float, float]:
-    """Wall and processor seconds that the library kernels take for all clips; reading and hashing are not counted."""
+def kernel_seconds(items: Sequence[Recording], cache: Cache, config: PrepareConfig, processes: int) -> Work:
+    """What the library kernels take for all clips, in some processes at once: each its share of the recordings."""
+    shares = [(items[first::processes], cache, config) for first in range(processes)]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        works = pool.starmap(_kernels, shares, chunksize=1)
+    return Work(sum(work.core_s for work in works), sum(work.cpu_s for work in works))
+
+
+def _kernels(items: Sequence[Recording], cache: Cache, config: PrepareConfig) -> Work:
+    """Reading and hashing are not counted."""
     total_s, cpu_s = 0.0, 0.0
     for recording in items:
         data = read_media(recording.media, cache)
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
-        try:
+        with contextlib.suppress(audio.DecodeError):
             decoded = audio.decode(data, "clip")
-        except audio.DecodeError:
-            total_s += time.perf_counter() - start_s
-            cpu_s += time.process_time() - start_cpu_s
-            continue
-        for clip in recording.clips:
-            mono = audio.to_mono(audio.excerpt(decoded, clip.start_s, clip.end_s))
-            if not mono.size:
-                continue
-            mono = audio.resample(mono, decoded.sample_rate, config.sample_rate)
-            loudness = audio.measure_loudness(mono, config.sample_rate)
-            peak = audio.true_peak_dbtp(mono, config.sample_rate)
-            samples = audio.to_int16(audio.apply_gain(mono, gain_for(loudness, peak, config)))
-            audio.encode(samples, config.sample_rate, config.audio_format)
+            for clip in recording.clips:
+                _kernels_of_clip(audio.to_mono(audio.excerpt(decoded, clip.start_s, clip.end_s)), decoded, config)
         total_s += time.perf_counter() - start_s
         cpu_s += time.process_time() - start_cpu_s
-    return total_s, cpu_s
+    return Work(total_s, cpu_s)
 
 
-def build(mirror: Path, downloads: Cache, output: Path, flags: Sequence[str]) -> Run:
+def _kernels_of_clip(native: audio.Mono, decoded: audio.Decoded, config: PrepareConfig) -> None:
+    if not native.size:
+        return
+    mono = audio.resample(native, decoded.sample_rate, config.sample_rate)
+    loudness = audio.measure_loudness(mono, config.sample_rate)
+    peak = audio.true_peak_dbtp(mono, config.sample_rate)
+    samples = audio.to_int16(audio.apply_gain(mono, gain_for(loudness, peak, config)))
+    audio.encode(samples, config.sample_rate, config.audio_format)
+
+
+def build(downloads: Downloads, output: Path, flags: Sequence[str]) -> Run:
     """One build in a process of its own, from prepared downloads and nothing else."""
     shutil.rmtree(output, ignore_errors=True)
     cache = Cache(output.with_name("cache"))
     shutil.rmtree(cache.root, ignore_errors=True)
-    shutil.copytree(downloads.root, cache.root, copy_function=os.link)
+    shutil.copytree(downloads.cache.root, cache.root, copy_function=os.link)
     command = [
         sys.executable,
         "-m",
@@ -131,7 +161,7 @@ def build(mirror: Path, downloads: Cache, output: Path, flags: Sequence[str]) ->
         "--embedder",
         "none",
         "--mirror",
-        str(mirror),
+        str(downloads.mirror),
     ]
     command += ["--cache-dir", str(cache.root), "--output", str(output), *flags]
     start_s = time.perf_counter()
@@ -162,32 +192,66 @@ def _watch(pid: int, peak: list[float], cpu_s: dict[int, float]) -> None:
 
 def measure(scale: int, folder: Path, seed: int, size: SampleSize) -> dict[str, Any]:
     """All figures of one size."""
-    mirror, output, cache = folder / f"mirror-{scale}", folder / "output", Cache(folder / f"cache-{scale}")
-    write_sample_mirror(mirror, seed=seed, scale=scale, size=size)
     recipe = load_recipe("ultimate")
-    items = list(recordings(recipe, mirror, cache))
-    starts = {
-        name: [build(mirror, cache, output, (*flags, "--limit", "1")) for _ in range(START_UPS)]
-        for name, flags in MODES.items()
+    smallest, _ = _prepared(recipe, folder, 1, seed, size)
+    mine, items = _prepared(recipe, folder, scale, seed, size)
+    lone = [kernel_seconds(items, mine.cache, recipe.prepare, 1)]
+    repeats = []
+    for _ in range(max(1, min(MOST_REPEATS, SCALE_ONCE // scale))):
+        figures = {}
+        for name, flags in MODES.items():
+            num_cores = _workers(name)
+            kernels = [lone[-1] if num_cores == 1 else kernel_seconds(items, mine.cache, recipe.prepare, num_cores)]
+            starts = [build(smallest, folder / "output", (*flags, "--limit", "1"))]
+            run = build(mine, folder / "output", flags)
+            starts.append(build(smallest, folder / "output", (*flags, "--limit", "1")))
+            kernels.append(kernel_seconds(items, mine.cache, recipe.prepare, num_cores))
+            lone += kernels[1:] if num_cores == 1 else []
+            figures[name] = _figures(run, starts, kernels, num_cores)
+        repeats.append(figures)
+    medians = {
+        key: {name: statistics.median(figures[name][key] for figures in repeats) for name in MODES}
+        for key in repeats[0]["one"]
     }
-    start_up_s = {name: statistics.median(run.wall_s for run in starts[name]) for name in MODES}
-    start_up_cpu_s = {name: statistics.median(run.cpu_s for run in starts[name]) for name in MODES}
-    kernels_s, kernels_cpu_s = kernel_seconds(items, cache, recipe.prepare)
-    runs = {name: build(mirror, cache, output, flags) for name, flags in MODES.items()}
-    work_s = {name: runs[name].wall_s - start_up_s[name] for name in MODES}
-    cpu_s = {name: runs[name].cpu_s - start_up_cpu_s[name] for name in MODES}
-    clips = runs["one"].clips
+    lone_s = statistics.median(work.core_s for work in lone)
     return {
         "scale": scale,
-        "clips": clips,
-        "clips_per_s": {"kernels": clips / kernels_s, **{name: clips / work_s[name] for name in MODES}},
-        "work_s": {"kernels": kernels_s, **work_s},
-        "cpu_s": {"kernels": kernels_cpu_s, **cpu_s},
-        "start_up_s": start_up_s,
-        "peak_rss_mib": {name: runs[name].peak_rss_mib for name in MODES},
-        "ratio_to_kernels": {name: kernels_s / work_s[name] / max(1, _workers(name)) for name in MODES},
-        "ratio_of_cpu": {name: kernels_cpu_s / cpu_s[name] for name in MODES},
-        "two_workers_to_one": work_s["1"] / work_s["2"],
+        "clips": run.clips,
+        "repeats": len(repeats),
+        "lone_kernels_core_s": lone_s,
+        **medians,
+        "ratio_to_lone_kernels": {name: lone_s / medians["core_s"][name] for name in MODES},
+        "two_workers_to_one": medians["work_s"]["1"] / medians["work_s"]["2"],
+    }
+
+
+def _prepared(
+    recipe: Recipe, folder: Path, scale: int, seed: int, size: SampleSize
+) -> tuple[Downloads, list[Recording]]:
+    """A mirror of some size, made unless it is there, with all its bytes in a cache."""
+    found = Downloads(folder / f"mirror-{scale}", Cache(folder / f"cache-{scale}"))
+    if not found.mirror.exists():
+        write_sample_mirror(found.mirror, seed=seed, scale=scale, size=size)
+    return found, list(recordings(recipe, found.mirror, found.cache))
+
+
+def _figures(run: Run, starts: Sequence[Run], kernels: Sequence[Work], num_cores: int) -> dict[str, float]:
+    start_s = statistics.mean(start.wall_s for start in starts)
+    work_s = run.wall_s - start_s
+    cpu_s = run.cpu_s - statistics.mean(start.cpu_s for start in starts)
+    kernels_s = statistics.mean(work.core_s for work in kernels)
+    kernels_cpu_s = statistics.mean(work.cpu_s for work in kernels)
+    return {
+        "start_up_s": start_s,
+        "work_s": work_s,
+        "core_s": work_s * num_cores,
+        "cpu_s": cpu_s,
+        "kernels_core_s": kernels_s,
+        "kernels_cpu_s": kernels_cpu_s,
+        "clips_per_s": run.clips / work_s,
+        "ratio_to_kernels": kernels_s / (work_s * num_cores),
+        "ratio_of_cpu": kernels_cpu_s / cpu_s,
+        "peak_rss_mib": run.peak_rss_mib,
     }
 
 
@@ -204,7 +268,12 @@ def trends(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {name: float(np.polyfit(np.log(clips), np.log(works[name]), 1)[0]) for name in MODES}
 
     slope = {name: float(np.polyfit(clips, [r["peak_rss_mib"][name] for r in results], 1)[0] * 1000) for name in MODES}
-    return {"cost_exponent": exponent("work_s"), "cpu_exponent": exponent("cpu_s"), "rss_mib_per_1000_clips": slope}
+    return {
+        "cost_exponent": exponent("work_s"),
+        "cpu_exponent": exponent("cpu_s"),
+        "kernels_exponent": exponent("kernels_core_s"),
+        "rss_mib_per_1000_clips": slope,
+    }
 
 
 def main() -> None:
@@ -221,8 +290,6 @@ def main() -> None:
             result = measure(scale, Path(folder), arguments.seed, MIXES[arguments.mix])
             results.append(result)
             print(_table(result), file=sys.stderr, flush=True)
-            shutil.rmtree(Path(folder) / f"cache-{scale}")
-            shutil.rmtree(Path(folder) / f"mirror-{scale}")
     report: dict[str, Any] = {"cpus": os.cpu_count(), "mix": arguments.mix, "results": results}
     if len(results) > 1:
         report["trends"] = trends(results)
@@ -236,13 +303,12 @@ def main() -> None:
 
 def _table(result: dict[str, Any]) -> str:
     lines = [
-        f"{result['clips']} clips ({result['scale']}x)",
-        "mode      clips/s  of kernels  by CPU  start-up s  peak MiB",
+        f"{result['clips']} clips ({result['scale']}x, median of {result['repeats']})",
+        "mode      clips/s  of kernels  by CPU  of lone kernels  start-up s  peak MiB",
     ]
-    lines.append(f"kernels  {result['clips_per_s']['kernels']:8.1f}")
     lines += [
         f"{name:8} {result['clips_per_s'][name]:8.1f} {result['ratio_to_kernels'][name]:11.2f}"
-        f" {result['ratio_of_cpu'][name]:7.2f}"
+        f" {result['ratio_of_cpu'][name]:7.2f} {result['ratio_to_lone_kernels'][name]:16.2f}"
         f" {result['start_up_s'][name]:11.1f} {result['peak_rss_mib'][name]:9.0f}"
         for name in MODES
     ]
