@@ -8,9 +8,9 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pyloudnorm
 import soundfile
 import soxr
 from numpy.typing import NDArray
@@ -88,7 +88,9 @@ def silence_share(mono: Mono, amplitude: float) -> float:
 
 
 @functools.lru_cache(maxsize=64)
-def _meter(sample_rate: int, block_s: float) -> pyloudnorm.Meter:
+def _meter(sample_rate: int, block_s: float) -> Any:
+    import pyloudnorm  # with scipy.signal: half a second, which only decoders need to spend
+
     return pyloudnorm.Meter(sample_rate, block_size=block_s)
 
 

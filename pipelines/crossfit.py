@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from datasets.record import PRESENT
@@ -178,6 +177,10 @@ def fit_linear(
         config: regularization.
         balanced: weigh rare classes up.
     """
+    from sklearn.linear_model import (
+        LogisticRegression,
+    )  # it takes a second to import, and one worker of a build needs it
+
     features = embeddings.astype(np.float64)
     center, spread = features.mean(0), features.std(0)
     scale = np.where(spread > MIN_SPREAD, 1 / np.maximum(spread, MIN_SPREAD), 0.0)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 from numpy.typing import NDArray
 
 from datasets.record import Seconds
@@ -82,7 +81,9 @@ def band_energies(samples: NDArray[np.int16]) -> NDArray[np.float64]:
 
     In double precision: then processors that round differently still agree about the signs.
     """
-    halved = scipy.signal.resample_poly(samples.astype(np.float64) / 32768, 1, 2)  # 8 kHz holds all bands
+    from scipy.signal import resample_poly  # half a second, which builds that embed nothing need not spend
+
+    halved = resample_poly(samples.astype(np.float64) / 32768, 1, 2)  # 8 kHz holds all bands
     frames_FN = np.lib.stride_tricks.sliding_window_view(halved, WINDOW // 2)[:: HOP // 2]
     window_N = np.hanning(WINDOW // 2)
     edges = _band_edges()

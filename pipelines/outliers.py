@@ -24,7 +24,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
 
 from datasets.errors import YieldError
@@ -252,7 +251,7 @@ def _assess_single(models: FoldModels, table: Table, logits: Floats, config: Out
     own = labels[rows]
     if config.mode == "fixed":
         values = sigmoid(logits[rows])
-        scores.quality[rows] = get_label_quality_scores(own, values / values.sum(1, keepdims=True))
+        scores.quality[rows] = _self_confidence(own, values / values.sum(1, keepdims=True))
     else:
         smooth = _with_songs(logits, table, config.song_weight)[rows]
         values = (smooth - models.center) / models.spread
@@ -265,6 +264,15 @@ def _assess_single(models: FoldModels, table: Table, logits: Floats, config: Out
     return scores
 
 
+def _self_confidence(labels: NDArray[np.int64], probabilities: Floats) -> Floats:
+    from cleanlab.rank import (
+        get_label_quality_scores,
+    )  # it takes a second to import, and one worker of a build needs it
+
+    quality: Floats = get_label_quality_scores(labels, probabilities)
+    return quality
+
+
 def _assess_multi(models: FoldModels, table: Table, logits: Floats, config: OutlierConfig) -> Scores:
     scores = _nothing(len(table.ids))
     per_label = np.full((len(table.ids), len(models.classes)), np.inf)
@@ -275,7 +283,7 @@ def _assess_multi(models: FoldModels, table: Table, logits: Floats, config: Outl
         labels = (table.presence[rows, column] == PRESENT).astype(np.int64)
         if config.mode == "fixed":
             share = sigmoid(logits[rows, k])
-            per_label[rows, k] = get_label_quality_scores(labels, np.column_stack([1 - share, share]))
+            per_label[rows, k] = _self_confidence(labels, np.column_stack([1 - share, share]))
         else:
             groups = tuple(table.groups[row] for row in rows)
             smooth = _song_mean(logits[rows, k], groups, labels, config.song_weight)
