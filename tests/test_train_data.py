@@ -18,12 +18,8 @@ from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import manifest_path, read_manifest
 from train.data import (
     AudioSplit,
-    LogMelSplit,
-    chunks,
-    labelled_clips,
     logmel_split,
     read_split,
-    training_batches,
 )
 from train.features import LogMel, LogMelConfig
 
@@ -180,61 +176,6 @@ def test_rows_that_contradict_their_audio_or_each_other_are_refused_by_name(
     rewrite(tmp_path, column, change)
     with pytest.raises(IntegrityError, match=message):
         read_split(read_manifest(tmp_path), "train")
-
-
-def numbered_frames(*lengths: int, num_classes: int = 2) -> LogMelSplit:
-    """Clips whose frames count 0, 1, 2, ... within clip n, plus 100 n."""
-    frames = torch.cat([100 * clip + torch.arange(length) for clip, length in enumerate(lengths)])
-    sizes = torch.tensor(lengths)
-    return LogMelSplit(
-        frames[:, None].half(), sizes.cumsum(0) - sizes, sizes, torch.zeros(len(lengths), num_classes, dtype=torch.int8)
-    )
-
-
-def test_a_window_past_the_end_is_filled_from_the_start_of_its_clip() -> None:
-    split = numbered_frames(4, 10)
-    windows = split.windows(torch.tensor([0, 1]), torch.tensor([0, 8]), 6)
-    assert windows[:, :, 0].tolist() == [[0, 1, 2, 3, 0, 1], [108, 109, 100, 101, 102, 103]]
-
-
-def test_chunks_cover_every_clip_and_the_last_one_is_filled() -> None:
-    split = numbered_frames(10, 3, 6)  # a ten-second clip in three-second chunks makes four
-    clips, first = chunks(split, 3)
-    assert clips.tolist() == [0, 0, 0, 0, 1, 2, 2]
-    assert first.tolist() == [0, 3, 6, 9, 0, 0, 3]
-    assert split.windows(torch.tensor([0]), torch.tensor([9]), 3)[0, :, 0].tolist() == [9, 0, 1]
-
-
-def epoch(split: LogMelSplit, *, seed: int = 0, number: int = 0, batch_size: int = 4) -> list[list[list[float]]]:
-    clips = np.arange(len(split))
-    batches = training_batches(split, clips, window_frames=5, batch_size=batch_size, seed=seed, epoch=number)
-    return [windows[:, :, 0].tolist() for windows, _ in batches]
-
-
-def test_an_epoch_is_a_function_of_seed_and_number() -> None:
-    split = numbered_frames(*[20] * 10)
-    assert epoch(split, seed=1, number=2) == epoch(split, seed=1, number=2)
-    assert epoch(split, seed=1, number=2) != epoch(split, seed=1, number=3)
-    assert epoch(split, seed=1, number=2) != epoch(split, seed=2, number=2)
-
-
-def test_an_epoch_holds_one_window_of_every_clip_in_batches_of_nearly_equal_size() -> None:
-    batches = epoch(numbered_frames(*[20] * 9), batch_size=4)
-    assert sorted(len(batch) for batch in batches) == [3, 3, 3]
-    assert sorted(int(window[0] // 100) for batch in batches for window in batch) == list(range(9))
-
-
-def test_windows_lie_inside_their_clip_and_reach_both_its_ends() -> None:
-    split = numbered_frames(8, 8, 8, 8)
-    windows = [window for number in range(60) for batch in epoch(split, number=number) for window in batch]
-    starts = {int(window[0] % 100) for window in windows}
-    assert all(window == list(range(int(window[0]), int(window[0]) + 5)) for window in windows)
-    assert starts == {0, 1, 2, 3}
-
-
-def test_clips_without_a_known_label_are_not_learned_from() -> None:
-    presence = np.array([[-1, -1], [-1, 0], [1, -1], [-1, -1]], np.int8)
-    assert labelled_clips(presence).tolist() == [1, 2]
 
 
 def test_clips_of_one_length_share_a_batch_and_stay_in_order() -> None:

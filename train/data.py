@@ -1,18 +1,16 @@
-"""From the shards that a manifest lists to batches of log-mel windows.
+"""From the shards that a manifest lists to log-mel frames in memory.
 
     audio = read_split(read_manifest(folder), "train")      int16, one array, in memory
     audio = hot_copy(read_manifest(folder), "train", cache) the same, mapped: decoded once (train.reading.hot_copy)
     logmel = logmel_split(audio, LogMel(config), device)    float16 frames, one tensor
-    for batch in training_batches(logmel, ...): ...         random windows, one gather each
 
-Shapes: N clips, C classes, T frames of all clips, W frames of a window, M mel bands, B windows.
+Shapes: N clips, C classes, T frames of all clips, M mel bands.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,14 +19,11 @@ from torch import Tensor
 
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
-from datasets.record import UNKNOWN, Decibels, Lufs
+from datasets.record import Decibels, Lufs
 from train.features import KaldiFbank, LogMel
 from train.reading.shards import SplitTable, read_audio, remaining_gain_db, split_table
 
-Batch: TypeAlias = tuple[Tensor, Tensor]  # log-mel (B, W, M) float32, presence (B, C) int8
-
 _SAMPLES_AT_ONCE = 1 << 22  # of audio in one front-end batch: 16 MiB of float32
-_ORDER, _WINDOWS = 0, 1  # random streams of an epoch
 
 
 @dataclass(frozen=True)
@@ -105,18 +100,6 @@ class LogMelSplit:
     lengths: Tensor  # (N,) int64: frames of each clip, at least 1
     presence: Tensor  # (N, C) int8
 
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def windows(self, clips_B: Tensor, first_B: Tensor, num_frames: int) -> Tensor:
-        """Windows (B, W, M) float32 that begin at frame `first` of their clips.
-
-        What lies beyond the end is filled by repeating the clip from its start (Lumen 2023).
-        """
-        steps_W = torch.arange(num_frames, device=self.frames.device)
-        within_BW = (first_B[:, None] + steps_W) % self.lengths[clips_B][:, None]
-        return self.frames[self.starts[clips_B][:, None] + within_BW].float()
-
 
 def logmel_split(
     audio: AudioSplit, front_end: LogMel | KaldiFbank, device: torch.device, *, target_lufs: Lufs, max_gain_db: Decibels
@@ -160,44 +143,6 @@ def _batches_of_one_length(num_samples: NDArray[np.int64]) -> Iterator[list[int]
             yield clips[first : first + step]
 
 
-def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
-    return np.random.default_rng([seed, epoch, stream])
-
-
-def training_batches(
-    split: LogMelSplit, clips: NDArray[np.int64], *, window_frames: int, batch_size: int, seed: int, epoch: int
-) -> Iterator[Batch]:
-    """One random window of every chosen clip, in random order: a function of (seed, epoch) alone.
-
-    Batches are nearly equal in size, so that no small last one upsets the batch norm.
-    """
-    order = _generator(seed, epoch, _ORDER).permutation(clips)
-    room = (split.lengths.cpu().numpy() - window_frames).clip(min=0) + 1  # a short clip begins at its start
-    first = (_generator(seed, epoch, _WINDOWS).random(len(split)) * room).astype(np.int64)
-    device = split.frames.device
-    for batch in np.array_split(order, num_batches(len(clips), batch_size)):
-        clips_B = torch.from_numpy(batch).to(device)
-        first_B = torch.from_numpy(first[batch]).to(device)
-        yield split.windows(clips_B, first_B, window_frames), split.presence[clips_B]
-
-
 def num_batches(num_clips: int, batch_size: int) -> int:
     """Batches of an epoch."""
     return math.ceil(num_clips / batch_size)
-
-
-def labelled_clips(presence_NC: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Indices of clips with at least one known label."""
-    return np.flatnonzero((presence_NC != UNKNOWN).any(axis=1))
-
-
-def chunks(split: LogMelSplit, window_frames: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Consecutive windows that cover every clip: (clip, first frame) of each, in order.
-
-    A window that passes the end of its clip is filled from the clip's start (Lumen 2023: 10 s
-    make four chunks, the last of them 1 s and the first 2 s).
-    """
-    counts = -(-split.lengths.cpu().numpy() // window_frames)
-    clips = np.repeat(np.arange(len(split)), counts)
-    index_within = np.arange(len(clips)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return clips, index_within * window_frames

@@ -10,9 +10,10 @@
 Every file is whole or not there.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -106,29 +107,52 @@ def load_run(folder: Path, device: torch.device) -> SavedRun:
         UsageError: no finished run there.
         IntegrityError: it is damaged, or of another schema version.
     """
-    path = folder / CONFIG
-    if not (folder / METRICS).is_file() or not path.is_file():
-        raise UsageError(f"{folder}: no finished run here (no {METRICS}); train one with train.run --output {folder}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+    with finished_config(folder) as config:
         if config["schema_version"] != SCHEMA_VERSION:
-            raise IntegrityError(f"{path}: schema version {config['schema_version']}, this code reads {SCHEMA_VERSION}")
+            found = config["schema_version"]
+            raise IntegrityError(f"{folder / CONFIG}: schema version {found}, this code reads {SCHEMA_VERSION}")
         recipe = recipe_from_json(config["recipe"])
         instruments = tuple(config["instruments"])
         data = DataIdentity(instruments=instruments, **config["data"])
         thresholds = tuple(float(config["thresholds"][name]) for name in instruments)
         standardized = config["standardization"]
         statistics = standardized and Standardization(tuple(standardized["mean_db"]), tuple(standardized["std_db"]))
+    tagger = build_tagger(without_weights(recipe), len(instruments), statistics)
+    load_weights(tagger.network, folder, config["model_sha256"])
+    return SavedRun(recipe, data, thresholds, tagger.to(device).eval())
+
+
+@contextlib.contextmanager
+def finished_config(folder: Path) -> Iterator[dict[str, Any]]:
+    """The config of a finished run, to be taken apart within the block.
+
+    Raises:
+        UsageError: no finished run there.
+        IntegrityError: it is damaged, or the block finds something missing or of a wrong type.
+    """
+    path = folder / CONFIG
+    if not (folder / METRICS).is_file() or not path.is_file():
+        raise UsageError(f"{folder}: no finished run here (no {METRICS}); train one with train.run --output {folder}")
+    try:
+        yield json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path}: not a run's config ({error!r}); train again") from error
-    if not (folder / MODEL).is_file() or file_sha256(folder / MODEL) != config["model_sha256"]:
+
+
+def load_weights(network: nn.Module, folder: Path, sha256: str) -> None:
+    """Give a network the weights of a run.
+
+    Raises:
+        IntegrityError: they are not those with this digest, or of another network.
+    """
+    if not (folder / MODEL).is_file() or file_sha256(folder / MODEL) != sha256:
         raise IntegrityError(f"{folder / MODEL}: not the weights that {CONFIG} names; train again")
-    tagger = build_tagger(without_weights(recipe), len(instruments), statistics)
     try:
-        tagger.network.load_state_dict(safetensors.torch.load_file(folder / MODEL))
+        network.load_state_dict(safetensors.torch.load_file(folder / MODEL))
     except (RuntimeError, safetensors.SafetensorError) as error:
-        raise IntegrityError(f"{folder / MODEL}: weights do not fit model {recipe.model!r} ({error})") from error
-    return SavedRun(recipe, data, thresholds, tagger.to(device).eval())
+        raise IntegrityError(
+            f"{folder / MODEL}: weights do not fit the recipe's model ({error}); train again"
+        ) from error
 
 
 def without_weights(recipe: TrainRecipe) -> TrainRecipe:

@@ -7,20 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from datasets.errors import IntegrityError, UsageError
+from datasets.errors import IntegrityError
 from datasets.files import write_file
-from datasets.manifest import Manifest, file_sha256
+from datasets.manifest import Manifest
 from train.features import Standardization
 from train.frames.recipe import FramesRecipe, recipe_from_json, recipe_to_json
 from train.frames.rolls import UNPITCHED
 from train.frames.scores import Thresholds
 from train.frames.unet import FrameTagger
-from train.saved import CONFIG, METRICS, MODEL, DataIdentity, encode_tensors, write_json
+from train.saved import CONFIG, MODEL, DataIdentity, encode_tensors, finished_config, load_weights, write_json
 
 SCHEMA_VERSION = 1  # of the config of frame-level runs
 
@@ -94,13 +92,11 @@ def load_frames_run(folder: Path, device: torch.device) -> FramesRun:
         UsageError: no finished run there.
         IntegrityError: it is damaged, or of another schema version.
     """
-    path = folder / CONFIG
-    if not (folder / METRICS).is_file() or not path.is_file():
-        raise UsageError(f"{folder}: no finished run here (no {METRICS}); train one with train.run --output {folder}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+    with finished_config(folder) as config:
         if config["task"] != FramesRecipe.task or config["schema_version"] != SCHEMA_VERSION:
-            raise IntegrityError(f"{path}: not a frame-level run of schema version {SCHEMA_VERSION}; train again")
+            raise IntegrityError(
+                f"{folder / CONFIG}: not a frame-level run of schema version {SCHEMA_VERSION}; train again"
+            )
         recipe = recipe_from_json(config["recipe"])
         instruments = tuple(config["instruments"])
         data = DataIdentity(instruments=instruments, **config["data"])
@@ -108,13 +104,6 @@ def load_frames_run(folder: Path, device: torch.device) -> FramesRun:
         by_instrument = tuple(float(found["instrument"][name]) for name in instruments)
         thresholds = Thresholds(float(found["roll"]), float(found["pitch"]), by_instrument)
         statistics = Standardization(*(tuple(config["standardization"][name]) for name in ("mean", "std")))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path}: not a run's config ({error!r}); train again") from error
-    if not (folder / MODEL).is_file() or file_sha256(folder / MODEL) != config["model_sha256"]:
-        raise IntegrityError(f"{folder / MODEL}: not the weights that {CONFIG} names; train again")
     tagger = build_tagger(recipe, instruments, statistics)
-    try:
-        tagger.network.load_state_dict(safetensors.torch.load_file(folder / MODEL))
-    except (RuntimeError, safetensors.SafetensorError) as error:
-        raise IntegrityError(f"{folder / MODEL}: weights do not fit the recipe ({error}); train again") from error
+    load_weights(tagger.network, folder, config["model_sha256"])
     return FramesRun(recipe, data, thresholds, tagger.to(device).eval())
