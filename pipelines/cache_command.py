@@ -18,13 +18,14 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
+from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder
 from datasets.manifest import digest_of
 from pipelines.acquisition.ledger import Availability, Ledger
 from pipelines.arguments import Parser
 from pipelines.cache import Cache, settled_sha256
 from pipelines.cache_contents import KINDS, Entry, blobs, derived_files, entries, is_garbage, needed_of, results
+from train.cli import run_command
 
 DAY_S = 86_400.0
 GRACE_DAYS = 30.0  # a build that is resumed after the holidays finds everything
@@ -312,14 +313,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        return run(build_parser().parse_args(argv))
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}; check the disk, its permissions and `ulimit -n`, then try again", file=sys.stderr)
-        return StorageError.exit_code
+    return run_command(lambda given: run(build_parser().parse_args(given)), argv)

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import StorageError, TuttiError
 from datasets.manifest import ClipRow, Manifest, canonical_json
 from datasets.record import PRESENT, SPLITS
 from datasets.sketch import MAX_DISTANCE, distance
 from pipelines.arguments import Parser
 from pipelines.verify_manifest import open_manifest
+from train.cli import run_command
 
 NOT_LISTED = "not listed"  # no row at all: another recipe, another upstream list
 MAX_HEARD = 1_000  # changed clips that the command compares by ear unless told: half a minute
@@ -359,15 +359,12 @@ def run(arguments: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        print(run(build_parser().parse_args(argv)))
-        return 0
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}; check the disk and its permissions, then try again", file=sys.stderr)
-        return StorageError.exit_code
+    return run_command(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    print(run(build_parser().parse_args(argv)))
+    return 0
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import StorageError, TuttiError, UsageError
+from datasets.errors import UsageError
 from datasets.manifest import Manifest
 from datasets.record import SPLITS, Seconds
 from pipelines.arguments import Parser
 from pipelines.verify_manifest import open_manifest
+from train.cli import run_command
 
 LINE = 110  # characters
 SHOWN_CHARACTERS = 40  # of a setting; --json has it whole
@@ -190,15 +191,12 @@ def run(arguments: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        print(run(build_parser().parse_args(argv)))
-        return 0
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}; check the disk and its permissions, then try again", file=sys.stderr)
-        return StorageError.exit_code
+    return run_command(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    print(run(build_parser().parse_args(argv)))
+    return 0
 
 
 if __name__ == "__main__":

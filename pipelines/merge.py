@@ -18,13 +18,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
+from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder, write_file
 from datasets.manifest import bucket_of
 from pipelines.acquisition.ledger import Attempt, Ledger, judge
 from pipelines.acquisition.origins import read_file
 from pipelines.arguments import Parser
 from pipelines.cache import Cache
+from train.cli import run_command
 
 LEDGER = "ledger/youtube"  # within a cache
 
@@ -165,15 +166,12 @@ def run(arguments: argparse.Namespace) -> Merged:
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        print(json.dumps(asdict(run(build_parser().parse_args(argv))), sort_keys=True))
-        return 0
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}; free space or check the permissions, then run it again", file=sys.stderr)
-        return StorageError.exit_code
+    return run_command(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    print(json.dumps(asdict(run(build_parser().parse_args(argv))), sort_keys=True))
+    return 0
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
-from datasets.errors import StorageError, TuttiError, UsageError, YieldError
+from datasets.errors import UsageError, YieldError
 from datasets.files import write_file
 from datasets.manifest import read_manifest
 from datasets.record import ABSENT, PRESENT, UNKNOWN
@@ -40,6 +40,7 @@ from pipelines.relabel_page import (
     refuse_existing,
     write_sample,
 )
+from train.cli import run_command
 
 PER_CLASS = 27  # Lumen 2023: 27 clips of each of its eleven classes, 297 in all
 READINGS = ("known_only", "unknown_as_absent")
@@ -314,15 +315,12 @@ def _counts(found: Mapping[str, float]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        arguments = build_parser().parse_args(argv)
-        return sample_command(arguments) if arguments.command == "sample" else score_command(arguments)
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}; check the disk and its permissions, then try again", file=sys.stderr)
-        return StorageError.exit_code
+    return run_command(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    arguments = build_parser().parse_args(argv)
+    return sample_command(arguments) if arguments.command == "sample" else score_command(arguments)
 
 
 if __name__ == "__main__":

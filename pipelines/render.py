@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
+from datasets.errors import IntegrityError, UsageError
 from datasets.files import write_file
 from datasets.manifest import digest_of
 from datasets.record import DRUMS, Note, Seconds
@@ -34,6 +34,7 @@ from datasets.sources.rendered import SUFFIXES
 from pipelines.arguments import Parser
 from pipelines.rendering.media import flac, peak_gain
 from pipelines.rendering.synthesizer import Rendering, synthesize, version
+from train.cli import run_command
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,7 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        return run(argv)
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}; free space or check the permissions", file=sys.stderr)
-        return StorageError.exit_code
+    return run_command(run, argv)
 
 
 def run(argv: Sequence[str]) -> int:

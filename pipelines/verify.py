@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
+from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder
 from datasets.manifest import Manifest, file_sha256
 from pipelines.arguments import Parser
@@ -23,6 +23,7 @@ from pipelines.cache import Cache
 from pipelines.verify_manifest import MANIFEST, Finding, PublishedManifest, check_manifest_json, open_manifest
 from pipelines.verify_rows import check_clip_rows
 from pipelines.verify_shards import check_shards
+from train.cli import run_command
 
 LEVELS = ("manifest", "shards", "clips", "sources")
 # Made from the manifest and the shards: no strays, and checked only where the manifest's `files` lists them.
@@ -165,14 +166,7 @@ def report(manifest: Manifest | None, findings: Sequence[Finding], *, as_json: b
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        return run(build_parser().parse_args(argv))
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}; check the disk and its permissions, then try again", file=sys.stderr)
-        return StorageError.exit_code
+    return run_command(lambda given: run(build_parser().parse_args(given)), argv)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import TuttiError, UsageError
+from datasets.errors import UsageError
 from datasets.manifest import manifest_path, read_manifest
 from pipelines.arguments import Parser
 from pipelines.version import Output
+from train.cli import run_command
 
 DAY_S = 86_400.0
 ANCESTORS = 1  # versions back along `parent` that are kept: the one to compare with
@@ -123,13 +124,12 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        arguments = build_parser().parse_args(argv)
-        run = gc_command if arguments.command == "gc" else list_command
-        return run(arguments)
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_command(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    arguments = build_parser().parse_args(argv)
+    return gc_command(arguments) if arguments.command == "gc" else list_command(arguments)
 
 
 def list_command(arguments: argparse.Namespace) -> int:

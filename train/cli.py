@@ -87,11 +87,14 @@ def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str
     """
     try:
         return command(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        return 0
     except TuttiError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"error: {error}; free space or permissions?", file=sys.stderr)
+        print(f"error: {error}; free space or check the permissions, then run it again", file=sys.stderr)
         return StorageError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
