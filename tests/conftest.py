@@ -15,6 +15,9 @@ from datasets.errors import UsageError
 from datasets.sample import SampleSize, write_sample_mirror
 from datasets.scores.soundfonts import Soundfont, find_soundfonts
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for each other: five times slower
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 

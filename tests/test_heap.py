@@ -35,8 +35,8 @@ def test_workers_give_buffers_back_and_decoders_keep_them():
     assert found["workers"] == {
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "1",
-        "MALLOC_MMAP_THRESHOLD_": "1048576",
-        "MALLOC_TRIM_THRESHOLD_": "131072",
+        "MALLOC_MMAP_THRESHOLD_": "4194304",
+        "MALLOC_TRIM_THRESHOLD_": "16777216",
     }
     assert found["decoders"] == ["ARROW_DEFAULT_MEMORY_POOL", "MALLOC_ARENA_MAX"]
 
