@@ -11,7 +11,6 @@ from pathlib import Path
 from datasets.errors import StorageError, UsageError
 from datasets.files import atomic_folder, default_cache_folder
 from datasets.manifest import read_manifest
-from datasets.sample import sample_key, write_sample_mirror
 from datasets.source import load_source, source_names
 from pipelines.acquisition.ledger import parse_retry
 from pipelines.acquisition.origins import VIDEOS_PER_HOUR, Origins, is_http, mirror_path, mirror_sums, with_sums
@@ -164,6 +163,8 @@ def mirror_root(mirror: str | None, cache: Cache) -> str | None:
     if mirror is None or is_http(mirror):
         return mirror
     if mirror == "sample":
+        from datasets.sample import sample_key, write_sample_mirror  # it loads scipy.signal: half a second
+
         root = cache.root / "sample" / sample_key()
         if not root.is_dir():
             note("generating the built-in sample mirror, once")

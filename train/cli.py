@@ -1,6 +1,7 @@
 """What the commands share: flags, nearest names, errors to exit codes."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -94,7 +95,9 @@ def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"error: {error}; free space or check the permissions, then run it again", file=sys.stderr)
+        scarce = error.errno in (errno.EMFILE, errno.ENFILE)
+        remedy = "raise `ulimit -n`" if scarce else "free space or check the permissions"
+        print(f"error: {error}; {remedy}, then run it again", file=sys.stderr)
         return StorageError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
