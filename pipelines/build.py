@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from datasets.errors import TuttiError
 from pipelines.arguments import parse
-from pipelines.heap import give_memory_back
+from pipelines.heap import end_at_once, give_memory_back
 from pipelines.unchanged import answer_of
 
 
@@ -25,6 +25,7 @@ def main(argv: Sequence[str]) -> int:
         print(answer, flush=True)
         return 0
     give_memory_back()
+    end_at_once()
     from pipelines.job import command  # Beam takes seconds to import
 
     return command(arguments, beam_flags)

@@ -20,6 +20,7 @@ import apache_beam as beam
 from datasets.errors import StorageError, TuttiError
 from datasets.record import Clip, Recording, Rejected
 from pipelines.cache import num_remembered
+from pipelines.heap import end_at_once, is_beam_worker
 from pipelines.progress import Reporter, reporter
 
 Row: TypeAlias = Any
@@ -46,6 +47,10 @@ class Stage(beam.PTransform[Any, Any]):
 class _Apply(beam.DoFn):
     def __init__(self, name: str, function: Callable[[Row], Row | Iterable[Row] | None], progress: Path) -> None:
         self._name, self._function, self._progress = name, function, progress
+
+    def setup(self) -> None:
+        if is_beam_worker():
+            end_at_once()
 
     def process(self, row: Row) -> Iterator[Row]:
         if isinstance(row, Rejected):

@@ -47,3 +47,11 @@ def test_what_the_user_has_set_stays(pool):
 
     assert found["pool"] == pool
     assert found["workers"]["MALLOC_ARENA_MAX"] == "4"
+
+
+@pytest.mark.parametrize(("call", "frozen"), [("pass", "0"), ("heap.end_at_once()", "1")])
+def test_a_process_looks_for_no_garbage_at_its_end_where_it_says_so(call, frozen):
+    ask = "import atexit, gc; atexit.register(lambda: print(int(gc.get_freeze_count() > 1000)))"
+    command = [sys.executable, "-c", f"{ask}; from pipelines import heap; {call}"]
+
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == frozen
