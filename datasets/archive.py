@@ -196,8 +196,10 @@ class _Zip:
         packed = copy.copy(info)
         packed.compress_type, packed.file_size = zipfile.ZIP_STORED, packed.compress_size
         del packed.CRC  # of what is unpacked
+        # One byte more than there can be: deflate makes nothing longer by more than an eighth.
+        most = info.file_size + (1 if info.compress_type == zipfile.ZIP_STORED else info.file_size // 8 + 1024)
         with self._zip.open(packed) as stream:
-            content = stream.read()
+            content = stream.read(most)
         if info.compress_type == zipfile.ZIP_DEFLATED:
             inflate = isal_zlib.decompressobj(-zlib.MAX_WBITS)
             content = inflate.decompress(content, info.file_size + 1)  # zipfile would stop there without a word

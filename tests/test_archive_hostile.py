@@ -3,6 +3,7 @@
 import copy
 import gzip
 import io
+import random
 import stat
 import struct
 import tarfile
@@ -197,12 +198,18 @@ def lying_zip(claimed, real):
 @pytest.mark.parametrize(
     ("claimed", "real", "why"),
     [
-        (100, 10_000_000, "unpacks to 101 bytes or more, not to the 100"),
-        (20_000_000, 10_000, "unpacks to 10000 bytes or more, not to the 20000000"),
+        (100, bytes(10_000_000), "unpacks to 101 bytes or more, not to the 100"),
+        (20_000_000, bytes(10_000), "unpacks to 10000 bytes or more, not to the 20000000"),
+        (
+            100,
+            random.Random(0).randbytes(10_000_000),
+            "unpacks to 101 bytes or more, not to the 100",
+        ),
     ],
+    ids=["longer", "shorter", "longer and packed to no less"],
 )
 def test_a_member_of_another_size_than_it_claims_is_an_error_and_takes_no_memory(tmp_path, claimed, real, why):
-    files = opened(tmp_path, lying_zip(claimed, bytes(real)))
+    files = opened(tmp_path, lying_zip(claimed, real))
     tracemalloc.start()
     try:
         with pytest.raises(IntegrityError, match=why):
