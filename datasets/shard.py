@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 
 # Audio is compressed already and never filtered on: no codec, dictionary or statistics for it.
 _LABEL_COLUMNS = ["source", "license", "sample_rate"]
-MAX_GROUP_BYTES = 1 << 30  # of audio: a row group ends early there; Arrow's offsets count to 2 GiB, a clip has 256 MiB
+MAX_GROUP_BYTES = 1 << 30  # of audio: a row group ends early there; Arrow counts to 2 GiB, a clip has 256 MiB at most
 
 
 @dataclass(frozen=True)

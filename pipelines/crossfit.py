@@ -177,9 +177,7 @@ def fit_linear(
         config: regularization.
         balanced: weigh rare classes up.
     """
-    from sklearn.linear_model import (
-        LogisticRegression,
-    )  # it takes a second to import, and one worker of a build needs it
+    from sklearn.linear_model import LogisticRegression  # a second, which only one worker needs to spend
 
     features = embeddings.astype(np.float64)
     center, spread = features.mean(0), features.std(0)

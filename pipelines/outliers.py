@@ -265,9 +265,7 @@ def _assess_single(models: FoldModels, table: Table, logits: Floats, config: Out
 
 
 def _self_confidence(labels: NDArray[np.int64], probabilities: Floats) -> Floats:
-    from cleanlab.rank import (
-        get_label_quality_scores,
-    )  # it takes a second to import, and one worker of a build needs it
+    from cleanlab.rank import get_label_quality_scores  # a second, which only one worker needs to spend
 
     quality: Floats = get_label_quality_scores(labels, probabilities)
     return quality

@@ -154,9 +154,7 @@ def platt(logits: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
 
     Each row counts so that both labels weigh the same. A slope below 0 would turn answers round: it becomes 0.
     """
-    from sklearn.linear_model import (
-        LogisticRegression,
-    )  # it takes a second to import, and one worker of a build needs it
+    from sklearn.linear_model import LogisticRegression  # a second, which only one worker needs to spend
 
     spread = max(float(logits.std()), 1e-9)  # the penalty must not depend on the logits' scale
     regression = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-6)  # C = 1: a prior worth a few clips

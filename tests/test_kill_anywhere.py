@@ -1,6 +1,6 @@
 """Kill a build anywhere and run it again: it ends where an undisturbed one ends.
 
-`TUTTI_KILLS` says how many random kills there are (12 without it).
+`TUTTI_KILLS` says how many random kills there are (25 without it).
 """
 
 import os
@@ -14,7 +14,7 @@ from killer import kill_after, leftovers, start, stopwatch, visible_version
 
 from pipelines.build import main
 
-KILLS = int(os.environ.get("TUTTI_KILLS", "12"))
+KILLS = int(os.environ.get("TUTTI_KILLS", "25"))
 KILLS_PER_BUILD = 5
 
 

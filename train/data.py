@@ -93,12 +93,11 @@ def audio_split(table: SplitTable, samples: NDArray[np.int16]) -> AudioSplit:
 
 @dataclass(frozen=True)
 class LogMelSplit:
-    """Log-mel frames of a split, end to end, and its labels; everything on one device."""
+    """Log-mel frames of a split, end to end; everything on one device."""
 
     frames: Tensor  # (T, M) float16, dB: a step of at most 0.06 dB
     starts: Tensor  # (N,) int64: first frame of each clip
     lengths: Tensor  # (N,) int64: frames of each clip, at least 1
-    presence: Tensor  # (N, C) int8
 
 
 def logmel_split(
@@ -129,7 +128,6 @@ def logmel_split(
         frames,
         torch.from_numpy(starts).to(device),
         torch.from_numpy(lengths).to(device),
-        torch.from_numpy(audio.presence).to(device),
     )
 
 
