@@ -1,6 +1,6 @@
 """Is this checkout slower than another one, on the paths that users take?
 
-    python -m benchmarks.against ../other-checkout [--scale 4] [--repeats 5] [--output benchmarks/results/against.json]
+    python -m benchmarks.against [../other-checkout | REVISION] [--scale 4] [--repeats 5] [--output FILE]
 
 Whole commands of both checkouts in turn, A B B A A B ..., each from caches of its own:
 
@@ -135,16 +135,27 @@ def _ratios(pairs: Sequence[tuple[dict[str, Cost], dict[str, Cost]]]) -> dict[st
     return found
 
 
+def checkout_of(other: str, folder: Path) -> Path:
+    """Find another checkout: a folder as it is, or a revision of this repository, unpacked into `folder`."""
+    if Path(other).is_dir():
+        return Path(other)
+    archive = folder / "revision.tar"
+    subprocess.run(["git", "archive", "--output", str(archive), other], cwd=HERE, check=True)
+    shutil.unpack_archive(archive, folder / "revision")
+    return folder / "revision"
+
+
 def main(argv: Sequence[str]) -> int:
     """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("other", type=Path, help="root of another checkout of tutti")
+    parser.add_argument("other", nargs="?", default="HEAD~1", help="root of another checkout, or a revision (HEAD~1)")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        report = compare(arguments.other, arguments.scale, arguments.repeats, Path(folder))
+        other = checkout_of(arguments.other, Path(folder))
+        report = compare(other, arguments.scale, arguments.repeats, Path(folder))
     text = json.dumps(report, indent=1)
     print(text)
     if arguments.output:
