@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from datasets.errors import StorageError
+from datasets.os_errors import remedy, words
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OWNER = socket.gethostname().replace(".", "-")  # temporary files of other machines are not ours to judge
@@ -67,8 +68,8 @@ def _disk_full(error: BaseException, temporary: Path, path: Path) -> StorageErro
     written = temporary.stat().st_size if temporary.exists() else 0
     free = shutil.disk_usage(temporary.parent).free
     return StorageError(
-        f"{path}: {error.strerror}; it needs more than {written:,} bytes, the disk has {free:,} free: "
-        "free space, then run the same command again, it goes on where it was"
+        f"{path}: {words(error)}; it needs more than {written:,} bytes, the disk has {free:,} free: "
+        f"{remedy(error, path)}, then run the same command again, it goes on where it was"
     )
 
 

@@ -12,6 +12,7 @@ from typing import IO, Any
 from datasets.errors import IntegrityError, StorageError, TuttiError, YieldError
 from datasets.files import sweep
 from datasets.manifest import Manifest, read_manifest
+from datasets.os_errors import storage_error
 from datasets.scores.soundfonts import find_soundfonts
 from pipelines.drift import check_drift
 from pipelines.embed import ready
@@ -43,7 +44,7 @@ def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         print("error: nobody reads stdout any more; what was built is published", file=sys.stderr)
         return StorageError.exit_code
     except OSError as error:
-        print(f"error: {error}; free space or check the permissions, then run the build again", file=sys.stderr)
+        print(f"error: {storage_error(error, then='then run the build again')}", file=sys.stderr)
         return StorageError.exit_code
     except Interrupted as stop:
         print(f"\nstopped by {stop}; run the same command again, it goes on where it was", file=sys.stderr)

@@ -22,7 +22,8 @@ import psutil
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from datasets import errors
-from datasets.errors import StorageError, TuttiError, UsageError
+from datasets.errors import TuttiError, UsageError
+from datasets.os_errors import storage_error
 from datasets.settings import nearest
 from pipelines.arguments import flag_names
 
@@ -212,7 +213,7 @@ def translate(error: BaseException) -> BaseException:
         if isinstance(kind, type) and issubclass(kind, TuttiError):
             return kind(message)
     if isinstance(error, OSError):
-        return StorageError(str(error))
+        return storage_error(error)
     return error
 
 

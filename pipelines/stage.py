@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import apache_beam as beam
 
 from datasets.errors import StorageError, TuttiError
+from datasets.os_errors import storage_error
 from datasets.record import Clip, Recording, Rejected
 from pipelines.cache import num_remembered
 from pipelines.heap import end_at_once, is_beam_worker
@@ -86,7 +87,8 @@ def apply(name: str, function: Callable[[Row], Row | Iterable[Row] | None], row:
     except TuttiError:
         raise
     except OSError as error:
-        raise StorageError(f"{name}: {error}; free space or check the permissions, then run the build again") from error
+        told = storage_error(error, then="then run the build again")
+        raise StorageError(f"{name}: {told}") from error
     except Exception as error:
         clips = clips_of(row)
         if not clips:

@@ -256,7 +256,7 @@ def test_a_damaged_state_is_an_empty_bucket(path, clock, warnings, content):
 
 
 def test_a_state_that_cannot_be_written_is_a_storage_error(tmp_path, clock):
-    with pytest.raises(StorageError, match="Is a directory; free space or check the permissions"):
+    with pytest.raises(StorageError, match="Is a directory; name a file, or move the folder away"):
         wait(Budget(tmp_path), clock)
 
 

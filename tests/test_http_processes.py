@@ -204,9 +204,9 @@ def test_a_full_disk_is_a_storage_error_and_the_bytes_that_fit_are_kept(server, 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     have = part.stat().st_size
-    assert (
-        message
-        == f"{part}: File too large; free space or check the permissions, then run it again: what has come is kept"
+    assert message == (
+        f"{part}: File too large; free space or raise `ulimit -f`, or choose a file system that takes such files, "
+        "then run it again: what has come is kept"
     )
     assert server.asked(PATH) == 1
 

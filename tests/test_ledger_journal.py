@@ -216,7 +216,7 @@ def test_what_a_later_version_says_more_is_passed_over(ledger, warnings):
 def test_a_ledger_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
 
-    with pytest.raises(StorageError, match=r"72\.jsonl: File exists; free space or check the permissions"):
+    with pytest.raises(StorageError, match=r"72\.jsonl: File exists; move it away"):
         Ledger(tmp_path / "file").record(failed("bot"))
 
 

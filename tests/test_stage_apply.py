@@ -49,13 +49,20 @@ def test_an_error_that_concerns_the_whole_build_ends_it_as_it_is(error):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device", "/cache/blobs/x"), PermissionError("denied")]
+    ("error", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/cache/blobs/x"),
+            "prepare: /cache/blobs/x: No space left on device; free space, then run the build again",
+        ),
+        (PermissionError("denied"), "prepare: denied; check the permissions, then run the build again"),
+    ],
 )
-def test_a_full_or_forbidden_disk_is_a_storage_error_with_the_remedy(error):
+def test_a_full_or_forbidden_disk_is_a_storage_error_with_the_remedy(error, told):
     with pytest.raises(StorageError) as caught:
         apply("prepare", raising(error), ONE)
 
-    assert str(caught.value) == f"prepare: {error}; free space or check the permissions, then run the build again"
+    assert str(caught.value) == told
     assert caught.value.exit_code == 74
 
 

@@ -1,7 +1,6 @@
 """What the commands share: flags, nearest names, errors to exit codes."""
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import NoReturn
 
 from datasets.errors import StorageError, TuttiError, UsageError
 from datasets.files import default_cache_folder
+from datasets.os_errors import storage_error
 from datasets.settings import nearest
 
 
@@ -95,9 +95,7 @@ def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        scarce = error.errno in (errno.EMFILE, errno.ENFILE)
-        remedy = "raise `ulimit -n`" if scarce else "free space or check the permissions"
-        print(f"error: {error}; {remedy}, then run it again", file=sys.stderr)
+        print(f"error: {storage_error(error)}", file=sys.stderr)
         return StorageError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

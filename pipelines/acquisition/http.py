@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 
 from datasets.errors import BlockedError, StorageError, TryLaterError, UsageError
 from datasets.files import write_file
+from datasets.os_errors import storage_error
 from pipelines.acquisition.host_slots import host_slot, one_writer
 from pipelines.acquisition.http_answers import (
     USER_AGENT,
@@ -225,10 +226,8 @@ def _storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"{error.filename or path}: {error.strerror or error}; free space or check the permissions, "
-            "then run it again: what has come is kept"
-        ) from error
+        then = "then run it again: what has come is kept"
+        raise storage_error(error, error.filename or path, then=then) from error
 
 
 # --- the network

@@ -21,7 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from datasets.errors import StorageError, UsageError
+from datasets.errors import UsageError
+from datasets.os_errors import storage_error
 from datasets.record import Seconds
 from datasets.settings import nearest
 from pipelines.acquisition.reasons import PERMANENT, REASONS, VANTAGE
@@ -301,8 +302,7 @@ def locked_file(path: Path, flags: int) -> Iterator[int]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
             raise
-        problem = error.strerror or str(error)
-        raise StorageError(f"{path}: {problem}; free space or check the permissions, then run again") from error
+        raise storage_error(error, path) from error
 
 
 def _sync(folder: Path) -> None:

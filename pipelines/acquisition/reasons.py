@@ -29,6 +29,7 @@ from yt_dlp.utils import (
 )
 
 from datasets.errors import StorageError
+from datasets.os_errors import remedy, words
 
 PERMANENT = frozenset({"private", "removed", "terminated", "copyright"})  # of the video itself
 VANTAGE = frozenset({"geo", "age", "members"})  # another country or account would see it
@@ -121,8 +122,7 @@ def classify(error: BaseException, warnings: Sequence[str] = ()) -> Failure:
     for link in chain:
         if isinstance(link, OSError) and not _is_network(link):
             raise StorageError(
-                f"videos: cannot write a download ({link.strerror or type(link).__name__}); "
-                "free space or repair the folder, then run the build again"
+                f"videos: cannot write a download ({words(link)}); {remedy(link)}, then run the build again"
             ) from error
     for link in chain:
         if (failure := _by_type(link, chain)) is not None:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from datasets.errors import StorageError
 from datasets.files import atomic_file, exclusive, sweep, write_file
 from datasets.manifest import Manifest, canonical_json, digest_of
+from datasets.os_errors import remedy, words
 from train.data import AudioSplit, audio_split
 from train.reading.shards import RowGroup, SplitTable, in_order, read_audio, split_table
 
@@ -96,7 +97,9 @@ def hot_copy(
                     _write(path, keys, table, threads)
                     samples = np.memmap(path, PCM, "r")
         except OSError as error:
-            raise StorageError(f"{path}: cannot be written ({error}); choose another cache folder") from error
+            raise StorageError(
+                f"{path}: cannot be written ({words(error)}); {remedy(error, path)}, or choose another cache folder"
+            ) from error
     _touch(path)
     return audio_split(table, samples)
 
