@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
-from datasets.errors import IntegrityError, StorageError, TuttiError, YieldError
+from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
 from datasets.files import sweep
+from datasets.machine import MACHINE_REASONS
 from datasets.manifest import Manifest, read_manifest
 from datasets.os_errors import storage_error
 from datasets.scores.soundfonts import find_soundfonts
@@ -158,15 +159,21 @@ def check_yield(manifest: Manifest, recipe: Recipe, min_yield: float = 0.0) -> N
 
     Raises:
         YieldError: a source kept no clip, or a smaller share of its clips than asked for.
+        TryLaterError: likewise, but for what the machine lacked while it worked on them.
         TuttiError: more unexpected errors than the recipe tolerates.
     """
     counts = manifest.content["counts"]
     for source in recipe.sources:
         found = counts["sources"].get(source, {"kept": 0, "reasons": {}})
+        lacking = {reason: n for reason, n in found["reasons"].items() if reason in MACHINE_REASONS}
+        if found["kept"] == 0 and lacking:
+            raise TryLaterError(f"{source}: no clip was kept; {_remedy(lacking)}")
         if found["kept"] == 0:
             raise YieldError(f"{source}: no clip was kept; reasons: {found['reasons'] or 'it has no clips'}")
         lost = sum(n for reason, n in found["reasons"].items() if reason != "excluded")  # what was taken out on purpose
         share = found["kept"] / (found["kept"] + lost)
+        if share < min_yield and (found["kept"] + sum(lacking.values())) / (found["kept"] + lost) >= min_yield:
+            raise TryLaterError(f"{source}: kept {share:.1%} of its clips; {_remedy(lacking)}")
         if share < min_yield:
             raise YieldError(
                 f"{source}: kept {share:.1%} of its clips, less than --min-yield {min_yield}; reasons: "
@@ -180,6 +187,13 @@ def check_yield(manifest: Manifest, recipe: Recipe, min_yield: float = 0.0) -> N
             f"{len(failed)} of {total} clips failed unexpectedly, first {first['id']} in {first['reason']}: "
             f"{first.get('detail')}; report it, or tolerate it with --max-errors"
         )
+
+
+def _remedy(lacking: Mapping[str, int]) -> str:
+    """What the machine lacked, and what helps."""
+    counted = ", ".join(f"{reason.replace('_', ' ')}: {count} clips" for reason, count in sorted(lacking.items()))
+    remedies = "; ".join(MACHINE_REASONS[reason] for reason in sorted(lacking))
+    return f"this machine kept others from being worked on ({counted}). {remedies}; then run the build again"
 
 
 def summary(manifest: Manifest, plan: Plan, *, changed: bool, seconds: Mapping[str, float]) -> dict[str, Any]:

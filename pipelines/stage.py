@@ -2,13 +2,15 @@
 
 A stage applies a function `(row) -> row | rows` to every row. A rejected clip travels on in the
 same collection; an unexpected exception rejects the clip as `error:<stage>`, but an error that
-concerns the whole build (`TuttiError`, a full disk) ends it.
+concerns the whole build (`TuttiError`, a full disk) ends it. What the machine lacked (memory, time,
+processes) is nobody's fault: the row is tried once more, then its clips are `pending`.
 
 Only the portable subset of Beam is used: Create, ParDo, GroupByKey, Flatten. No tagged outputs,
 nothing emitted from finish_bundle, every branch flattens into one leaf: the Dask runner drops
 the rest silently.
 """
 
+import gc
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +19,8 @@ from typing import Any, TypeAlias
 
 import apache_beam as beam
 
-from datasets.errors import StorageError, TuttiError
+from datasets.errors import StorageError, TryLaterError, TuttiError
+from datasets.machine import MACHINE_REASONS, MachineError, machine_reason
 from datasets.os_errors import storage_error
 from datasets.record import Clip, Recording, Rejected
 from pipelines.cache import num_remembered
@@ -73,28 +76,59 @@ class _Apply(beam.DoFn):
 
 
 def apply(name: str, function: Callable[[Row], Row | Iterable[Row] | None], row: Row) -> list[Row]:
-    """The results of one row; an unexpected exception becomes rejected clips.
+    """The results of one row; an unexpected exception becomes rejected clips, a need of the machine pending ones.
 
     Raises:
         TuttiError: the function found that the build cannot go on.
         StorageError: the disk is full or not writable.
+        TryLaterError: the machine lacks memory, time or processes for a row that is no clip.
     """
     try:
-        results = function(row)
-        if results is None:
-            return []
-        return list(results) if isinstance(results, (list, Iterator)) else [results]
-    except TuttiError:
-        raise
-    except OSError as error:
-        told = storage_error(error, then="then run the build again")
-        raise StorageError(f"{name}: {told}") from error
+        return _results(function, row)
     except Exception as error:
-        clips = clips_of(row)
+        if isinstance(error, (TuttiError, MachineError)) or machine_reason(error) is None:
+            return _rejected(name, error, row)
+    gc.collect()  # also what the exception held
+    try:
+        return _results(function, row)
+    except Exception as error:
+        return _rejected(name, error, row)
+
+
+def _results(function: Callable[[Row], Row | Iterable[Row] | None], row: Row) -> list[Row]:
+    results = function(row)
+    if results is None:
+        return []
+    return list(results) if isinstance(results, (list, Iterator)) else [results]
+
+
+def _rejected(name: str, error: Exception, row: Row) -> list[Row]:
+    """What becomes of a row whose function raised."""
+    if isinstance(error, TuttiError):
+        raise error
+    clips = clips_of(row)
+    if (reason := machine_reason(error)) is not None:
         if not clips:
-            raise
-        detail = re.sub(r" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")  # no address: rows are reproducible
-        return [Rejected(clip, stage=name, reason=f"error:{name}", detail=detail) for clip in clips]
+            remedy = f"{MACHINE_REASONS[reason]}; then run the build again, it goes on where it was"
+            raise TryLaterError(f"{name}: {reason.replace('_', ' ')} ({_described(error)}); {remedy}") from error
+        return [pending(clip, name, reason, _described(error)) for clip in clips]
+    if isinstance(error, OSError):
+        raise StorageError(f"{name}: {storage_error(error, then='then run the build again')}") from error
+    if not clips:
+        raise error
+    return [Rejected(clip, stage=name, reason=f"error:{name}", detail=_described(error)) for clip in clips]
+
+
+def pending(clip: Clip, stage: str, reason: str, detail: str) -> Rejected:
+    """A clip that the machine kept from being worked on: another build tries again."""
+    return Rejected(clip, stage=stage, reason=reason, detail=detail, status="pending")
+
+
+def _described(error: Exception) -> str:
+    """In words, without addresses in memory: rows are reproducible."""
+    if isinstance(error, MachineError):
+        return str(error)
+    return re.sub(r" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")
 
 
 def clips_of(row: Row) -> tuple[Clip, ...]:

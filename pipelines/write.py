@@ -22,6 +22,7 @@ import soundfile
 from datasets.clip_line import encode
 from datasets.errors import IntegrityError
 from datasets.files import atomic_file, write_file
+from datasets.machine import MACHINE_REASONS
 from datasets.manifest import (
     SCHEMA_VERSION,
     ClipRow,
@@ -268,6 +269,9 @@ def write_manifest(
         "shards": [asdict(shard) for shard in shards],
         "clips": [asdict(bucket) for bucket in buckets],
     }
+    lost = content["counts"]["rejected"]
+    if incomplete := {reason: lost[reason] for reason in MACHINE_REASONS if reason in lost}:
+        content["incomplete"] = incomplete
     counts = count_kept(rows())
     texts = {
         "README.md": dataset_card(content, counts, shards, usage=huggingface.USAGE),

@@ -1,11 +1,13 @@
 """What a stage makes of the results and the exceptions of its function."""
 
 import errno
+from concurrent.futures import BrokenExecutor
 
 import pytest
 from rows import clip
 
 from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, UsageError
+from datasets.machine import MachineError
 from datasets.record import Media, Recording, Rejected
 from pipelines.stage import apply, clips_of
 
@@ -113,3 +115,68 @@ def test_a_row_stands_for_its_clips():
     assert clips_of(ONE) == (ONE,)
     assert clips_of(RECORDING) == RECORDING.clips
     assert clips_of("irmas") == ()
+
+
+# --- what the machine lacks
+
+LACKS = {
+    "out_of_memory": [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to..."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("std::bad_alloc"),
+        ImportError("libfoo.so: failed to map segment from shared object"),
+        BrokenExecutor("A process in the process pool was terminated abruptly"),
+    ],
+    "out_of_processes": [
+        RuntimeError("can't start new thread"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    ],
+    "out_of_time": [MachineError("the decoder took longer than 1 s", "out_of_time")],
+}
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"), [(reason, error) for reason, errors in LACKS.items() for error in errors], ids=repr
+)
+def test_what_the_machine_lacks_leaves_the_clips_pending(reason, error):
+    rows = apply("embed", raising(error), RECORDING)
+
+    assert [(row.clip.id, row.stage, row.reason, row.status) for row in rows] == [
+        ("a/1@0", "embed", reason, "pending"),
+        ("a/1@1000", "embed", reason, "pending"),
+    ]
+
+
+def test_a_need_of_the_machine_is_found_as_the_stated_cause_of_another_error():
+    def function(row):
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise ValueError("cannot decode") from error
+
+    assert apply("embed", function, ONE)[0].reason == "out_of_memory"
+
+
+def test_what_the_machine_lacked_once_is_tried_again_and_nobody_notices():
+    attempts = []
+
+    def function(row):
+        attempts.append(row)
+        if len(attempts) == 1:
+            raise MemoryError
+        return row
+
+    assert apply("embed", function, ONE) == [ONE]
+
+
+def test_a_row_without_clips_that_the_machine_cannot_work_on_ends_the_build_with_try_later_and_the_remedy():
+    with pytest.raises(TryLaterError) as caught:
+        apply("write", raising(MemoryError("Unable to allocate 1 GiB")), ["shard"])
+
+    assert str(caught.value) == (
+        "write: out of memory (MemoryError: Unable to allocate 1 GiB); free memory, raise `ulimit -v`, or use fewer "
+        "workers; then run the build again, it goes on where it was"
+    )
+    assert caught.value.exit_code == 75

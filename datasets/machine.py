@@ -1,0 +1,75 @@
+"""What a machine lacks while it works on a clip: no property of the clip, so never remembered as one.
+
+Each reason is one word of the vocabulary in manifests/README.md. A clip that is lost to one is `pending`: another
+build tries again.
+"""
+
+import errno
+from concurrent.futures import BrokenExecutor
+
+# Reason -> what helps.
+MACHINE_REASONS = {
+    "out_of_memory": "free memory, raise `ulimit -v`, or use fewer workers",
+    "out_of_time": "raise `ulimit -t`, or wait until the machine is less busy",
+    "out_of_processes": "raise `ulimit -u`, or end other processes",
+    "decoder_killed": "free memory: most likely the system ended the decoder for want of it",
+    "decoder_crashed": "look at the named file: its decoder ends without an answer",
+}
+
+# What libraries say in exceptions of no special type: torch, Python's threads, and the loader of shared libraries.
+_WORDS = {
+    "can't allocate memory": "out_of_memory",
+    "cannot allocate memory": "out_of_memory",
+    "out of memory": "out_of_memory",
+    "std::bad_alloc": "out_of_memory",
+    "failed to map segment from shared object": "out_of_memory",
+    "can't start new thread": "out_of_processes",
+}
+
+
+class MachineError(Exception):
+    """The machine, not the bytes, kept a clip from being worked on.
+
+    Attributes:
+        reason: one of MACHINE_REASONS.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        if reason not in MACHINE_REASONS:
+            raise ValueError(f"reason {reason!r} is not one of {', '.join(MACHINE_REASONS)}")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["MachineError"], tuple[str, str]]:
+        """Pickle both parts: it may be raised in another process."""
+        return type(self), (str(self), self.reason)
+
+
+def machine_reason(error: BaseException) -> str | None:
+    """The reason of MACHINE_REASONS that an exception tells of, itself or by its stated cause; None: it is another."""
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        if (reason := _reason_of(link)) is not None:
+            return reason
+        seen.append(link)
+        link = link.__cause__
+    return None
+
+
+def _reason_of(error: BaseException) -> str | None:
+    match error:
+        case MachineError():
+            return error.reason
+        case MemoryError():
+            return "out_of_memory"
+        case OSError() if error.errno == errno.ENOMEM:
+            return "out_of_memory"
+        case BlockingIOError() if error.errno == errno.EAGAIN and error.filename is None:  # of fork
+            return "out_of_processes"
+        case BrokenExecutor():  # a worker of a pool was ended
+            return "out_of_memory"
+        case RuntimeError() | ImportError() | SystemError():
+            text = str(error).lower()
+            return next((reason for words, reason in _WORDS.items() if words in text), None)
+    return None
