@@ -96,7 +96,7 @@ def single_instrument_clips(manifest: Manifest) -> Table:
     rows = [
         row
         for info in manifest.shards()
-        for row in read_shard(manifest.folder / info.path, ["id", "group", "presence", "audio"])
+        for row in read_shard(manifest.shard_file(info), ["id", "group", "presence", "audio"])
         if partitions[row["id"]] == ("irmas", "train") or partitions[row["id"]][0] == "audioset"
     ]
     waveforms = [soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")[0] for row in rows]

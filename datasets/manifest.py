@@ -10,11 +10,14 @@ of all fields is manifests/README.md.
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from datasets.bounded import open_regular, read_json, regular_status
 from datasets.clip_line import DIGEST_DIGITS, decode
 from datasets.clip_line import ClipRow as ClipRow
 from datasets.errors import IntegrityError, UsageError
@@ -24,6 +27,13 @@ from datasets.shard import ShardInfo, canonical_labels
 SCHEMA_VERSION = 2  # 2: short lines of clips
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 CLIP_BUCKETS = tuple(f"{number:02x}" for number in range(256))
+MANIFEST_BYTES = 1 << 25  # largest manifest.json that is read; one of 200,000 clips has 100 kB and its near-duplicates
+# Every file that a version may hold; nothing else is ever opened, whatever a manifest lists.
+LISTED_PATH = re.compile(
+    r"manifest/manifest\.json|manifest/clips/[0-9a-f]{2}\.jsonl|README\.md|croissant\.json"
+    r"|data/(train|validation|test)-[0-9]{5}-of-[0-9]{5}\.parquet"
+    r"|report(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}){1,4}"
+)
 
 Json: TypeAlias = Any
 
@@ -39,8 +49,8 @@ def digest_of(value: Json) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file, read in blocks."""
-    with path.open("rb") as stream:
+    """sha256 of a regular file, read in blocks."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -153,7 +163,34 @@ class Manifest:
         if not infos:
             splits = sorted({info.split for info in self.shards()})
             raise UsageError(f"{self.folder}: no split {split!r}; it has {', '.join(splits)}")
-        return [self.folder / info.path for info in infos]
+        return [self.path(info.path) for info in infos]
+
+    def path(self, relative: str) -> Path:
+        """Where a file of this version lies or would lie: the only way from a manifest's word to a file.
+
+        Raises:
+            IntegrityError: no version has such a file, or a link leads out of the version folder.
+        """
+        if not LISTED_PATH.fullmatch(relative):
+            raise IntegrityError(f"{self.folder}: no version holds a file {relative[:100]!r}; remove this version")
+        return within(self.folder, relative)
+
+    def shard_file(self, info: ShardInfo) -> Path:
+        """A shard of this version, which is there and as long as the manifest says; its bytes are not looked at.
+
+        Raises:
+            IntegrityError: it is missing, no regular file, of another size, or a link leads out of the version folder.
+        """
+        path = self.path(info.path)
+        try:
+            num_bytes = regular_status(path).st_size
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{path}: missing; run pipelines.verify, then build this version again") from error
+        if num_bytes != info.num_bytes:
+            raise IntegrityError(
+                f"{path}: has {num_bytes:,} bytes, the manifest says {info.num_bytes:,}; run pipelines.verify"
+            )
+        return path
 
     def clip_rows(self) -> Iterator[ClipRow]:
         """All clip rows, bucket after bucket.
@@ -162,7 +199,19 @@ class Manifest:
             IntegrityError: a line is no JSON object; the message names file and line.
         """
         for bucket in self.content["clips"]:
-            yield from read_clip_rows(self.folder / bucket["path"])
+            yield from read_clip_rows(self.path(bucket["path"]))
+
+
+def within(folder: Path, relative: str) -> Path:
+    """A path below a folder.
+
+    Raises:
+        IntegrityError: a link on the way leads out of the folder.
+    """
+    path, root = folder / relative, os.path.realpath(folder)
+    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+        raise IntegrityError(f"{path}: is a link that leads out of {folder}; put the file itself in its place")
+    return path
 
 
 def manifest_path(folder: Path) -> Path:
@@ -192,8 +241,8 @@ def version_folder(folder: Path) -> Path:
         UsageError: neither holds a complete dataset.
     """
     if folder.name == "manifest.json" and folder.is_file():
-        folder = folder.absolute().parents[1]
-    for candidate in (folder, folder / "current"):
+        folder = folder.absolute().parent.parent
+    for candidate in (folder, within(folder, "current")):
         if manifest_path(candidate).is_file():
             return candidate.resolve()
     raise UsageError(f"{folder}: no dataset here (no manifest/manifest.json); build one with pipelines.build")
@@ -207,12 +256,19 @@ def read_manifest(folder: Path) -> Manifest:
         IntegrityError: it is damaged or of another schema version.
     """
     version = version_folder(folder)
-    path = manifest_path(version)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        schema_version = content["schema_version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path}: not a manifest ({error!r})") from error
-    if schema_version != SCHEMA_VERSION:
-        raise IntegrityError(f"{path}: schema version {schema_version}, this code reads {SCHEMA_VERSION}")
-    return Manifest(version, content)
+    return Manifest(version, read_content(within(version, "manifest/manifest.json")))
+
+
+def read_content(path: Path) -> Mapping[str, Json]:
+    """What a manifest.json says.
+
+    Raises:
+        IntegrityError: it is damaged or of another schema version.
+    """
+    content = read_json(path, MANIFEST_BYTES, what="a manifest")
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise IntegrityError(f"{path}: not a manifest (no schema_version); restore it from a copy")
+    if content["schema_version"] != SCHEMA_VERSION:
+        found = str(content["schema_version"])[:20]
+        raise IntegrityError(f"{path}: schema version {found}, this code reads {SCHEMA_VERSION}")
+    return content

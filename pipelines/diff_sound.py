@@ -27,7 +27,7 @@ LIMITS = NearDuplicateConfig(min_overlap_share=0.9, min_overlap_s=60.0)
 
 def listener(a: Manifest, b: Manifest, max_clips: int) -> SameSound | None:
     """What judges changed clips: the first `max_clips` by id; None where a version's shards are not here."""
-    if max_clips < 1 or not all((side.folder / info.path).is_file() for side in (a, b) for info in side.shards()):
+    if max_clips < 1 or not all(side.path(info.path).is_file() for side in (a, b) for info in side.shards()):
         return None
 
     def same_sound(ids: AbstractSet[str]) -> Mapping[str, bool]:
@@ -57,7 +57,7 @@ def stored_samples(manifest: Manifest, ids: AbstractSet[str]) -> Iterator[tuple[
         IntegrityError: a clip cannot be decoded.
     """
     for info in manifest.shards():
-        shard = open_shard(manifest.folder / info.path)
+        shard = open_shard(manifest.shard_file(info))
         for group in range(shard.num_row_groups):
             here = shard.read_row_group(group, columns=["id"], use_threads=False).column("id").to_pylist()
             if ids.isdisjoint(here):

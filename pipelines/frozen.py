@@ -152,8 +152,8 @@ def classify(frozen: Manifest, built: Manifest) -> Verdict:
     equivalent: list[str] = []
     changed: list[str] = []
     for bucket in frozen.content["clips"]:
-        now = {row["id"]: row for row in read_clip_rows(built.folder / bucket["path"])}
-        for row in read_clip_rows(frozen.folder / bucket["path"]):
+        now = {row["id"]: row for row in read_clip_rows(built.path(bucket["path"]))}
+        for row in read_clip_rows(frozen.path(bucket["path"])):
             if row["status"] != "kept":
                 continue
             new = now[row["id"]]

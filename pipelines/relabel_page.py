@@ -89,7 +89,7 @@ def candidates(manifest: Manifest, splits: Collection[str], sources: Collection[
     for info in manifest.shards():
         if splits and info.split not in splits:
             continue
-        path = manifest.folder / info.path
+        path = manifest.shard_file(info)
         shard = open_shard(path)
         for group in range(shard.num_row_groups):
             for row in shard.read_row_group(group, columns=COLUMNS, use_threads=False).to_pylist():

@@ -48,7 +48,7 @@ def repair(version_folder: Path, shards: Sequence[str], cache: Cache) -> None:
             _write_again(manifest, lost, cache, folder)
         sync_folder(folder)
         for info in wanted:
-            target = manifest.folder / info.path
+            target = manifest.path(info.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             (folder / info.path).replace(target)
 

@@ -78,7 +78,7 @@ def _checks(manifest: Manifest, level: str) -> Iterator[Finding]:
 
 def _check_others(manifest: Manifest, listed: dict[str, str]) -> Iterator[Finding]:
     for path, sha256 in listed.items():
-        file = manifest.folder / path
+        file = manifest.path(path)
         if not file.is_file():
             yield Finding(path, 0, "missing")
         elif file_sha256(file) != sha256:

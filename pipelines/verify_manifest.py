@@ -4,23 +4,19 @@ What each check leans on: the version folder's name is the beginning of the sha2
 manifest.json, and manifest.json holds the sha256 of every other file. Nothing is rewritten here.
 """
 
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from datasets.errors import IntegrityError
 from datasets.manifest import (
-    SCHEMA_VERSION,
-    ClipRow,
     Manifest,
     canonical_json,
     digest_of,
     file_sha256,
     manifest_path,
+    read_content,
     read_manifest,
+    within,
 )
 
 MANIFEST = "manifest/manifest.json"
@@ -52,15 +48,14 @@ class PublishedManifest(Manifest):
         """First 12 hex digits of the sha256 of manifest.json."""
         return file_sha256(self.folder / "manifest.json")[:12]
 
-    def clip_rows(self) -> Iterator[ClipRow]:
-        """All clip rows, bucket after bucket."""
-        paths = [{**bucket, "path": self.place(bucket["path"])} for bucket in self.content["clips"]]
-        return Manifest(self.folder, {"clips": paths}).clip_rows()
+    def path(self, relative: str) -> Path:
+        """Where a file of this version lies or would lie.
 
-    @staticmethod
-    def place(path: str) -> str:
-        """Where a file of clip rows lies here."""
-        return path.removeprefix("manifest/")
+        Raises:
+            IntegrityError: no version has such a file, or a link leads out of the folder.
+        """
+        super().path(relative)
+        return within(self.folder, relative.removeprefix("manifest/"))
 
 
 def open_manifest(path: Path) -> Manifest:
@@ -72,25 +67,8 @@ def open_manifest(path: Path) -> Manifest:
     """
     folder = path.parent if path.name == "manifest.json" else path
     if (folder / "manifest.json").is_file() and not manifest_path(folder).is_file():
-        content = _read_flat(folder / "manifest.json")
-        return PublishedManifest(folder.resolve(), content)
+        return PublishedManifest(folder.resolve(), read_content(within(folder, "manifest.json")))
     return read_manifest(folder)
-
-
-def _read_flat(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-        found = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path}: not a manifest ({error!r})") from error
-    if found != SCHEMA_VERSION:
-        raise IntegrityError(f"{path}: schema version {found}, this code reads {SCHEMA_VERSION}")
-    return dict(content)
-
-
-def file_of(manifest: Manifest, path: str) -> Path:
-    """Where a file that the manifest names lies."""
-    return manifest.folder / (manifest.place(path) if isinstance(manifest, PublishedManifest) else path)
 
 
 def expected_version(manifest: Manifest) -> str | None:
@@ -112,7 +90,7 @@ def check_manifest_json(manifest: Manifest) -> list[Finding]:
     from datasets.manifest_schema import manifest_problems  # only where no digest proves the form
 
     found_problems = [Finding(MANIFEST, 0, "inconsistent", problem) for problem in manifest_problems(manifest.content)]
-    content = file_of(manifest, MANIFEST).read_bytes()
+    content = manifest.path(MANIFEST).read_bytes()
     if content != (canonical_json(manifest.content) + "\n").encode():
         found_problems.append(Finding(MANIFEST, 0, "tampered", _how_not_canonical(content)))
     recipe = manifest.content.get("recipe")

@@ -19,7 +19,7 @@ from datasets.clip_line import decode, encode
 from datasets.manifest import ClipRow, Manifest, bucket_of, root_digest, split_digest
 from datasets.record import PRESENT, UNKNOWN
 from datasets.shard import notes_digest, notes_of_row
-from pipelines.verify_manifest import BOM, MANIFEST, Finding, file_of
+from pipelines.verify_manifest import BOM, MANIFEST, Finding
 
 MAX_LINES = 20  # findings of one file; an editor that changes line ends touches every line
 FOLDER = "manifest/clips"
@@ -128,7 +128,7 @@ def _bucket_rows(
     """Rows of one file; a damaged one gives those that can be read."""
     path = bucket["path"]
     try:
-        content = file_of(manifest, path).read_bytes()
+        content = manifest.path(path).read_bytes()
     except OSError as error:
         rows.unread.add(path)
         missing = isinstance(error, FileNotFoundError)

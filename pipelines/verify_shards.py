@@ -72,7 +72,7 @@ def check_shards(manifest: Manifest, rows: Rows, listed: Mapping[str, str], *, d
 
 
 def _look_at(manifest: Manifest, listed: Mapping[str, str], decode: bool, info: ShardInfo) -> Seen:
-    seen, path = Seen(info), manifest.folder / info.path
+    seen, path = Seen(info), manifest.path(info.path)
     if not path.is_file():
         seen.state = "missing"
         return seen
@@ -95,7 +95,7 @@ def _look_at(manifest: Manifest, listed: Mapping[str, str], decode: bool, info: 
 
 def _inside(manifest: Manifest, info: ShardInfo) -> tuple[list[str], str]:
     """What is wrong with the rows of a shard by themselves, and their content digest."""
-    path, digest, problems = manifest.folder / info.path, hashlib.sha256(), []
+    path, digest, problems = manifest.path(info.path), hashlib.sha256(), []
     shard = open_shard(path)
     instruments, rate = manifest.instruments, manifest.content["recipe"]["prepare"]["sample_rate"]
     found = shard.schema_arrow  # its fields carry Parquet's own numbers as metadata
@@ -128,7 +128,7 @@ def _is_sound(audio: Mapping[str, Any], pcm: str, num_samples: int) -> bool:
 
 
 def _digests(manifest: Manifest, info: ShardInfo) -> Iterator[tuple[str, bytes]]:
-    path = manifest.folder / info.path
+    path = manifest.path(info.path)
     for row in read_shard(path, _columns(path)):
         yield row["id"], shared_digest(shared_of_shard(row, manifest.instruments))
 
@@ -149,7 +149,7 @@ def _compared(manifest: Manifest, shard: Seen, doubtful: set[str], rows: Rows) -
         return
     whole = shard.state in ("sound", "same content")
     clip_rows = _clip_rows(manifest, doubtful, rows)
-    shard_file = manifest.folder / shard.info.path
+    shard_file = manifest.path(shard.info.path)
     for row in read_shard(shard_file, _columns(shard_file)):
         clip_id = row["id"]
         path = clips_path(bucket_of(clip_id))
@@ -176,7 +176,7 @@ def _clip_rows(manifest: Manifest, ids: set[str], rows: Rows) -> dict[str, tuple
         if path in rows.damaged:
             found |= {clip_id: placed for clip_id, placed in rows.damaged[path].items() if clip_id in ids}
         else:
-            found |= {row["id"]: (0, row) for row in read_clip_rows(manifest.folder / path) if row["id"] in ids}
+            found |= {row["id"]: (0, row) for row in read_clip_rows(manifest.path(path)) if row["id"] in ids}
     return found
 
 
@@ -221,7 +221,7 @@ def _verdict(manifest: Manifest, shard: Seen) -> Iterator[Finding]:
     elif shard.state == "swapped":
         yield Finding(path, 0, "swapped", shard.details[0])
     elif shard.state == "same content":
-        size = (manifest.folder / path).stat().st_size
+        size = manifest.path(path).stat().st_size
         # Another Parquet writer gives other bytes for the same rows, and another size: worth knowing, no damage.
         if size != shard.info.num_bytes:
             yield Finding(path, 0, "container drift", "other bytes, same content")

@@ -5,6 +5,7 @@ network tells them apart within seconds. Labels are fully known in validation an
 half of the absent ones are unknown.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import signals
 from numpy.typing import NDArray
 
 from datasets.audio import encode, pcm_sha256, to_int16
-from datasets.manifest import canonical_json, digest_of, manifest_path
+from datasets.manifest import canonical_json, digest_of, file_sha256, manifest_path
 from datasets.record import Clip, Label, StoredAudio
 from datasets.shard import ShardInfo, shard_path, write_shard
 
@@ -57,7 +58,7 @@ def write_dataset(
             with path.open("wb") as stream:
                 count, content = write_shard(stream, rows, instruments, sample_rate=sample_rate, rows_per_group=4)
             relative = str(path.relative_to(folder))
-            infos.append(ShardInfo(relative, split, count, path.stat().st_size, "", content))
+            infos.append(ShardInfo(relative, split, count, path.stat().st_size, file_sha256(path), content))
     write_manifest(folder, infos, instruments)
     return folder
 
@@ -74,6 +75,16 @@ def write_manifest(folder: Path, infos: Sequence[ShardInfo], instruments: Sequen
     }
     path = manifest_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(canonical_json(content) + "\n", encoding="utf-8")
+
+
+def reseal(folder: Path) -> None:
+    """Let the manifest say the size and the digest that its shards have now: what a forger would do."""
+    path = manifest_path(folder)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for shard in content["shards"]:
+        file = folder / shard["path"]
+        shard |= {"num_bytes": file.stat().st_size, "sha256": file_sha256(file)}
     path.write_text(canonical_json(content) + "\n", encoding="utf-8")
 
 

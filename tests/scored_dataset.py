@@ -9,6 +9,7 @@ import signals
 from dataset_fixture import Example, _clip, write_manifest
 
 from datasets.audio import encode, measure_loudness, to_int16
+from datasets.manifest import file_sha256
 from datasets.record import Note
 from datasets.shard import ShardInfo, shard_path, write_shard
 
@@ -75,6 +76,8 @@ def write_scored(folder: Path, examples: Sequence[Scored], instruments: Sequence
         rows = [(replace(_clip(e, RATE), notes=notes), encode(e.samples, RATE, "flac")) for e, notes in members]
         with path.open("wb") as stream:
             count, content = write_shard(stream, rows, instruments, sample_rate=RATE, rows_per_group=4, notes=True)
-        infos.append(ShardInfo(str(path.relative_to(folder)), split, count, path.stat().st_size, "", content))
+        infos.append(
+            ShardInfo(str(path.relative_to(folder)), split, count, path.stat().st_size, file_sha256(path), content)
+        )
     write_manifest(folder, infos, instruments)
     return folder

@@ -14,6 +14,7 @@ from dataset_fixture import write_manifest
 from rows import clip, human, stored
 
 from datasets.audio import encode, pcm_sha256, to_int16
+from datasets.manifest import file_sha256
 from datasets.shard import ShardInfo, read_shard, write_shard
 from pipelines.relabel import agreement, hamming, kappa, main, share, statistics
 from pipelines.relabel_page import Answer, Answers, Candidate, Sample, draw
@@ -40,7 +41,7 @@ def write_dataset(folder, clips=CLIPS, split="train"):
     path.parent.mkdir(parents=True)
     with path.open("wb") as stream:
         count, content = write_shard(stream, rows, INSTRUMENTS, sample_rate=16_000, rows_per_group=2)
-    info = ShardInfo(f"data/{path.name}", split, count, path.stat().st_size, "", content)
+    info = ShardInfo(f"data/{path.name}", split, count, path.stat().st_size, file_sha256(path), content)
     write_manifest(folder, [info], INSTRUMENTS)
     return folder
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import signals
 import torch
-from dataset_fixture import INSTRUMENTS, SAMPLE_RATE, Example, write_dataset
+from dataset_fixture import INSTRUMENTS, SAMPLE_RATE, Example, reseal, write_dataset
 from numpy.typing import NDArray
 
 from datasets.audio import to_int16
@@ -107,6 +107,7 @@ def write_empty_shard(folder: Path) -> None:
         }
     )
     path.write_text(json.dumps(content))
+    reseal(folder)
 
 
 def test_samples_that_differ_from_their_digest_are_refused_by_shard_and_clip(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_shard_with_another_row_count_than_the_manifest_is_refused(tmp_path: P
 def test_a_missing_shard_is_an_integrity_error_that_names_it(tmp_path: Path) -> None:
     write_dataset(tmp_path, three_clips())
     (tmp_path / "data" / "train-00000-of-00001.parquet").unlink()
-    with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: not a readable shard"):
+    with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: missing"):
         read_split(read_manifest(tmp_path), "train")
 
 
@@ -152,6 +153,7 @@ def rewrite(folder: Path, column: str, change: Callable[[list[Any]], list[Any]])
     position = table.schema.get_field_index(column)
     changed = pa.array(change(table[column].to_pylist()), table.schema.field(column).type)
     pq.write_table(table.set_column(position, table.schema.field(column), changed), path)
+    reseal(folder)
 
 
 @pytest.mark.parametrize(

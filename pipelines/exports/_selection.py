@@ -59,7 +59,7 @@ class Selection:
             IntegrityError: a shard or the audio of a clip is damaged; the message names it.
         """
         for info in self.manifest.shards(split):
-            path = self.manifest.folder / info.path
+            path = self.manifest.shard_file(info)
             check_shard(path, info)
             for row in read_shard(path):
                 if self.licenses is None or row["license"] in self.licenses:
@@ -121,9 +121,7 @@ def count_clips(manifest: Manifest, split: str) -> Counter[tuple[str, str]]:
     """
     counts = Counter[tuple[str, str]]()
     for info in manifest.shards(split):
-        path = manifest.folder / info.path
-        if not path.is_file():
-            raise IntegrityError(f"{path}: missing; {REMEDY}")
+        path = manifest.shard_file(info)
         try:
             columns = open_shard(path).read(columns=["license", "source"], use_threads=False).to_pydict()
         except (pa.ArrowException, OSError, KeyError) as error:

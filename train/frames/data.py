@@ -74,7 +74,7 @@ def read_notes(manifest: Manifest, split: str) -> tuple[NoteArrays, NDArray[np.b
     manifest.shard_paths(split)  # raises for an unknown split
     columns: list[pa.ListArray] = []
     for info in manifest.shards(split):
-        with open_shard(manifest.folder / info.path) as shard:
+        with open_shard(manifest.shard_file(info)) as shard:
             if "notes" not in shard.schema_arrow.names:
                 raise UsageError(
                     f"{manifest.folder}: clips of split {split!r} have no notes; this recipe learns from scores: "

@@ -162,7 +162,7 @@ def split_table(manifest: Manifest, split: str) -> SplitTable:
     groups: list[RowGroup] = []
     first = 0
     for number, info in enumerate(infos):
-        path = manifest.folder / info.path
+        path = manifest.shard_file(info)
         with _checked_shard(manifest, info) as shard:
             for index in range(shard.num_row_groups):
                 size = shard.metadata.row_group(index).num_rows
@@ -199,7 +199,7 @@ def _presence(table: pa.Table, num_classes: int) -> NDArray[np.int8]:
 
 
 def _checked_shard(manifest: Manifest, info: ShardInfo) -> pq.ParquetFile:
-    path = manifest.folder / info.path
+    path = manifest.shard_file(info)
     shard = open_shard(path)
     if shard.metadata.num_rows != info.num_rows:
         raise IntegrityError(
