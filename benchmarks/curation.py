@@ -258,7 +258,7 @@ def does_it_help(folder: Path, mirror: str, truth: dict[str, Any] | None) -> dic
         collected: dict[str, list[float]] = defaultdict(list)
         for seed in range(TRAINING_SEEDS):
             recipe = load_recipe("logmel_cnn", [f"seed={seed}"])
-            report = train(recipe, manifest, output=folder / f"run-{name}-{seed}", resume=False)["test"]["model"]
+            report = train(recipe, manifest, output=folder / f"run-{name}-{seed}", restart=True)["test"]["model"]
             for metric in ("micro_f1", "macro_f1", "map"):
                 collected[metric].append(round(float(report[metric]), 4))
         scores[name] = dict(collected)

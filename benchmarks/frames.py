@@ -91,7 +91,7 @@ def one_run(recipe: FramesRecipe, manifest: Manifest, real: Manifest | None, fol
     seconds = None
     if not (folder / METRICS).is_file():
         started = time.perf_counter()
-        train_frames(recipe, manifest, output=folder, resume=True)
+        train_frames(recipe, manifest, output=folder)
         seconds = round(time.perf_counter() - started, 1)
     reports = json.loads((folder / METRICS).read_text(encoding="utf-8"))["splits"]
     run = load_frames_run(folder, torch.device("cpu"))

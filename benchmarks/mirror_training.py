@@ -49,7 +49,7 @@ def runs_of(
     for seed in range(num_seeds):
         recipe = load_recipe(name, [*overrides, f"seed={seed}"])
         started_s = time.perf_counter()
-        summary = train(recipe, manifest, output=folder / f"seed-{seed}", resume=False, hot_copies=folder.parent)
+        summary = train(recipe, manifest, output=folder / f"seed-{seed}", restart=True, hot_copies=folder.parent)
         found.append(summary | {"wall_s": time.perf_counter() - started_s})
     return found
 

@@ -81,3 +81,32 @@ def test_a_row_that_needs_what_is_not_set_is_left_out_and_named(
 def test_an_unknown_table_is_refused_with_the_nearest_one(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown table 'focall' \(did you mean 'focal'\?\)"):
         ablate.ablate("focall", load_recipe("logmel_cnn"), read_manifest(data), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["table.md", "table.csv", "table.png"])
+def test_a_table_of_somebody_elses_is_not_replaced(
+    name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / name).write_text("my own table")
+    assert ablate.main(["focal", "--data", str(data), "--recipe", "logmel_cnn", "--output", str(output), *TINY]) == 2
+    assert f"{name}: is there, and no ablation wrote it; choose another --output" in capsys.readouterr().err
+    assert [path.name for path in output.iterdir()] == [name]
+    assert (output / name).read_text() == "my own table"
+
+
+def test_rows_of_other_settings_are_refused_unless_they_are_to_be_trained_anew(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["pos_weight", "--data", str(data), "--recipe", "logmel_cnn", "--output", str(tmp_path), *TINY]
+    assert ablate.main(command) == 0
+    before = (tmp_path / "with" / "seed-0" / "model.safetensors").read_bytes()
+    other = [*command, "--set", "learning_rate=0.5"]
+
+    assert ablate.main(other) == 2
+    assert "holds a run with other recipe.optimize.learning_rate" in capsys.readouterr().err
+    assert (tmp_path / "with" / "seed-0" / "model.safetensors").read_bytes() == before
+
+    assert ablate.main([*other, "--restart"]) == 0
+    assert (tmp_path / "with" / "seed-0" / "model.safetensors").read_bytes() != before

@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import mido
 import numpy as np
 import pytest
 import signals
@@ -11,6 +13,7 @@ from scored_dataset import RATE, melody, played, scored_example, write_scored
 from datasets.scores.score import read_midi
 from train import evaluate, predict
 from train import run as train_run
+from train.frames import run as frames_run
 
 SMALL = [
     "--set",
@@ -77,3 +80,48 @@ def test_an_unknown_recipe_names_those_of_both_kinds(data: Path, capsys: pytest.
     said = capsys.readouterr().err
     assert "did you mean 'musescore_multitask'?" in said
     assert "logmel_cnn" in said
+
+
+def test_a_score_of_the_users_beside_the_song_is_never_replaced_by_what_was_heard(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song, score = tmp_path / "mine.wav", tmp_path / "mine.mid"
+    song.write_bytes(signals.encoded(signals.silence(1.0, sample_rate=RATE), sample_rate=RATE))
+    mido.MidiFile(tracks=[mido.MidiTrack([mido.Message("note_on", note=60, time=5)])]).save(score)
+    before = score.read_bytes()
+    command = ["--run", str(run), "--plot", str(tmp_path), str(song)]
+
+    assert predict.main(command) == 2
+    assert "mine.mid: is there, and this command did not write it" in capsys.readouterr().err
+    assert score.read_bytes() == before
+
+    score.unlink()
+    assert predict.main(command) == 0
+    assert predict.main(command) == 0  # its own may be written again
+
+
+def test_a_stopped_run_goes_on_by_the_same_command_and_a_finished_one_is_left_alone(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint = frames_run.saved.save_checkpoint
+    recipe = ["--recipe", "musescore-multitask", "--tiny", *SMALL]
+    command = ["--data", str(data), *recipe, "--output", str(tmp_path / "run")]
+
+    def stop(*arguments: Any) -> None:
+        save_checkpoint(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frames_run.saved, "save_checkpoint", stop)
+    assert train_run.main(command) == 130
+    monkeypatch.undo()
+
+    assert train_run.main(command) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert train_run.main(command) == 0
+    again = json.loads(capsys.readouterr().out)
+
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert again["test"] == first["test"]
+    assert again.keys() >= first.keys()
+    for name in ("model.safetensors", "config.json", "metrics.json", "checkpoint.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (run / name).read_bytes(), name

@@ -56,7 +56,7 @@ def pretrained(notes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 def pretrain(data: Path, folder: Path, *overrides: str) -> dict[str, Any]:
     recipe = load_recipe("nsynth_pretrain", overrides, tiny=True)
-    return train(recipe, read_manifest(data), output=folder, resume=False)
+    return train(recipe, read_manifest(data), output=folder)
 
 
 def figures(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -203,7 +203,7 @@ def test_pre_training_is_followed_by_fine_tuning(pretrained: dict[str, Any], tmp
     copied = shutil.copytree(pretrained["output"], tmp_path / "pretrained")
     recipe = load_recipe("irmas_finetune", ["epochs=3", f"model_config.weights={copied}"], tiny=True)
     songs = read_manifest(learnable_dataset(tmp_path / "data", num_train=24, num_others=12))
-    summary = train(recipe, songs, output=tmp_path / "run", resume=False)
+    summary = train(recipe, songs, output=tmp_path / "run")
     assert summary["test"]["model"]["map"] > summary["test"]["constant"]["map"] + 0.1
     shutil.rmtree(copied)  # the run holds its own weights
     run = load_run(tmp_path / "run", CPU)
@@ -216,6 +216,6 @@ def test_on_the_sample_pre_training_is_followed_by_fine_tuning(
     pretrained: dict[str, Any], sample_build: Path, tmp_path: Path
 ) -> None:
     recipe = load_recipe("irmas_finetune", [f"model_config.weights={pretrained['output']}"], tiny=True)
-    summary = train(recipe, read_manifest(sample_build), output=tmp_path / "run", resume=False)
+    summary = train(recipe, read_manifest(sample_build), output=tmp_path / "run")
     validation = summary["validation"]
     assert validation["model"]["map"] > validation["constant"]["map"] + 0.05

@@ -133,7 +133,7 @@ def test_another_sample_rate_is_refused_for_rgb() -> None:
 def test_a_run_on_rgb_streams_and_hears_files(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe("lumen_convnext_rgb", ["epochs=1", "reading=streaming"], tiny=True)
     assert load_clips(read_manifest(data), "train", recipe, CPU, unit="samples").unit == "samples"
-    summary = train(recipe, read_manifest(data), output=tmp_path / "run", resume=False)
+    summary = train(recipe, read_manifest(data), output=tmp_path / "run")
     assert summary["reading"] == "streaming"
     path = tmp_path / "flute.wav"
     path.write_bytes(signals.encoded(timbre("flute", 1.0, np.random.default_rng(0)), sample_rate=SAMPLE_RATE))

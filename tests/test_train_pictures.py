@@ -64,7 +64,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     small = ["epochs=4", "batch_size=8", "window_s=0.8", "learning_rate=5e-3", "features.n_mels=32"]
     recipe = load_recipe("logmel_cnn", [*small, "model_config.width=8"])
-    train(recipe, read_manifest(data), output=folder, resume=False)
+    train(recipe, read_manifest(data), output=folder)
     return folder
 
 
@@ -188,7 +188,7 @@ def test_prediction_draws_every_file_under_a_name_of_its_own(
 
 def test_a_run_that_is_trained_anew_loses_the_pictures_of_the_old_one(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe("logmel_cnn", ["epochs=1", "features.n_mels=32", "model_config.width=4"])
-    train(recipe, read_manifest(data), output=tmp_path / "run", resume=False)
+    train(recipe, read_manifest(data), output=tmp_path / "run")
     (tmp_path / "run" / "pictures" / "test-0").mkdir(parents=True)
-    train(recipe, read_manifest(data), output=tmp_path / "run", resume=False)
+    train(recipe, read_manifest(data), output=tmp_path / "run", restart=True)
     assert not (tmp_path / "run" / "pictures").exists()

@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     overrides = ["epochs=4", "batch_size=8", "window_s=0.8", "learning_rate=5e-3"]
     recipe = load_recipe("logmel_cnn", [*overrides, "features.n_mels=32", "model_config.width=8"])
-    train(recipe, read_manifest(learnable_dataset(folder / "data")), output=folder / "run", resume=False)
+    train(recipe, read_manifest(learnable_dataset(folder / "data")), output=folder / "run")
     return folder / "run"
 
 
@@ -187,3 +187,31 @@ def test_the_command_prints_instruments_most_probable_first(run: Path, tmp_path:
     title, first, *_ = result.stdout.splitlines()
     assert title == f"{path}  (2.0 s)"
     assert first.split()[0] == "flute"
+
+
+@pytest.mark.parametrize(("flag", "name"), [("--csv", "line.csv"), ("--csv", "song.wav"), ("--plot", "song.png")])
+def test_a_file_of_the_users_is_never_replaced(
+    flag: str, name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = write(tmp_path / "song.wav", resampled_tone(1.0, 900.0))
+    if name != "song.wav":
+        (tmp_path / name).write_text("path to nowhere")
+    before = (tmp_path / name).read_bytes()
+    target = tmp_path / name if flag == "--csv" else tmp_path
+
+    assert predict.main(["--run", str(run), flag, str(target), str(song)]) == 2
+
+    captured = capsys.readouterr()
+    assert f"{name}: is there, and this command did not write it; choose another --csv or --plot" in captured.err
+    assert captured.out == ""  # before anything is heard
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_what_an_earlier_prediction_wrote_is_replaced(run: Path, tmp_path: Path) -> None:
+    song = write(tmp_path / "song.wav", resampled_tone(1.0, 900.0))
+    command = ["--run", str(run), "--csv", str(tmp_path / "line.csv"), "--plot", str(tmp_path), str(song)]
+    assert predict.main(command) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert predict.main(command) == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert sorted(before) == ["line.csv", "song.png", "song.wav"]

@@ -62,7 +62,7 @@ def trained(name: str, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         epochs = min(EPOCHS.get(name, 10), load_recipe(name).epochs)
         recipe = load_recipe(name, [f"epochs={epochs}"], tiny=True)
         folder = runs[""]["folder"] / name
-        runs[name] = train(recipe, read_manifest(runs[""]["data"]), output=folder, resume=False)
+        runs[name] = train(recipe, read_manifest(runs[""]["data"]), output=folder)
     return runs[name]
 
 
@@ -142,7 +142,7 @@ def test_intervals_over_songs_are_given_on_request(
 
 def test_thresholds_may_be_fixed_on_strong_sums(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe("irmas_finetune", ["epochs=1", "thresholds_on=strong_sum"], tiny=True)
-    train(recipe, read_manifest(data), output=tmp_path / "run", resume=False)
+    train(recipe, read_manifest(data), output=tmp_path / "run")
     tagger = load_run(tmp_path / "run", CPU).tagger
     clips = load_material(recipe, read_manifest(data), CPU)[0].validation
     presence, probability = strong_sum(tagger, clips, recipe)
@@ -154,14 +154,14 @@ def test_thresholds_may_be_fixed_on_strong_sums(data: Path, tmp_path: Path) -> N
 def test_a_run_does_not_ask_for_published_weights_when_it_is_loaded(data: Path, tmp_path: Path) -> None:
     """A backbone from another run, as fine-tuning takes it; then that run is gone."""
     first = load_recipe("irmas_finetune", ["epochs=1"], tiny=True)
-    train(first, read_manifest(data), output=tmp_path / "first", resume=False)
+    train(first, read_manifest(data), output=tmp_path / "first")
     second = replace(first, model_config=replace(first.model_config, weights=str(tmp_path / "first")))
-    train(second, read_manifest(data), output=tmp_path / "second", resume=False)
+    train(second, read_manifest(data), output=tmp_path / "second")
     before = evaluate(load_run(tmp_path / "second", CPU), read_manifest(data), "test")
     (tmp_path / "first").rename(tmp_path / "gone")
     assert evaluate(load_run(tmp_path / "second", CPU), read_manifest(data), "test") == before
     with pytest.raises(UsageError, match="first"):  # training anew needs them
-        train(second, read_manifest(data), output=tmp_path / "third", resume=False)
+        train(second, read_manifest(data), output=tmp_path / "third")
 
 
 def test_images_are_standardized_by_band_and_padded_with_black(data: Path) -> None:
@@ -226,7 +226,7 @@ def test_the_openmic_recipe_learns_from_embeddings_with_labels_unknown(
     keys = [f"{number:06d}_0" for number in range(100)]
     manifest = read_manifest(openmic_dataset(tmp_path / "openmic", keys))
     recipe = load_recipe("openmic_bilstm", [f"vggish={tmp_path / 'openmic'}"], tiny=True)
-    summary = train(recipe, manifest, output=tmp_path / "run", resume=False)
+    summary = train(recipe, manifest, output=tmp_path / "run")
     for figure in ("micro_f1", "macro_f1", "map"):
         assert summary["test"]["model"][figure] > summary["test"]["constant"][figure] + 0.1, figure
     assert predict.main(["--run", str(tmp_path / "run"), "song.wav"]) == 2
@@ -238,9 +238,9 @@ def test_the_openmic_recipe_learns_from_embeddings_with_labels_unknown(
 def test_the_openmic_recipe_says_what_it_needs(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe("openmic_bilstm", tiny=True)
     with pytest.raises(UsageError, match=r"hears VGGish embeddings; --set vggish=FOLDER"):
-        train(recipe, read_manifest(data), output=tmp_path / "run", resume=False)
+        train(recipe, read_manifest(data), output=tmp_path / "run")
     with pytest.raises(UsageError, match=r"fixture/train/000@0: no clip of OpenMIC"):
-        train(replace(recipe, vggish="somewhere"), read_manifest(data), output=tmp_path / "run", resume=False)
+        train(replace(recipe, vggish="somewhere"), read_manifest(data), output=tmp_path / "run")
 
 
 def test_published_weights_of_other_sizes_than_the_config_says_are_refused(tmp_path: Path) -> None:

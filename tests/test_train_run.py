@@ -34,9 +34,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return learnable_dataset(tmp_path_factory.mktemp("data"))
 
 
-def train(data: Path, output: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
+def train(data: Path, output: Path, *overrides: str) -> dict[str, Any]:
     recipe = load_recipe("logmel_cnn", [*TINY, *overrides])
-    return train_run.train(recipe, read_manifest(data), output=output, resume=resume)
+    return train_run.train(recipe, read_manifest(data), output=output)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,7 @@ def test_a_run_folder_holds_all_that_its_description_names(finished: Path, data:
     config = json.loads((finished / "config.json").read_text())
     metrics = json.loads((finished / "metrics.json").read_text())
     assert sorted(path.name for path in finished.iterdir()) == [
+        ".lock",
         "checkpoint.safetensors",
         "config.json",
         "metrics.json",
@@ -107,36 +108,15 @@ def test_a_run_stopped_after_an_epoch_and_resumed_equals_the_uninterrupted_one(
     monkeypatch.setattr(train_run.saved, "save_checkpoint", stop_after_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         train(data, folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.safetensors", "tensorboard"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "checkpoint.safetensors", "tensorboard"]
     with pytest.raises(UsageError, match="no finished run here"):
         load_run(folder, CPU)
 
     monkeypatch.undo()
-    summary = train(data, folder, resume=True)
+    summary = train(data, folder)
     assert summary["epochs"] == 4
     for name in ("model.safetensors", "config.json", "metrics.json", "checkpoint.safetensors"):
         assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
-
-
-def test_resuming_a_finished_run_trains_nothing_and_changes_nothing(finished: Path, data: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    summary = train(data, folder, resume=True)
-    assert summary["clips_per_s"] is None
-    for name in ("model.safetensors", "config.json", "metrics.json"):
-        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
-
-
-def test_resuming_where_nothing_is_starts_at_the_beginning(data: Path, tmp_path: Path) -> None:
-    assert train(data, tmp_path / "new", "epochs=1", resume=True)["epochs"] == 1
-
-
-def test_a_folder_with_another_run_is_refused_and_the_difference_named(finished: Path, data: Path) -> None:
-    before = (finished / "model.safetensors").read_bytes()
-    for resume in (True, False):
-        with pytest.raises(UsageError, match=r"run with other recipe\.epochs, recipe\.features\.floor_db; choose"):
-            train(data, finished, "epochs=5", "features.floor_db=-70", resume=resume)
-    assert (finished / "model.safetensors").read_bytes() == before
 
 
 def test_evaluating_the_run_gives_the_figures_of_its_own_report(finished: Path, data: Path) -> None:
@@ -165,9 +145,10 @@ def test_weights_that_were_touched_are_refused(finished: Path, tmp_path: Path) -
 def test_a_damaged_checkpoint_is_refused(finished: Path, data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(finished, folder)
+    (folder / "metrics.json").unlink()  # it was stopped before its end
     (folder / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
     with pytest.raises(IntegrityError, match="not a checkpoint"):
-        train(data, folder, resume=True)
+        train(data, folder)
 
 
 def relabelled(example: Example, presence: dict[str, int]) -> Example:
@@ -293,7 +274,7 @@ def test_without_output_the_folder_is_named_after_recipe_and_data(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe("logmel_cnn", [*TINY, "epochs=1"])
-    first = train_run.train(recipe, read_manifest(data), output=None, resume=False)["output"]
+    first = train_run.train(recipe, read_manifest(data), output=None)["output"]
     assert first.startswith("runs/logmel_cnn-")
-    assert train_run.train(recipe, read_manifest(data), output=None, resume=False)["output"] == first
+    assert train_run.train(recipe, read_manifest(data), output=None)["output"] == first
     assert len(INSTRUMENTS) == len(json.loads((tmp_path / first / "config.json").read_text())["thresholds"])

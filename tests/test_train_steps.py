@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(data: Path, output: Path, *overrides: str, **how: Any) -> dict[str, Any]:
     recipe = load_recipe("logmel_cnn", overrides)
-    return train_run.train(recipe, read_manifest(data), output=output, **{"resume": False, **how})
+    return train_run.train(recipe, read_manifest(data), output=output, **how)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_run_killed_at_any_step_and_resumed_equals_the_uninterrupted_one(
         train(data, tmp_path / "stopped", *RICH, checkpoint_steps=1)
     monkeypatch.undo()
     torch.rand(7)  # whatever else draws random numbers
-    train(data, tmp_path / "stopped", *RICH, resume=True)
+    train(data, tmp_path / "stopped", *RICH)
     for name in FILES:
         assert (tmp_path / "stopped" / name).read_bytes() == (uninterrupted / name).read_bytes(), name
 
@@ -225,7 +225,7 @@ def test_a_share_of_the_songs_grows_by_adding_songs() -> None:
 def test_a_model_that_is_fitted_at_once_refuses_augmentation(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe("svm", ["augment=time_shift"], tiny=True)
     with pytest.raises(TuttiError, match=r"multilabel_svm is fitted at once, on clips as they are; set augment="):
-        train_run.train(recipe, read_manifest(data), output=tmp_path / "svm", resume=False)
+        train_run.train(recipe, read_manifest(data), output=tmp_path / "svm")
 
 
 def test_several_seeds_give_mean_and_deviation_in_one_command(
@@ -280,7 +280,7 @@ def torchrun(num_processes: int, data: Path, output: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None:
     alone = load_recipe("lumen_convnext_fluffy", SHARED, tiny=True)
-    train_run.train(alone, read_manifest(data), output=tmp_path / "one", resume=False)
+    train_run.train(alone, read_manifest(data), output=tmp_path / "one")
     torchrun(2, data, tmp_path / "two")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()

@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(data: Path, output: Path, *overrides: str, name: str = "logmel_cnn", **how: Any) -> dict[str, Any]:
     recipe = load_recipe(name, overrides, tiny=name != "logmel_cnn")
-    return train_run.train(recipe, read_manifest(data), output=output, **{"resume": False, **how})
+    return train_run.train(recipe, read_manifest(data), output=output, **how)
 
 
 def opened(data: Path, unit: str, reading: str, *overrides: str) -> tuple[AnyClips, TrainRecipe]:
@@ -158,14 +158,14 @@ def test_a_streamed_run_stopped_within_an_epoch_goes_on_with_the_same_clips(
     with pytest.raises(KeyboardInterrupt):
         trained(data, tmp_path / "stopped", *overrides, checkpoint_steps=1)
     monkeypatch.undo()
-    trained(data, tmp_path / "stopped", *overrides, resume=True)
+    trained(data, tmp_path / "stopped", *overrides)
     for name in ("model.safetensors", "config.json", "metrics.json"):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_a_run_says_how_long_its_steps_waited_for_data(data: Path, tmp_path: Path) -> None:
     assert 0 < trained(data, tmp_path / "run", *SMALL, "epochs=1")["data_wait_share"] < 1
-    assert trained(data, tmp_path / "run", *SMALL, "epochs=1", resume=True)["data_wait_share"] is None
+    assert trained(data, tmp_path / "run", *SMALL, "epochs=1")["data_wait_share"] is None
 
 
 def test_the_stopwatch_counts_the_readers_time_as_waiting_and_the_callers_as_work() -> None:

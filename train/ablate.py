@@ -4,13 +4,16 @@
     python -m train.ablate focal --data build/ultimate --seeds 3 --set epochs=10
 
 stderr: progress, and the table in the end. stdout: one JSON summary. Writes table.md, table.csv and
-table.png beside the runs; a row that has been trained with the same settings is not trained again.
+table.png beside the runs. A row that has been trained with the same settings is not trained again, and one
+that was stopped goes on: run the same command again. Rows of other settings or data are refused (exit code 2);
+--restart removes them and trains all rows anew.
 Rows are compared on the validation split, as the papers compare them; the test split is in the CSV.
 """
 
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +24,13 @@ from datasets.errors import UsageError
 from datasets.files import write_file
 from datasets.manifest import Manifest, read_manifest
 from datasets.settings import nearest
-from train import saved
 from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
 from train.inference import processor_threads
 from train.recipe import TrainRecipe, load_recipe, with_override
-from train.run import data_identity, train
+from train.run import train
 from train.scoring.bootstrap import Spread, over_seeds
-from train.scoring.report import headline
 
+_COLUMNS = ("variant", "split", "figure", "mean", "deviation", "seeds")  # of table.csv
 FIGURES = ("micro_f1", "macro_f1", "map", "lrap", "hamming_score")
 
 
@@ -104,6 +106,7 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for all rows")
     parser.add_argument("--tiny", action="store_true", help="a toy of the model")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 of every row")
+    parser.add_argument("--restart", action="store_true", help="train all rows anew, whatever runs left there")
     add_hot_copy(parser)
     options = parser.parse(arguments)
     if options.seeds < 1:
@@ -112,7 +115,8 @@ def _command(arguments: Sequence[str]) -> int:
     manifest = read_manifest(options.data)
     output = options.output or Path("runs") / f"ablate-{options.table}-{recipe.name}"
     hot_copies = hot_copy_folder(options.hot_copy)
-    how = {"num_seeds": options.seeds, "hot_copies": hot_copies}
+    how = {"num_seeds": options.seeds, "hot_copies": hot_copies, "restart": options.restart}
+    check_table(output)
     with processor_threads(recipe):
         results, skipped = ablate(options.table, recipe, manifest, output, **how)
     text = markdown(options.table, recipe, results)
@@ -133,6 +137,7 @@ def ablate(
     *,
     num_seeds: int = 1,
     hot_copies: Path | None = None,
+    restart: bool = False,
 ) -> tuple[list[Result], list[str]]:
     """Train every row that can be; also the names of those that cannot.
 
@@ -154,8 +159,7 @@ def ablate(
         for seed in range(num_seeds):
             seeded = with_override(variant, f"seed={seed}")
             folder = output / row.name.replace(" ", "-").replace(",", "") / f"seed-{seed}"
-            run = finished(seeded, manifest, folder)
-            runs.append(run or train(seeded, manifest, output=folder, resume=True, hot_copies=hot_copies))
+            runs.append(train(seeded, manifest, output=folder, restart=restart, hot_copies=hot_copies))
         figures = {
             split: over_seeds([run[split]["model"] for run in runs])
             for split in ("validation", "test")
@@ -171,14 +175,23 @@ def _value(config: Any, path: str) -> Any:
     return config
 
 
-def finished(recipe: TrainRecipe, manifest: Manifest, folder: Path) -> dict[str, Any] | None:
-    """Figures of a run of the same recipe and data that is there already."""
-    state = saved.checkpoint_state(folder)
-    same = state is not None and state["identity"] == saved.identity_of(recipe, data_identity(manifest))
-    if not same or not (folder / saved.METRICS).is_file():
+def check_table(output: Path) -> None:
+    """Make sure that the table's files are free, or an earlier table's.
+
+    Raises:
+        UsageError: one of them is somebody else's.
+    """
+    heads = {name: _head(output / name) for name in ("table.md", "table.csv", "table.png")}
+    ours = (heads["table.md"] or "").startswith(tuple(f"# {name}: " for name in TABLES))
+    ours = ours or (heads["table.csv"] or "").startswith(",".join(_COLUMNS))
+    if not ours and (found := [name for name, head in heads.items() if head is not None]):
+        raise UsageError(f"{output / found[0]}: is there, and no ablation wrote it; choose another --output")
+
+
+def _head(path: Path) -> str | None:
+    if not os.path.lexists(path):
         return None
-    metrics = json.loads((folder / saved.METRICS).read_text(encoding="utf-8"))
-    return {split: headline(report) for split, report in metrics["splits"].items()}
+    return path.read_bytes()[:100].decode(errors="replace") if path.is_file() else ""
 
 
 def markdown(table: str, recipe: TrainRecipe, results: Sequence[Result]) -> str:
@@ -211,7 +224,7 @@ def as_csv(results: Sequence[Result]) -> str:
     """A row per variant, split and figure."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "split", "figure", "mean", "deviation", "seeds"])
+    writer.writerow(_COLUMNS)
     for result in results:
         for split, figures in (("validation", result.validation), ("test", result.test or {})):
             for name, spread in figures.items():

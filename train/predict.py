@@ -11,6 +11,7 @@ everything, per chunk too. --csv writes a row per file, chunk and instrument; --
 instruments over time, song.wav as song.png (a second song.* as song-2.png). A run of the frame-level
 system hears notes: --plot then leaves a piano roll and a MIDI file of each. A file that cannot be read
 is named on stderr, the others are still predicted, and the exit code is 2 (missing) or 3 (undecodable).
+What an earlier prediction wrote is replaced; a file of anybody else's is not, and nothing is predicted.
 """
 
 import argparse
@@ -30,6 +31,8 @@ from numpy.typing import NDArray
 from datasets import audio
 from datasets.errors import TuttiError, UsageError
 from datasets.files import write_file
+from datasets.scores.score import is_our_midi
+from datasets.targets import IsOurs, check_targets, is_our_picture
 from train.cli import Parser, run_command
 from train.clips import Clips
 from train.evaluate import default_device
@@ -63,7 +66,9 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the time line of every file")
     parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="files and folders")
     options = parser.parse(arguments)
-    if is_frames_run(options.run):
+    hears_notes = is_frames_run(options.run)
+    check_targets(_targets(options, hears_notes), "--csv or --plot")
+    if hears_notes:
         return _notes(options)
     run = load_run(options.run, default_device())
     if input_of(run.recipe.model) == "vggish":
@@ -80,6 +85,27 @@ def _command(arguments: Sequence[str]) -> int:
     if options.plot is not None:
         draw(files, run, options.plot)
     return exit_code
+
+
+def _targets(options: argparse.Namespace, hears_notes: bool) -> dict[Path, IsOurs]:
+    """What may be written, and how a file of an earlier prediction is told."""
+    header = f"{','.join(_COLUMNS)}\n".encode()
+    targets: dict[Path, IsOurs] = {} if options.csv is None else {options.csv: lambda head: head.startswith(header)}
+    if options.plot is not None:
+        names: list[str] = []
+        for path in itertools.chain.from_iterable(_found(given) for given in options.audio):
+            name = next_name(path, names)
+            targets[options.plot / f"{name}.png"] = is_our_picture
+            if hears_notes:
+                targets[options.plot / f"{name}.mid"] = is_our_midi
+    return targets
+
+
+def _found(given: Path) -> list[Path]:
+    try:
+        return audio_files(given)
+    except TuttiError:  # told where it is to be heard
+        return []
 
 
 def _notes(options: argparse.Namespace) -> int:

@@ -7,9 +7,15 @@
 Trains on split `train`, fixes epoch and thresholds on `validation`, reports on `test` where there
 is one. stderr: one line per epoch. stdout: one JSON summary, the last line. The run folder is
 described in train/saved.py; without --output it is runs/RECIPE-KEY, KEY naming recipe and data, so
-that the same command writes to the same place. --seeds N trains seeds 0 to N - 1 into folders
-seed-0, ... of the output and answers mean and deviation. Under torchrun several processes share
-every batch (train/fitting/distributed.py).
+that the same command writes to the same place.
+
+Stopped, however: run the same command again, it goes on from its last checkpoint (bit for bit on a CPU).
+Finished: the same command answers `"changed": false` and touches nothing. A folder that holds a run with
+other settings or data is refused (exit code 2); --restart removes that run, and nothing else, and begins
+anew. A folder in which another process trains is refused with 75.
+
+--seeds N trains seeds 0 to N - 1 into folders seed-0, ... of the output and answers mean and deviation.
+Under torchrun several processes share every batch (train/fitting/distributed.py).
 """
 
 import json
@@ -41,7 +47,7 @@ from train.front_end import clips_to_learn_from, evaluation_unit, load_clips, ma
 from train.inference import Tagger, processor_threads
 from train.model import count_parameters, input_of
 from train.recipe import TrainRecipe, load_recipe
-from train.run_folder import check_folder, clear_folder
+from train.run_folder import EVENTS, clear_folder, opened, summary_of
 from train.scoring.bootstrap import over_seeds
 from train.scoring.report import headline, rounded, table
 from train.scoring.strong_sum import strong_sum
@@ -50,7 +56,7 @@ from train.scoring.thresholds import choose_thresholds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; answers the exit code."""
-    return run_command(_command, arguments)
+    return run_command(_goes_on, arguments)
 
 
 def _command(arguments: Sequence[str]) -> int:
@@ -64,18 +70,21 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--tiny", action="store_true", help="a toy of the model, to see that everything runs")
     parser.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
     parser.add_argument("--seeds", type=int, metavar="N", help="train seeds 0 to N - 1: mean and deviation")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint: what happens anyway")
+    parser.add_argument("--restart", action="store_true", help="begin anew: remove the run that the folder holds")
     parser.add_argument("--checkpoint-steps", type=int, default=0, metavar="N", help="also write one every N steps")
     add_hot_copy(parser)
     options = parser.parse(arguments)
     if options.seeds is not None and (options.seeds < 1 or options.seed is not None):
         raise UsageError("--seeds N trains seeds 0 to N - 1: give N >= 1, and no --seed")
+    if options.resume and options.restart:
+        raise UsageError("--resume goes on and --restart begins anew: give one of them")
     overrides = options.set + ([] if options.seed is None else [f"seed={options.seed}"])
     if is_frames_recipe(options.recipe):
         return run_frames(options, overrides)
     recipe = load_recipe(options.recipe, overrides, tiny=options.tiny)
     manifest = read_manifest(options.data)
-    how = {"output": options.output, "resume": options.resume, "checkpoint_steps": options.checkpoint_steps}
+    how = {"output": options.output, "restart": options.restart, "checkpoint_steps": options.checkpoint_steps}
     how["hot_copies"] = hot_copy_folder(options.hot_copy)
     with processor_threads(recipe), distributed.process_group():
         if options.seeds is None:
@@ -87,13 +96,23 @@ def _command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _goes_on(arguments: Sequence[str]) -> int:
+    """The command, with a word for whoever stops it."""
+    try:
+        return _command(arguments)
+    except KeyboardInterrupt:
+        again = " (without --restart)" if "--restart" in arguments else ""
+        print(f"stopped; run the same command again{again}, it goes on from its last checkpoint", file=sys.stderr)
+        return 130
+
+
 def train_seeds(
     recipe: TrainRecipe,
     manifest: Manifest,
     num_seeds: int,
     *,
     output: Path | None,
-    resume: bool,
+    restart: bool = False,
     checkpoint_steps: int = 0,
     hot_copies: Path | None = None,
 ) -> dict[str, Any]:
@@ -102,7 +121,7 @@ def train_seeds(
     for seed in range(num_seeds):
         folder = None if output is None else output / f"seed-{seed}"
         seeded = replace(recipe, seed=seed)
-        how: dict[str, Any] = {"resume": resume, "checkpoint_steps": checkpoint_steps, "hot_copies": hot_copies}
+        how: dict[str, Any] = {"restart": restart, "checkpoint_steps": checkpoint_steps, "hot_copies": hot_copies}
         runs.append(train(seeded, manifest, output=folder, **how))
     spreads = {
         split: over_seeds([run[split]["model"] for run in runs]) for split in ("validation", "test") if split in runs[0]
@@ -113,6 +132,7 @@ def train_seeds(
     return {
         "recipe": recipe.name,
         "seeds": num_seeds,
+        "changed": any(run["changed"] for run in runs),
         "runs": runs,
         **{
             split: rounded({name: None if spread is None else asdict(spread) for name, spread in figures.items()})
@@ -132,17 +152,17 @@ def train(
     manifest: Manifest,
     *,
     output: Path | None,
-    resume: bool,
+    restart: bool = False,
     checkpoint_steps: int = 0,
     hot_copies: Path | None = None,
 ) -> dict[str, Any]:
-    """A whole run: read, train, evaluate, write.
+    """A whole run: read, train, evaluate, write; what is left of it where it was stopped, nothing where it is finished.
 
     Args:
         recipe: all that decides, but the data.
         manifest: of the dataset version.
         output: the run folder; None: named after recipe and data.
-        resume: go on from the checkpoint.
+        restart: begin anew, whatever a run left in the folder.
         checkpoint_steps: write one every so many steps, too; 0: after epochs only.
         hot_copies: folder in which decoded splits are kept and found again; None: nowhere.
 
@@ -151,16 +171,32 @@ def train(
 
     Raises:
         UsageError: recipe, data and folder do not go together.
-        IntegrityError: the data are damaged.
+        IntegrityError: the data or the checkpoint are damaged.
+        TryLaterError: another process trains in the folder.
     """
+    data = data_identity(manifest)
+    identity = saved.identity_of(recipe, data)
+    folder = output or Path("runs") / f"{recipe.name}-{digest_of(identity)[:12]}"
+    with opened(folder, identity, restart=restart) as done:
+        if done is not None:
+            return summary_of(done, recipe.name, folder, headline)
+        return _train(recipe, manifest, folder, identity, restart, checkpoint_steps, hot_copies)
+
+
+def _train(
+    recipe: TrainRecipe,
+    manifest: Manifest,
+    folder: Path,
+    identity: dict[str, Any],
+    restart: bool,
+    checkpoint_steps: int,
+    hot_copies: Path | None,
+) -> dict[str, Any]:
+    """What is left of a run, in a folder that is held for it; the summary."""
     started = time.perf_counter()
     seconds: dict[str, float] = {}
     device = default_device()
     data = data_identity(manifest)
-    identity = saved.identity_of(recipe, data)
-    folder = output or Path("runs") / f"{recipe.name}-{digest_of(identity)[:12]}"
-    check_folder(folder, identity)
-
     material, statistics = load_material(recipe, manifest, device, hot_copies)
     num_clips = len(clips_to_learn_from(material.train, recipe))
     if num_clips == 0:
@@ -168,21 +204,24 @@ def train(
     _warn_of_one_sided_classes(material.train, recipe, data.instruments)
     seconds["read"] = time.perf_counter() - started
 
-    if not resume and distributed.rank() == 0:
-        clear_folder(folder)
-    distributed.barrier()
     seed_weights(recipe.seed)
-    wanted = saved.without_weights(recipe) if saved.checkpoint_state(folder) else recipe  # they are in the checkpoint
+    goes_on = not restart and saved.checkpoint_state(folder) is not None
+    wanted = saved.without_weights(recipe) if goes_on else recipe  # they are in the checkpoint
     tagger = saved.build_tagger(wanted, len(data.instruments), statistics).to(device)
     optimizer = None
     if not hasattr(tagger.network, "fit"):
         optimizer = make_optimizer(tagger.network, groups_of(tagger.network, recipe), recipe.optimize)
+    if restart and distributed.rank() == 0:  # not before all the rest is known to fit together
+        clear_folder(folder)
+    distributed.barrier()
     progress = saved.load_checkpoint(folder, tagger.network, optimizer)
     num_parameters = count_parameters(tagger)
     _say(
         f"{recipe.name}: {num_parameters:,} weights; {num_clips} clips to learn from, "
         f"{len(material.validation)} to validate; {_tier(material.train)} on {device}; to {folder}"
     )
+    if goes_on:
+        _say(f"goes on after {progress.finished_epochs} epochs and {len(progress.step_losses)} steps")
     epochs_before = progress.finished_epochs
     began = time.perf_counter()
     waited = _fit(tagger, optimizer, material, recipe, progress, folder, identity, checkpoint_steps)
@@ -199,13 +238,14 @@ def train(
     if distributed.rank() == 0:
         (folder / saved.METRICS).unlink(missing_ok=True)  # unfinished until it is written again
         saved.save_run(folder, recipe, data, statistics, thresholds, progress.best_weights)
-        saved.write_metrics(folder, progress, reports)
+        saved.write_metrics(folder, progress, reports, num_parameters)
     for split, report in reports.items():
         _say("\n" + table(report, split))
     epochs_now = progress.finished_epochs - epochs_before
     return {
         "recipe": recipe.name,
         "output": str(folder),
+        "changed": True,
         "dataset": data.dataset,
         "version": data.version,
         "root_digest": data.root_digest,
@@ -291,7 +331,7 @@ def _fit(
     if distributed.rank() > 0:  # the first process writes for all
         return fit(tagger, optimizer, material, recipe, instruments, progress, lambda progress: None)
     # Curves of epochs beyond the checkpoint (the run died before it was written) are hidden.
-    writer = SummaryWriter(str(folder / saved.TENSORBOARD), purge_step=progress.finished_epochs + 1)
+    writer = SummaryWriter(str(folder / saved.TENSORBOARD), purge_step=progress.finished_epochs + 1, **EVENTS)
 
     def epoch_done(progress: saved.Progress) -> None:
         saved.save_checkpoint(folder, identity, tagger.network, optimizer, progress)

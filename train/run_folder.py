@@ -1,38 +1,262 @@
-"""The folder of a run before training: whether it is free for this run, and how to start over in it."""
+"""The folder of a run: what it holds already, who trains in it now, and how to begin anew in it.
 
-import shutil
-from collections.abc import Iterator, Mapping
+    with opened(folder, identity, restart=False) as done:
+        if done is not None: ...      # this very run, finished: there is nothing to do
+
+The same command goes on where it was stopped and leaves a finished run alone. `.lock` is held while a run trains and
+names its process; it stays, as a sign that the folder is a run's. Files that no run wrote are never removed or
+replaced.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import UsageError
+from datasets.errors import StorageError, TryLaterError, UsageError
+from datasets.manifest import file_sha256
 from train import saved
+from train.fitting import distributed
+
+LOCK = ".lock"
+EVENTS = {"filename_suffix": ".tutti"}  # of our files of curves: TensorBoard reads them, and others' are told apart
+FILES = (saved.METRICS, saved.CONFIG, saved.MODEL, saved.CHECKPOINT)  # in the order in which they are removed
+PICTURE_NAMES = ("instruments.png", "roc.png", "f1_per_clip.png", "confusion.png")  # what train.evaluate draws
+
+_HOLDER = re.compile(rb"(pid \d+ on \S*\n)?")  # the whole contents of a lock file; empty: killed while it was made
+_UNLOCKABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_SHOWN = 60  # characters of a value in a message
 
 
-def check_folder(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Make sure that the folder holds this run or none.
+@dataclass(frozen=True)
+class Finished:
+    """A run that is complete, as its files say."""
+
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def opened(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[Finished | None]:
+    """Hold a folder for a run; of several processes the first one holds it for all.
 
     Args:
-        folder: of the run.
-        identity: recipe and data, as `saved.save_checkpoint` keeps them.
+        folder: of the run; made where it is missing.
+        identity: recipe and data, as `saved.identity_of` names them.
+        restart: whatever a run left there may go; nothing goes before `clear_folder`.
+
+    Yields:
+        The run where it is finished already, and not to begin anew; the folder is not held then. None: train.
 
     Raises:
-        UsageError: it holds another; the message says what differs.
+        UsageError: the folder holds another run, or files that no run wrote.
+        IntegrityError: its checkpoint is damaged.
+        TryLaterError: another process trains in it.
     """
-    state = saved.checkpoint_state(folder)
+    with contextlib.ExitStack() as stack:
+
+        def look() -> Finished | None:
+            if not restart and (done := finished_run(folder, identity)):
+                return done
+            check_folder(folder, identity, restart=restart)
+            stack.enter_context(held(folder))
+            if not restart:  # somebody may have trained meanwhile
+                check_folder(folder, identity, restart=False)
+                return finished_run(folder, identity)
+            return None
+
+        yield distributed.from_first(look)
+
+
+def finished_run(folder: Path, identity: Mapping[str, Any]) -> Finished | None:
+    """The run of this identity, where it is finished and its files are whole.
+
+    One that is damaged is none: its checkpoint finishes it anew.
+    """
+    try:
+        config, metrics = (json.loads((folder / name).read_bytes()) for name in (saved.CONFIG, saved.METRICS))
+        found = {"recipe": config["recipe"], "root_digest": config["data"]["root_digest"]}
+        found |= {name: config[name] for name in ("task", "instruments") if name in config}
+        same = found == _plain(identity) and {"splits", "best_epoch", "history"} <= metrics.keys()
+        if same and file_sha256(folder / saved.MODEL) == config["model_sha256"]:
+            return Finished(config, metrics)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return None
+
+
+def summary_of(
+    done: Finished, recipe: str, folder: Path, heading: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The summary of a run that has nothing left to do; no time is told, as none was spent.
+
+    Args:
+        done: the run.
+        recipe: its name.
+        folder: where it lies.
+        heading: what a summary says of a split's report.
+    """
+    print(f"{folder}: this run is finished, nothing to do; --restart trains it anew", file=sys.stderr, flush=True)
+    config, metrics = done.config, done.metrics
+    return {
+        "recipe": recipe,
+        "output": str(folder),
+        "changed": False,
+        **config["data"],
+        "parameters": metrics.get("parameters"),
+        "epochs": len(metrics["history"]),
+        "best_epoch": metrics["best_epoch"],
+        "reading": None,
+        "clips_per_s": None,
+        "data_wait_share": None,
+        "seconds": {},
+        **{split: heading(report) for split, report in metrics["splits"].items()},
+    }
+
+
+def check_folder(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> None:
+    """Make sure that the folder holds this run or none, or with `restart` any run or none.
+
+    Raises:
+        UsageError: it holds another, and the message says what differs; or a file of a run's name that no run wrote.
+        IntegrityError: the checkpoint is damaged.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; choose another --output")
+    of_a_run = _is_of_a_run(folder)
+    state = None if restart and of_a_run else saved.checkpoint_state(folder)
+    if state is None and not of_a_run and (names := _of_runs(folder)):
+        raise UsageError(f"{folder}: {names[0]} is there, and no run wrote it; choose another --output")
+    if restart:
+        return
     if state is None and (folder / saved.CONFIG).exists():
-        raise UsageError(f"{folder}: holds a run without its checkpoint; choose another --output")
-    if state is not None and state["identity"] != identity:
-        differing = ", ".join(_differences(state["identity"], identity))
-        raise UsageError(f"{folder}: holds a run with other {differing}; choose another --output")
+        raise UsageError(f"{folder}: holds a run without its checkpoint; choose another --output, or --restart")
+    if state is not None and state["identity"] != _plain(identity):
+        differing = ", ".join(_differences(state["identity"], _plain(identity)))
+        raise UsageError(
+            f"{folder}: holds a run with other {differing}; choose another --output, "
+            "or --restart, which removes that run"
+        )
+
+
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is read back: a tuple is a list."""
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
+
+
+def _of_runs(folder: Path) -> list[str]:
+    """What is there under the name of a file or folder that runs write."""
+    return [name for name in (*FILES, saved.TENSORBOARD, saved.PICTURES) if os.path.lexists(folder / name)]
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether a run began here: its lock file or its config says so."""
+    lock = folder / LOCK
+    if lock.is_file() and not lock.is_symlink() and _HOLDER.fullmatch(_head(lock)):
+        return True
+    try:
+        config = json.loads((folder / saved.CONFIG).read_bytes())
+        return bool({"recipe", "model_sha256", "thresholds"} <= config.keys())
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(4096)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder against a second process; the lock ends with its holder, however that ends.
+
+    A folder in which nothing was written is removed again.
+
+    Raises:
+        TryLaterError: another process holds it; the message names it.
+        UsageError: `.lock` is no lock file.
+        StorageError: the folder cannot be written.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
+    try:
+        for name in FILES:  # what was being written when a run was killed
+            for leftover in folder.glob(f".{name}.*.tmp"):
+                leftover.unlink(missing_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # whoever waits for the lock looks whether its file is still there
+            if not _of_runs(folder):
+                (folder / LOCK).unlink()
+                if made:
+                    folder.rmdir()
+        os.close(lock)
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that holds the folder's lock."""
+    path = folder / LOCK
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        except OSError as error:
+            if path.is_symlink() or path.is_dir():
+                raise UsageError(f"{path}: is no lock file of a run; choose another --output") from error
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _HOLDER.fullmatch(os.pread(descriptor, 4096, 0)):
+                raise UsageError(f"{path}: is no lock file of a run; choose another --output")
+            _lock(descriptor, folder)
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), path.stat()):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its holder removed it just now: once more
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip() or "another process"
+        raise TryLaterError(f"{folder}: {holder} trains here; try later, or choose another --output") from error
+    except OSError as error:
+        if error.errno not in _UNLOCKABLE:
+            raise
+        print(f"note: {folder}: its disk has no locks; see to it that nobody else trains here", file=sys.stderr)
 
 
 def clear_folder(folder: Path) -> None:
-    """Start over: remove what an earlier run of the same recipe and data wrote."""
-    stale = [folder / name for name in (saved.METRICS, saved.CONFIG, saved.MODEL, saved.CHECKPOINT)]
-    for path in [*stale, *(folder / saved.TENSORBOARD).glob("events.out.tfevents.*")]:
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / saved.PICTURES, ignore_errors=True)
+    """Remove what runs wrote there, and nothing else."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    for events in (folder / saved.TENSORBOARD).glob(f"events.out.tfevents.*{EVENTS['filename_suffix']}"):
+        events.unlink(missing_ok=True)
+    for pictures in (folder / saved.PICTURES).glob("*"):
+        for name in PICTURE_NAMES:
+            (pictures / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else is in it
+            pictures.rmdir()
+    for name in (saved.TENSORBOARD, saved.PICTURES):
+        with contextlib.suppress(OSError):
+            (folder / name).rmdir()
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -41,4 +265,9 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
         if isinstance(before, dict) and isinstance(after, dict):
             yield from _differences(before, after, f"{prefix}{name}.")
         elif before != after:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name} ({_shown(before)} there, {_shown(after)} here)"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

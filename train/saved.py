@@ -3,7 +3,8 @@
     RUN/model.safetensors        weights of the best epoch
     RUN/config.json              recipe, classes, thresholds, standardization, identity of the data
     RUN/metrics.json             figures per split, history; written last: its presence = finished
-    RUN/checkpoint.safetensors   the state after the last epoch or step, for --resume
+    RUN/checkpoint.safetensors   the state after the last epoch or step: the same command goes on from there
+    RUN/.lock                    held while a process trains here (train/run_folder.py)
     RUN/tensorboard/             curves
     RUN/pictures/                what train.evaluate draws, a folder per split and dataset version
 
@@ -230,13 +231,14 @@ def identity_of(recipe: TrainRecipe, data: DataIdentity) -> dict[str, Any]:
     }
 
 
-def write_metrics(folder: Path, progress: Progress, reports: Mapping[str, Any]) -> None:
+def write_metrics(folder: Path, progress: Progress, reports: Mapping[str, Any], num_parameters: int) -> None:
     """Write the figures of every split, last of all: with them a run is finished."""
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "best_epoch": progress.best_epoch,
         "splits": reports,
         "history": progress.history,
+        "parameters": num_parameters,
     }
     write_json(folder / METRICS, metrics)
 

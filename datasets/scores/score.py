@@ -85,6 +85,11 @@ def excerpt(score: Score, start_s: Seconds, end_s: Seconds) -> tuple[Note, ...]:
     return tuple(sorted((note for note in cut if note.offset_s - note.onset_s >= MIN_NOTE_S), key=_order))
 
 
+def is_our_midi(head: bytes) -> bool:
+    """Whether a file begins as `write_midi` begins it: no sequencer counts 10,000 ticks to a beat."""
+    return head[:10] == b"MThd\0\0\0\6\0\1" and head[12:14] == _TICKS_PER_BEAT.to_bytes(2, "big")
+
+
 def write_midi(score: Score) -> bytes:
     """A MIDI file of type 1: one track per program, percussion on channel 10, 50 microseconds a tick.
 

@@ -7,13 +7,16 @@ the whole batch. All processes validate, the first one writes.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import distributed
 
-from datasets.errors import UsageError
+from datasets.errors import TuttiError, UsageError
+
+Answer = TypeVar("Answer")
 
 
 def rank() -> int:
@@ -62,3 +65,23 @@ def barrier() -> None:
     """Wait until all processes are here."""
     if world_size() > 1:
         distributed.barrier()
+
+
+def from_first(ask: Callable[[], Answer]) -> Answer:
+    """What the first process answers, in all of them.
+
+    Raises:
+        TuttiError: it raised this.
+    """
+    if world_size() == 1:
+        return ask()
+    told: list[Any] = [None]
+    if rank() == 0:
+        try:
+            told = [ask()]
+        except TuttiError as error:
+            told = [error]
+    distributed.broadcast_object_list(told)
+    if isinstance(told[0], TuttiError):
+        raise told[0]
+    return cast(Answer, told[0])

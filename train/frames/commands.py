@@ -18,7 +18,7 @@ from train.frames.saved import load_frames_run
 def run_frames(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Train, print the summary."""
     recipe = load_frames_recipe(options.recipe, overrides, tiny=options.tiny)
-    how: dict[str, Any] = {"output": options.output, "resume": options.resume}
+    how: dict[str, Any] = {"output": options.output, "restart": options.restart}
     how["checkpoint_steps"] = options.checkpoint_steps
     manifest = read_manifest(options.data)
     if options.seeds is None:

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from datasets.record import Note, Seconds
+from datasets.targets import PICTURE
 from datasets.taxonomy import INSTRUMENTS
 from train.frames.rolls import LOWEST_PITCH, NUM_PITCHES
 
@@ -74,7 +75,7 @@ def piano_roll_png(
     activity.grid(axis="x", alpha=0.3)
     activity.set_axisbelow(True)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})  # no version of the library in the bytes
+    figure.savefig(stream, format="png", metadata=PICTURE)
     return stream.getvalue()
 
 

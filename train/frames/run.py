@@ -1,6 +1,6 @@
 """A whole frame-level run: read, train, choose thresholds on validation, report, write.
 
-    summary = train_frames(load_frames_recipe("musescore_multitask"), manifest, output=None, resume=False)
+    summary = train_frames(load_frames_recipe("musescore_multitask"), manifest, output=None)
 
 One process; the run folder is described in train/saved.py.
 """
@@ -24,7 +24,7 @@ from train.frames.loop import fit, optimizer_of, scored
 from train.frames.recipe import FramesRecipe
 from train.frames.saved import build_tagger, identity_of, save_frames_run
 from train.model import count_parameters
-from train.run_folder import check_folder, clear_folder
+from train.run_folder import EVENTS, clear_folder, opened, summary_of
 
 MIN_STD = {"db": 1.0, "magnitude": 1e-3}  # a bin that hardly moves must not become noise; 1e-3: -60 dB
 
@@ -33,7 +33,7 @@ _INITIAL = 2  # random stream of the initial weights; 0 and 1 are the loop's
 
 
 def train_frames(
-    recipe: FramesRecipe, manifest: Manifest, *, output: Path | None, resume: bool, checkpoint_steps: int = 0
+    recipe: FramesRecipe, manifest: Manifest, *, output: Path | None, restart: bool = False, checkpoint_steps: int = 0
 ) -> dict[str, Any]:
     """Train on split `train`, choose by `validation`, report on `test` where there is one.
 
@@ -41,7 +41,7 @@ def train_frames(
         recipe: all that decides, but the data.
         manifest: of the dataset version.
         output: the run folder; None: named after recipe and data.
-        resume: go on from the checkpoint.
+        restart: begin anew, whatever a run left in the folder.
         checkpoint_steps: write one every so many steps, too; 0: after epochs only.
 
     Returns:
@@ -49,31 +49,50 @@ def train_frames(
 
     Raises:
         UsageError: recipe, data and folder do not go together.
-        IntegrityError: the data are damaged.
+        IntegrityError: the data or the checkpoint are damaged.
+        TryLaterError: another process trains in the folder.
     """
-    started = time.perf_counter()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     instruments = instruments_of(manifest, recipe)
     identity = identity_of(recipe, manifest, instruments)
     folder = output or Path("runs") / f"{recipe.name}-{digest_of(identity)[:12]}"
-    check_folder(folder, identity)
+    with opened(folder, identity, restart=restart) as done:
+        if done is not None:
+            found = summary_of(done, recipe.name, folder, _heading)
+            return found | {"task": recipe.task, "instruments": done.config["instruments"]}
+        return _train(recipe, manifest, folder, identity, restart, checkpoint_steps)
+
+
+def _train(
+    recipe: FramesRecipe,
+    manifest: Manifest,
+    folder: Path,
+    identity: dict[str, Any],
+    restart: bool,
+    checkpoint_steps: int,
+) -> dict[str, Any]:
+    """What is left of a run, in a folder that is held for it; the summary."""
+    started = time.perf_counter()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    instruments = tuple(identity["instruments"])
     train = load_frame_clips(manifest, "train", recipe, instruments, device)
     validation = load_frame_clips(manifest, "validation", recipe, instruments, device)
     seconds = {"read": time.perf_counter() - started}
 
-    if not resume:
-        clear_folder(folder)
     statistics = standardization(train.frames, min_std=MIN_STD[recipe.cqt.scale])
     torch.manual_seed(int(np.random.SeedSequence([recipe.seed, 0, _INITIAL]).generate_state(1)[0]))
     tagger = build_tagger(recipe, instruments, statistics).to(device)
     optimizer = optimizer_of(tagger, recipe)
+    if restart:  # not before all the rest is known to fit together
+        clear_folder(folder)
     progress = saved.load_checkpoint(folder, tagger.network, optimizer)
     _say(
         f"{recipe.name}: {count_parameters(tagger):,} weights; {len(train)} clips to learn from, "
         f"{len(validation)} to validate; {', '.join(instruments)}; {device}; to {folder}"
     )
+    if progress.finished_epochs or progress.step_losses:
+        _say(f"goes on after {progress.finished_epochs} epochs and {len(progress.step_losses)} steps")
     epochs_before, began = progress.finished_epochs, time.perf_counter()
-    writer = SummaryWriter(str(folder / saved.TENSORBOARD), purge_step=progress.finished_epochs + 1)
+    writer = SummaryWriter(str(folder / saved.TENSORBOARD), purge_step=progress.finished_epochs + 1, **EVENTS)
 
     def epoch_done(progress: saved.Progress) -> None:
         saved.save_checkpoint(folder, identity, tagger.network, optimizer, progress)
@@ -108,7 +127,7 @@ def train_frames(
     )
     (folder / saved.METRICS).unlink(missing_ok=True)  # unfinished until it is written again
     save_frames_run(folder, recipe, data, statistics, thresholds, progress.best_weights)
-    saved.write_metrics(folder, progress, reports)
+    saved.write_metrics(folder, progress, reports, count_parameters(tagger))
     for split, found in reports.items():
         _say("\n" + frames_table(found, split))
     epochs_now = progress.finished_epochs - epochs_before
@@ -116,6 +135,7 @@ def train_frames(
         "recipe": recipe.name,
         "task": recipe.task,
         "output": str(folder),
+        "changed": True,
         "dataset": data.dataset,
         "version": data.version,
         "root_digest": data.root_digest,
@@ -125,8 +145,13 @@ def train_frames(
         "best_epoch": progress.best_epoch,
         "clips_per_s": round(epochs_now * len(train) / seconds["train"], 1) if epochs_now else None,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        **{split: {"model": found["model"], "constant": found["constant"]} for split, found in reports.items()},
+        **{split: _heading(found) for split, found in reports.items()},
     }
+
+
+def _heading(report: dict[str, Any]) -> dict[str, Any]:
+    """What the summary says of a split."""
+    return {name: report[name] for name in ("model", "constant")}
 
 
 def train_frames_seeds(
@@ -135,7 +160,7 @@ def train_frames_seeds(
     num_seeds: int,
     *,
     output: Path | None,
-    resume: bool,
+    restart: bool = False,
     checkpoint_steps: int = 0,
 ) -> dict[str, Any]:
     """Seeds 0 to num_seeds - 1 into folders seed-0, ... of the output: every run's summary."""
@@ -143,8 +168,9 @@ def train_frames_seeds(
     for seed in range(num_seeds):
         folder = None if output is None else output / f"seed-{seed}"
         seeded = replace(recipe, seed=seed)
-        runs.append(train_frames(seeded, manifest, output=folder, resume=resume, checkpoint_steps=checkpoint_steps))
-    return {"recipe": recipe.name, "task": recipe.task, "seeds": num_seeds, "runs": runs}
+        runs.append(train_frames(seeded, manifest, output=folder, restart=restart, checkpoint_steps=checkpoint_steps))
+    changed = any(run["changed"] for run in runs)
+    return {"recipe": recipe.name, "task": recipe.task, "seeds": num_seeds, "changed": changed, "runs": runs}
 
 
 def _test_split(

@@ -22,6 +22,7 @@ from sklearn.metrics import roc_curve
 
 from datasets.files import write_file
 from datasets.record import PRESENT, UNKNOWN, Seconds
+from datasets.targets import PICTURE
 from train.scoring.metrics import Presence, Scores, example_f1, predict, predominant_confusion, roc_aucs
 from train.scoring.report import Report
 
@@ -34,8 +35,7 @@ _NUM_HUES = 20
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure, whole or not at all; answers the path."""
     content = io.BytesIO()
-    # Without the version of matplotlib, which is all that would differ between two equal pictures.
-    figure.savefig(content, format="png", dpi=_DPI, metadata={"Software": None})
+    figure.savefig(content, format="png", dpi=_DPI, metadata=PICTURE)
     write_file(path, content.getvalue())
     return path
 
