@@ -3,3 +3,7 @@
 This folder shadows the Hugging Face package of the same name: tutti is an application that
 runs from the root of its checkout. Nothing here imports that package, nor anything else of ours.
 """
+
+from datasets.door import guard_imports
+
+guard_imports()

@@ -9,6 +9,7 @@ class TuttiError(Exception):
     """Base of the errors that a user can do something about."""
 
     exit_code = 1
+    listing: tuple[str, ...] = ()  # lines below the message, where one line is not enough
 
 
 class UsageError(TuttiError):

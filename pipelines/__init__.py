@@ -2,5 +2,9 @@
 
 import logging
 
+from datasets.door import guard_imports
+
+guard_imports()
+
 # Beam warns at import about Google clients that nobody here asked for.
 logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))

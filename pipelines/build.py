@@ -8,7 +8,7 @@ The flow is in `flow.py`. A build of which nothing has changed ends before Beam 
 import sys
 from collections.abc import Sequence
 
-from datasets.errors import TuttiError
+from datasets.door import run_command
 from pipelines.arguments import parse
 from pipelines.heap import end_at_once, give_memory_back
 from pipelines.unchanged import answer_of
@@ -16,11 +16,12 @@ from pipelines.unchanged import answer_of
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        arguments, beam_flags = parse(argv)
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    unread = "nobody reads stdout any more; what was built is published"
+    return run_command(_command, argv, then="then run the build again", unread=unread)
+
+
+def _command(argv: Sequence[str]) -> int:
+    arguments, beam_flags = parse(argv)
     if (answer := answer_of(arguments, beam_flags)) is not None:
         print(answer, flush=True)
         return 0

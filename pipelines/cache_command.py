@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from datasets.door import overwrite
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder
 from datasets.manifest import digest_of
@@ -139,7 +140,7 @@ def verify(cache: Cache, *, dry_run: bool) -> int:
                     damaged += 1
                     print(problem, flush=True)
             if sys.stderr.isatty():
-                print(f"\r\x1b[K{checked:,} files checked", end="", file=sys.stderr, flush=True)
+                overwrite(f"{checked:,} files checked")
     if damaged:
         moved = "run without --dry-run to put them aside" if dry_run else "they lie in the quarantine"
         print(f"{damaged:,} of {checked:,} files are damaged; {moved}: the next build makes or fetches them again")

@@ -2,16 +2,19 @@
 
     make demo
 
-Runs the same three commands that a user would, and shows them.
+Runs the same three commands that a user would, and shows them. Writes build/demo and runs/demo.
 """
 
+import argparse
 import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.door import Parser, run_command
 from datasets.manifest import Manifest, read_manifest
 from datasets.record import SPLITS
 
@@ -51,8 +54,14 @@ def scores_table(test: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run the demo; answers the exit code of the step that failed, or 0."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; answers the exit code of the step that failed, or 0."""
+    return run_command(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    prog = "python -m pipelines.demo"
+    Parser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
     try:
         step(
             "pipelines.build", "--dataset", "ultimate", "--mirror", "sample", "--embedder", "builtin",
@@ -62,7 +71,7 @@ def main() -> int:
         trained = step("train.run", "--data", str(BUILD), "--recipe", "logmel_cnn", "--output", str(RUN))
     except subprocess.CalledProcessError as error:
         print(f"error: the demo stopped at {shlex.join(error.cmd[1:])}", file=sys.stderr)
-        return int(error.returncode)
+        return error.returncode if error.returncode > 0 else 128 - error.returncode  # of a signal
     manifest = read_manifest(BUILD)
     summary = json.loads(trained.splitlines()[-1])
     print(f"\n{clips_table(manifest)}\n\nroot digest {manifest.root_digest}\n")

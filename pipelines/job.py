@@ -2,18 +2,17 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
-from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
+from datasets.door import overwrite
+from datasets.errors import IntegrityError, TryLaterError, TuttiError, YieldError
 from datasets.files import sweep
 from datasets.machine import MACHINE_REASONS
 from datasets.manifest import Manifest, read_manifest
-from datasets.os_errors import storage_error
 from datasets.scores.soundfonts import find_soundfonts
 from pipelines.drift import check_drift
 from pipelines.embed import ready
@@ -30,23 +29,13 @@ SHOWN = 10  # clips named on stderr
 
 
 def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
-    """Run the command line; errors go to stderr, the summary to stdout."""
+    """Run the command line: the summary goes to stdout."""
     try:
         if arguments.list:
             print(listing())
             return 0
         with interruptible():
             return execute(arguments, beam_flags)
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
-        print("error: nobody reads stdout any more; what was built is published", file=sys.stderr)
-        return StorageError.exit_code
-    except OSError as error:
-        print(f"error: {storage_error(error, then='then run the build again')}", file=sys.stderr)
-        return StorageError.exit_code
     except Interrupted as stop:
         print(f"\nstopped by {stop}; run the same command again, it goes on where it was", file=sys.stderr)
         leave(stop.exit_code)
@@ -234,4 +223,4 @@ class _Progress:
         self._shown_s = now
         folder = self._output.progress
         line = progress_line(read_tallies(folder), now - self._start_s, read_transfers(folder))
-        print(f"\r\x1b[K{line[:200]}", end="", file=stderr, flush=True)
+        overwrite(line, stderr)

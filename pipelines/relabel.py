@@ -272,7 +272,7 @@ def score_command(arguments: argparse.Namespace) -> int:
         print(f"{arguments.overrides}: {len(overrides)} labels of {clips} clips", file=sys.stderr)
         for clip_id, name in disputed:
             print(f"note: disputed, stays as given: {name} in {clip_id}", file=sys.stderr)
-    print(json.dumps(report, ensure_ascii=False) if arguments.json else "\n".join(report_lines(report)))
+    print(json.dumps(report) if arguments.json else "\n".join(report_lines(report)))
     return 0
 
 

@@ -6,3 +6,7 @@
 
 Imports augment and datasets only.
 """
+
+from datasets.door import guard_imports
+
+guard_imports()

@@ -125,7 +125,7 @@ def _command(arguments: Sequence[str]) -> int:
     draw(results, f"{options.table}: {recipe.name}, validation", output / "table.png")
     print(f"\n{text}", file=sys.stderr)
     summary = {"table": options.table, "recipe": recipe.name, "output": str(output), "skipped": skipped}
-    print(json.dumps(summary | {"rows": [result.row.name for result in results]}, ensure_ascii=False))
+    print(json.dumps(summary | {"rows": [result.row.name for result in results]}))
     return 0
 
 

@@ -1,16 +1,18 @@
-"""What the commands share: flags, nearest names, errors to exit codes."""
+"""What the commands share: flags, nearest names."""
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from datasets.errors import StorageError, TuttiError, UsageError
+from datasets.door import run_command
+from datasets.errors import UsageError
 from datasets.files import default_cache_folder
-from datasets.os_errors import storage_error
 from datasets.settings import nearest
+
+__all__ = ["Parser", "add_hot_copy", "hot_copy_folder", "run_command"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,26 +79,3 @@ def hot_copy_folder(given: str | None) -> Path | None:
     if not writable:
         print(f"{folder}: cannot be written, so audio is decoded anew in every run (--hot-copy DIR)", file=sys.stderr)
     return folder if writable else None
-
-
-def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
-    """Run a command; its errors become one line on stderr and an exit code.
-
-    Args:
-        command: takes the arguments, answers the exit code.
-        arguments: None: those of the process.
-    """
-    try:
-        return command(sys.argv[1:] if arguments is None else arguments)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
-        return 0
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {storage_error(error)}", file=sys.stderr)
-        return StorageError.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130

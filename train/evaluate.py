@@ -67,7 +67,7 @@ def _command(arguments: Sequence[str]) -> int:
             pictures=pictures,
         )
     print(table(result, options.split), file=sys.stderr)
-    print(json.dumps({"run": str(options.run), **result}, ensure_ascii=False))
+    print(json.dumps({"run": str(options.run), **result}))
     return 0
 
 

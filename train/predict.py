@@ -151,7 +151,7 @@ def _each_file(
                 if not options.json:
                     print(text(files[-1]), flush=True)
     if options.json:
-        print(json.dumps({"run": str(options.run), "files": files, "errors": errors}, ensure_ascii=False))
+        print(json.dumps({"run": str(options.run), "files": files, "errors": errors}))
     return files, exit_code
 
 

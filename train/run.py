@@ -92,7 +92,7 @@ def _command(arguments: Sequence[str]) -> int:
         else:
             summary = train_seeds(recipe, manifest, options.seeds, **how)
         if distributed.rank() == 0:
-            print(json.dumps(summary, ensure_ascii=False))
+            print(json.dumps(summary))
     return 0
 
 

@@ -138,10 +138,11 @@ def check_licenses(licenses: Collection[str], known: Mapping[str, int]) -> None:
     """
     for name in licenses:
         if name not in known:
-            listing = "\n".join(f"  {known[license]:>8,}  {license}" for license in sorted(known))
-            raise UsageError(
-                f"--license-allow {name}: no clip has this licence{nearest(name, known)}; this version holds\n{listing}"
+            error = UsageError(
+                f"--license-allow {name}: no clip has this licence{nearest(name, known)}; this version holds"
             )
+            error.listing = tuple(f"{known[license]:>8,}  {license}" for license in sorted(known))
+            raise error
 
 
 def check_shard(path: Path, info: ShardInfo) -> None:

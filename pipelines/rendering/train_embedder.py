@@ -28,7 +28,8 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from torch.nn import functional as F
 
-from datasets.errors import TuttiError, UsageError
+from datasets.door import Parser, run_command
+from datasets.errors import UsageError
 from datasets.files import write_file
 from datasets.scores.general_midi import instrument_of
 from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
@@ -265,7 +266,12 @@ def publish(
 
 def main(argv: Sequence[str]) -> int:
     """Train and publish."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return run_command(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    prog = "python -m pipelines.rendering.train_embedder"
+    parser = Parser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--soundfont", type=Path, action="append", default=[])
@@ -273,16 +279,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    try:
-        data = read_excerpts(arguments.data)
-        config = TrainConfig(steps=arguments.steps)
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        net, figures = train(data, config, arguments.output / "state.pt")
-        fonts = open_soundfonts(arguments.soundfont) if arguments.soundfont else find_soundfonts()
-        publish(net, config, data, figures, logmel_statistics(fonts), arguments.output)
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    data = read_excerpts(arguments.data)
+    config = TrainConfig(steps=arguments.steps)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    net, figures = train(data, config, arguments.output / "state.pt")
+    fonts = open_soundfonts(arguments.soundfont) if arguments.soundfont else find_soundfonts()
+    publish(net, config, data, figures, logmel_statistics(fonts), arguments.output)
     print(json.dumps(figures))
     return 0
 

@@ -28,7 +28,7 @@ from augment.transforms.low_shelf import LowShelf
 from augment.transforms.peaking import Peaking
 from augment.transforms.reverb import Reverb
 from datasets.audio import resample, to_mono
-from datasets.errors import TuttiError
+from datasets.door import Parser, run_command
 from datasets.files import write_file
 from datasets.record import DRUMS
 from datasets.scores.composing import ComposeConfig, solo
@@ -97,23 +97,24 @@ def pieces_of(program: int, pieces: int) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Write what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return run_command(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> int:
+    prog = "python -m pipelines.rendering.training_set"
+    parser = Parser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--pieces", type=int, default=40)
     parser.add_argument("--soundfont", type=Path, action="append", default=[])
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    try:
-        fonts = open_soundfonts(arguments.soundfont) if arguments.soundfont else find_soundfonts()
-        for program in PROGRAMS:
-            for font in fonts:
-                path = arguments.output / f"{program}-{font.key}.npy"
-                if not path.exists():
-                    write_array(path, log_mels(program, font, pieces_of(program, arguments.pieces)))
-            print(f"program {program} done", file=sys.stderr, flush=True)
-    except TuttiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    fonts = open_soundfonts(arguments.soundfont) if arguments.soundfont else find_soundfonts()
+    for program in PROGRAMS:
+        for font in fonts:
+            path = arguments.output / f"{program}-{font.key}.npy"
+            if not path.exists():
+                write_array(path, log_mels(program, font, pieces_of(program, arguments.pieces)))
+        print(f"program {program} done", file=sys.stderr, flush=True)
     return 0
 
 

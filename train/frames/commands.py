@@ -25,7 +25,7 @@ def run_frames(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         summary = train_frames(recipe, manifest, **how)
     else:
         summary = train_frames_seeds(recipe, manifest, options.seeds, **how)
-    print(json.dumps(summary, ensure_ascii=False))
+    print(json.dumps(summary))
     return 0
 
 
@@ -33,5 +33,5 @@ def score_frames(options: argparse.Namespace, device: torch.device) -> int:
     """Score a run on a split, print the figures."""
     result = evaluate_frames(load_frames_run(options.run, device), read_manifest(options.data), options.split)
     print(frames_table(result, options.split), file=sys.stderr)
-    print(json.dumps({"run": str(options.run), **result}, ensure_ascii=False))
+    print(json.dumps({"run": str(options.run), **result}))
     return 0
