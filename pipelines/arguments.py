@@ -56,6 +56,7 @@ def build_parser() -> Parser:
     add("--frozen", metavar="MANIFEST", type=Path, help="rebuild exactly what a manifest lists, and say how near it is")
     add("--parent", metavar="MANIFEST|none", help="keep the splits of this version (default: the current one)")
     add("--publish", metavar="DIR", type=Path, help="copy the verified version to DIR and swap its `current`")
+    add("--replace", action="store_true", help="another dataset, or other classes, may take the place of what is there")
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--download-only", action="store_true", help="fill the cache and stop")
     add("--wait", metavar="S", type=float, default=0.0, help="seconds to wait for another build of this output")

@@ -1,31 +1,41 @@
 """One run of `pipelines.build`: plan, lock, run the pipeline, check the yield, publish, report."""
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import IO, Any
 
 from datasets.door import overwrite
-from datasets.errors import IntegrityError, TryLaterError, TuttiError, YieldError
-from datasets.files import sweep
+from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
+from datasets.files import sweep, write_file
 from datasets.machine import MACHINE_REASONS
-from datasets.manifest import Manifest, read_manifest
-from datasets.scores.soundfonts import find_soundfonts
+from datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
+from datasets.os_errors import words
+from pipelines.acquisition.origins import mirror_sums
+from pipelines.acquisition.own_index import index_of, sums_of
 from pipelines.drift import check_drift
-from pipelines.embed import ready
+from pipelines.embed import embedder_of, ready
 from pipelines.flow import acquire, dataset, frozen
 from pipelines.frozen import Verdict, classify
-from pipelines.plan import Plan, describe, listing, make_plan, note, warn
+from pipelines.inputs import named_inputs, recipe_inputs
+from pipelines.looks import Input, Looks, changed_inputs, settled_looks, shown
+from pipelines.plan import Plan, describe, listing, make_plan, note, places_of, recipe_of, warn
 from pipelines.progress import Tally, progress_line, read_tallies, read_transfers
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, as_json
 from pipelines.runner import Interrupted, interruptible, leave, pipeline_options, run
-from pipelines.unchanged import remember
+from pipelines.standing import Standing, losses, parent_of, refuse_another, standing
+from pipelines.unchanged import forget, is_final, looker, remember
 from pipelines.version import Output, publish_to
 
 SHOWN = 10  # clips named on stderr
+INPUT_CHANGED = "input_changed"  # in a manifest's `incomplete`: files that changed while the build ran
 
 
 def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
@@ -46,14 +56,27 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Carry out a parsed command line."""
     start = time.perf_counter()
     options = pipeline_options(beam_flags)
-    plan = make_plan(arguments)
     if arguments.dry_run:
+        plan = make_plan(arguments)
+        check_places(plan, standing(plan.output))
         print(describe(plan))
         return 0
+    read_anew()
+    look = looker(arguments)
+    output, cache = places_of(arguments)
+    looks = settled_looks(partial(inputs_of, arguments), look, (output, cache))  # before anything is read
+    plan = make_plan(arguments)
+    if not arguments.download_only:
+        check_places(plan, standing(plan.output))
     warn(plan)
     if plan.frozen is None:
         ready(plan.recipe.embed)
     with plan.output.locked(arguments.wait), plan.cache.in_use():
+        before = standing(plan.output)  # another build may have held the lock
+        if not arguments.download_only:
+            check_places(plan, before)
+            tell_standing(plan, before)
+        plan = replace(plan, parent=parent_of(before, plan.recipe) if plan.sticky else plan.parent)
         sweep(plan.cache.incoming)
         seconds = run(
             partial(_construct, plan, download_only=arguments.download_only),
@@ -64,27 +87,126 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         tallies = read_tallies(plan.output.progress)
         seconds |= {name: round(tally.seconds, 3) for name, tally in tallies.items()}
         if arguments.download_only:
-            fetched = tallies["fetch"]
+            fetched = tallies.get("fetch", Tally())
             missing = dict(fetched.rejected)
             here = fetched.done - fetched.rejected.total()
-            print(json.dumps({"dataset": plan.recipe.name, "fetched": here, "missing": missing}))
+            say({"dataset": plan.recipe.name, "fetched": here, "missing": missing})
             return 0
-        before = plan.output.current()
         staged = read_manifest(plan.output.staging)
         check_yield(staged, plan.recipe, plan.min_yield)
-        if plan.frozen is None and before is not None:
-            check_drift(read_manifest(plan.output.root), staged, plan.recipe.drift)
+        if plan.frozen is None and (earlier := before.complete or before.current) is not None:
+            check_drift(earlier, staged, plan.recipe.drift)
         verdict = None if plan.frozen is None else check_frozen(read_manifest(plan.frozen), staged)
+        changed = changed_inputs(looks, look)
+        if changed and not (plan.output.root / "versions" / staged.version).is_dir():
+            mark_incomplete(plan.output.staging, staged, {INPUT_CHANGED: len(changed)})
         manifest = plan.output.publish()
+        # From here on nothing ends the build but what was asked for and cannot be had: to publish, and the summary.
+        tell_incomplete(manifest, changed)
+        seconds["total"] = round(time.perf_counter() - start, 3)
+        report = summary(manifest, plan, changed=before.name != manifest.version, seconds=seconds)
+        report |= {"work": work_of(tallies, plan.recipe)} | ({} if verdict is None else {"frozen": verdict.summary()})
+        keep_books(arguments, Looks(looks.of, looks.begun_ns, looks.settled and not changed), manifest, report)
         if plan.publish is not None:
             publish_to(plan.publish, manifest)
-        seconds["total"] = round(time.perf_counter() - start, 3)
-        report = summary(manifest, plan, changed=before != manifest.version, seconds=seconds)
-        report |= {"work": work_of(tallies, plan.recipe)} | ({} if verdict is None else {"frozen": verdict.summary()})
-        remember(arguments, inputs_of(plan, arguments), plan.output.root, report)
     note(work_line(report["work"]))
-    print(json.dumps(report), flush=True)
+    say(report)
     return 0
+
+
+def inputs_of(arguments: argparse.Namespace) -> Iterator[Input]:
+    """Everything outside the cache that a build reads; each is named before the next is read."""
+    yield from named_inputs(arguments)
+    yield from recipe_inputs(recipe_of(arguments))
+
+
+def read_anew() -> None:
+    """Forget what an earlier build of this process read of files that may be others now."""
+    index_of.cache_clear()
+    sums_of.cache_clear()
+    mirror_sums.cache_clear()
+    embedder_of.cache_clear()
+
+
+def check_places(plan: Plan, before: Standing) -> None:
+    """Refuse, before the work, what could not or should not be published.
+
+    Raises:
+        UsageError: a file of somebody else has a name of ours, or another dataset stands there.
+    """
+    plan.output.check()
+    shelf = None if plan.publish is None else Output(plan.publish)
+    if shelf is not None:
+        shelf.check()
+    if plan.replaces:
+        return
+    refuse_another(plan.output, before, plan.recipe, "--output")
+    if shelf is not None:
+        refuse_another(shelf, standing(shelf), plan.recipe, "--publish")
+
+
+def tell_standing(plan: Plan, before: Standing) -> None:
+    """Say what of the current version does not count, and what of it this build drops."""
+    if before.problem:
+        splits = "nothing" if before.complete is None else f"version {before.complete.version}"
+        note(f"{plan.output.root}: {before.problem}; it is built anew, splits hold from {splits}")
+    elif before.current is not None and before.complete is not before.current and plan.sticky:
+        splits = "nothing" if before.complete is None else f"version {before.complete.version}"
+        note(f"{plan.output.root}: version {before.name} is incomplete; splits hold from {splits}")
+    if before.current is not None:
+        for loss in losses(before.current.content["recipe"], as_json(plan.recipe)):
+            note(f"this build {loss}")
+
+
+def mark_incomplete(folder: Path, staged: Manifest, lost: Mapping[str, int]) -> None:
+    """Write into a staged manifest that the version is not what an undisturbed build would be."""
+    content = {**staged.content, "incomplete": {**staged.content.get("incomplete", {}), **lost}}
+    write_file(manifest_path(folder), (canonical_json(content) + "\n").encode(), durable=False)
+
+
+def tell_incomplete(manifest: Manifest, changed: Sequence[str]) -> None:
+    """Say which inputs changed, what the machine lacked, and what to do."""
+    if changed:
+        note(
+            f"{shown(changed)}: changed while the build ran, which may have read it before; run the same command again"
+        )
+    lost = {why: n for why, n in manifest.content.get("incomplete", {}).items() if why in MACHINE_REASONS}
+    if lost:
+        note(f"version {manifest.version} is incomplete: {_remedy(lost)}")
+    failed = sum(n for why, n in manifest.content["counts"]["rejected"].items() if why.startswith("error:"))
+    if failed:
+        note(f"{failed} clips failed unexpectedly: their rows say why, and the next build tries them again")
+
+
+def keep_books(arguments: argparse.Namespace, looks: Looks, manifest: Manifest, report: dict[str, Any]) -> None:
+    """Remember what the next build would find unchanged; whatever goes wrong here, the version is published."""
+    output = Path(report["output"])
+    try:
+        if is_final(looks, manifest.content):
+            remember(arguments, looks, output, report)
+        else:
+            forget(output)
+        if not looks.settled and "incomplete" not in manifest.content:
+            note("an input has only just changed, or bears a time of the future: the next build looks at all again")
+    except (OSError, TuttiError, ValueError) as error:
+        note(f"the next build will not be answered from memory ({error}); this one is published")
+
+
+def say(content: Mapping[str, Any]) -> None:
+    """The line on stdout that ends a build.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+        StorageError: it cannot be written.
+    """
+    try:
+        print(json.dumps(content), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):  # what is left in the buffer would be tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StorageError(f"stdout: {words(error)}; what was built is published") from error
 
 
 def _construct(plan: Plan, root: Any, *, download_only: bool) -> None:
@@ -130,17 +252,6 @@ def work_line(work: Mapping[str, Mapping[str, int]]) -> str:
     names = {"prepare": "clips", "embed": "embeddings", "write": "shards"}
     parts = [f"{names[name]}: reused {n['reused']:,}, computed {n['computed']:,}" for name, n in work.items()]
     return "; ".join(parts)
-
-
-def inputs_of(plan: Plan, arguments: argparse.Namespace) -> list[str]:
-    """Everything outside the cache that a build read."""
-    paths = [path for _, path in plan.origins.local_roots] + list(plan.origins.own_roots)
-    paths += [str(file.absolute()) for file in (*arguments.exclude, *arguments.overrides)]
-    named = arguments.parent not in (None, "none")  # the current version is what is compared anyway
-    if "rendered" in plan.recipe.sources:
-        paths += [str(soundfont.path) for soundfont in find_soundfonts()]
-    optional = (plan.origins.mirror, plan.recipe.embed.folder, plan.frozen, plan.parent if named else None)
-    return paths + [str(path) for path in optional if path]
 
 
 def check_yield(manifest: Manifest, recipe: Recipe, min_yield: float = 0.0) -> None:
@@ -203,6 +314,7 @@ def summary(manifest: Manifest, plan: Plan, *, changed: bool, seconds: Mapping[s
         "root_digest": manifest.root_digest,
         "output": str(plan.output.root),
         "changed": changed,
+        **({"complete": False} if "incomplete" in manifest.content else {}),
         "clips": {"kept": counts["kept"], "rejected": counts["rejected"]},
         "splits": counts["splits"],
         "sources": sources,

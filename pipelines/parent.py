@@ -52,9 +52,9 @@ def lineage(content: Mapping[str, Any], parent: Manifest | None) -> dict[str, An
 
     Args:
         content: of the new manifest, without these fields.
-        parent: the earlier version.
+        parent: the earlier version; an incomplete one counts as none.
     """
-    if parent is None:
+    if parent is None or "incomplete" in parent.content:
         return {"release": FIRST_RELEASE, "parent": None}
     before = parent.content
     release = str(before.get("release", FIRST_RELEASE))

@@ -1,6 +1,7 @@
 """What a command line asks for: the recipe with its changes, the origins, the places; and how to show it."""
 
 import argparse
+import contextlib
 import math
 import shutil
 import sys
@@ -18,7 +19,7 @@ from pipelines.acquisition.youtube import Access, preflight
 from pipelines.arguments import output_root
 from pipelines.cache import Cache
 from pipelines.overrides import ordered_overrides, read_overrides
-from pipelines.recipe import STAGES, Recipe, as_json, load_recipe, override, recipe_from_json, recipe_names
+from pipelines.recipe import STAGES, Recipe, load_recipe, override, recipe_from_json, recipe_names
 from pipelines.version import Output
 
 
@@ -31,29 +32,27 @@ class Plan:
     cache: Cache
     output: Output
     frozen: Path | None = None  # version folder of the manifest to rebuild
-    parent: Path | None = None  # version folder whose splits hold
+    parent: Path | None = None  # version folder whose splits hold; None: see `sticky`
+    sticky: bool = False  # the splits of the output's own versions hold
+    replaces: bool = False  # another dataset may give way
     publish: Path | None = None  # where verified versions are copied to
     min_yield: float = 0.0  # share of a source's clips that must be kept
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
-    """Recipe and places of a command line.
+    """Recipe and places of a command line; reads the inputs that it names.
 
     Raises:
         UsageError: an unknown recipe, field, folder or reason.
     """
-    frozen = None if arguments.frozen is None else read_manifest(arguments.frozen)
-    recipe = load_recipe(arguments.dataset) if frozen is None else recipe_from_json(frozen.content["recipe"])
-    if frozen is not None and arguments.dataset not in (None, recipe.name):
-        raise UsageError(f"--dataset {arguments.dataset}: the manifest is of {recipe.name}; leave --dataset out")
-    for setting in arguments.set:
-        recipe = override(recipe, setting)
+    recipe = recipe_of(arguments)
     select = recipe.select
     if arguments.limit is not None:
         select = replace(select, limit=arguments.limit)
     for file in arguments.exclude:
         select = replace(select, exclude=tuple(sorted({*select.exclude, *read_exclusions(file)})))
     recipe = replace(recipe, select=select)
+    recipe, local_roots = with_own_folder(recipe, arguments.data_from)
     if arguments.overrides:
         classes = recipe.classes()
         corrected = [row for file in arguments.overrides for row in read_overrides(file, classes)]
@@ -65,8 +64,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         recipe = replace(recipe, seed=arguments.seed)
     if arguments.max_errors is not None:
         recipe = replace(recipe, max_errors=arguments.max_errors)
-    recipe, local_roots = with_own_folder(recipe, arguments.data_from)
-    cache = Cache((arguments.cache_dir or default_cache_folder()).absolute())
+    root, cache_root = places_of(arguments)
+    cache = Cache(cache_root)
     origins = Origins(
         mirror=mirror_root(arguments.mirror, cache),
         local_roots=local_roots,
@@ -81,35 +80,54 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         videos_per_hour=VIDEOS_PER_HOUR if arguments.videos_per_hour is None else arguments.videos_per_hour,
         retry=parse_retry(arguments.retry_status or ""),
     )
-    output = Output(output_root(arguments).absolute())
+    output = Output(root)
     return Plan(
         recipe,
         with_sums(origins, cache),
         cache,
         output,
-        frozen=None if frozen is None else frozen.folder,
-        parent=None if frozen is not None else parent_folder(arguments.parent, recipe, output),
+        frozen=None if arguments.frozen is None else read_manifest(arguments.frozen).folder,
+        parent=named_parent(arguments.parent),
+        sticky=arguments.parent is None and arguments.frozen is None,
+        replaces=arguments.replace,
         publish=None if arguments.publish is None else arguments.publish.absolute(),
         min_yield=arguments.min_yield or 0.0,
     )
 
 
-def parent_folder(named: str | None, recipe: Recipe, output: Output) -> Path | None:
-    """The version whose splits hold: the named one, else the current one if it was split by the same rules.
+def places_of(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The output root and the cache of a command line."""
+    return output_root(arguments).absolute(), (arguments.cache_dir or default_cache_folder()).absolute()
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """The recipe that a command line names, with its `--set`; reads no input but the manifest of `--frozen`.
 
     Raises:
-        UsageError: the named one is no dataset.
+        UsageError: an unknown recipe or field, or two datasets are named.
     """
-    if named == "none":
+    frozen = None if arguments.frozen is None else read_manifest(arguments.frozen)
+    recipe = load_recipe(arguments.dataset) if frozen is None else recipe_from_json(frozen.content["recipe"])
+    if frozen is not None and arguments.dataset not in (None, recipe.name):
+        raise UsageError(f"--dataset {arguments.dataset}: the manifest is of {recipe.name}; leave --dataset out")
+    for setting in arguments.set:
+        recipe = override(recipe, setting)
+    return recipe
+
+
+def named_parent(named: str | None) -> Path | None:
+    """The folder of the version that `--parent` names; None where it names none.
+
+    Raises:
+        UsageError: it is no dataset, or incomplete.
+    """
+    if named in (None, "none"):
         return None
-    if named is not None:
-        return read_manifest(Path(named)).folder
-    if output.current() is None:
-        return None
-    parent = read_manifest(output.root)
-    before, now = parent.content["recipe"], as_json(recipe)
-    rules = ("name", "split", "seed")
-    return parent.folder if all(before.get(name) == now[name] for name in rules) else None
+    manifest = read_manifest(Path(str(named)))
+    if lost := manifest.content.get("incomplete"):
+        reasons = ", ".join(sorted(lost))
+        raise UsageError(f"--parent {named}: this version is incomplete ({reasons}); name a complete one, or none")
+    return manifest.folder
 
 
 def read_exclusions(file: Path) -> list[str]:
@@ -150,11 +168,14 @@ def with_own_folder(recipe: Recipe, folders: Sequence[str]) -> tuple[Recipe, tup
     """The recipe with its sources that read a folder of the user's pointed at `--data-from`, and the roots to read."""
     own = {name: config for name, config in recipe.sources.items() if hasattr(config, "root")}
     if own and folders:
-        own = {name: replace(config, root=str(Path(folders[0]).absolute())) for name, config in own.items()}
+        root = str(Path(folders[0]).expanduser().absolute())
+        own = {name: replace(config, root=root) for name, config in own.items()}
     if (own and len(folders) > 1) or ("folder" in own and not own["folder"].root):
         holds = "labels.csv" if "folder" in own else "your scores"
         raise UsageError(f"--dataset {recipe.name} needs exactly one --data-from DIR that holds {holds}")
     roots = tuple((name, config.root) for name, config in own.items() if config.root)
+    # Whoever reads the labels later in this build sees them as they are now.
+    own |= {name: load_source(name).snapshot(own[name]) for name in own.keys() & {"folder"}}  # type: ignore[attr-defined]
     return replace(recipe, sources={**recipe.sources, **own}), roots
 
 
@@ -259,5 +280,7 @@ def listing() -> str:
 
 
 def note(message: str) -> None:
-    """A word to the user on stderr."""
-    print(f"note: {message}", file=sys.stderr)
+    """A word to the user on stderr, if anybody hears it."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(f"note: {message}", file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """A build of which nothing has changed costs next to nothing: it is answered before Beam is imported.
 
 After a complete build, `.unchanged.json` in the output root says by which command, code and libraries the version came
-about, and how every input and output file looked (size, inode, times). While all of that still holds, the same
-command has nothing to do. Whoever doubts the disk runs `pipelines.verify`, which reads every byte.
+about, how every input looked before it was read (`looks.py`), and how the output looked in the end. While all of that
+still holds, the same command has nothing to do. Whoever doubts the disk runs `pipelines.verify`, which reads it all.
 """
 
 import argparse
@@ -14,22 +14,24 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import TuttiError
-from datasets.files import write_file
+from datasets.files import default_cache_folder, write_file
 from datasets.manifest import digest_of
 from datasets.scores.soundfonts import VARIABLE
 from pipelines.arguments import output_root
+from pipelines.looks import Input, Look, LookAt, Looks, Own, look_at, own_names
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("datasets", "pipelines")  # what decides a dataset
+CODE = ("datasets", "pipelines", "train/features")  # what decides a dataset
 STATE = ".unchanged.json"
 # Flags that change what is said or when, not what is built; with these, nothing is answered from memory.
 OTHER_ERRANDS = ("list", "dry_run", "download_only", "publish", "retry_status")
-HOW_ONLY = ("wait", "videos_per_hour", "cookies", "proxy", "ytdlp", "media_host", "section_above", *OTHER_ERRANDS)
+ACCESS = ("videos_per_hour", "cookies", "proxy", "ytdlp", "media_host", "section_above")  # to YouTube
+HOW_ONLY = ("wait", "replace", *ACCESS, *OTHER_ERRANDS)
 
 
 def answer_of(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str | None:
@@ -46,38 +48,71 @@ def answer_of(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str |
         current = (output / "current").readlink().name
         if state["command"] != command_digest(arguments) or state["summary"]["version"] != current:
             return None
-        for path, seen in {**state["inputs"], str(output / "current" / ""): state["output"]}.items():
-            if look_of(path) != seen:
-                return None
-    except (OSError, ValueError, KeyError, TypeError, TuttiError):  # none, of another time, or an error to be told
-        return None
+        look = looker(arguments)
+        seen = [(remembered_input(kind, path, arguments), digest) for kind, path, digest in state["inputs"]]
+        seen.append((version_in(output), state["output"]))
+        if any(look(wanted).digest != digest for wanted, digest in seen):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, TuttiError):
+        return None  # none, of another time, or an error to be told
     work = {name: {"reused": part["reused"] + part["computed"], "computed": 0} for name, part in state["work"].items()}
     seconds = {"total": round(time.perf_counter() - start_s, 3)}
     return json.dumps({**state["summary"], "changed": False, "work": work, "seconds": seconds})
 
 
-def remember(arguments: argparse.Namespace, inputs: Iterable[str], output: Path, summary: dict[str, Any]) -> None:
-    """Keep what `answer_of` needs; nothing where an input cannot be looked at.
+def remember(arguments: argparse.Namespace, looks: Looks, output: Path, summary: dict[str, Any]) -> None:
+    """Keep what `answer_of` needs.
 
     Args:
         arguments: of the command.
-        inputs: files, folders, web addresses of mirrors.
+        looks: at the inputs, before they were read.
         output: root, with the version published.
         summary: of the build.
     """
-    looks = {path: look_of(path) for path in sorted(set(inputs))}
-    path = output / STATE
-    if None in looks.values() or any(source["pending"] for source in summary["sources"].values()):
-        path.unlink(missing_ok=True)  # what is pending may come
-        return
     state = {
         "command": command_digest(arguments),
-        "inputs": looks,
-        "output": look_of(str(output / "current" / "")),
+        # No address: it may hold a password, and the command line has it.
+        "inputs": [[one.kind, "" if one.kind == "web" else one.path, seen.digest] for one, seen in looks.of.items()],
+        "output": looker(arguments)(version_in(output)).digest,
         "work": summary["work"],
         "summary": {name: value for name, value in summary.items() if name not in ("seconds", "work")},
     }
-    write_file(path, json.dumps(state).encode(), durable=False)
+    write_file(output / STATE, json.dumps(state).encode(), durable=False)
+
+
+def is_final(looks: Looks, manifest: Mapping[str, Any]) -> bool:
+    """Whether the same command could find nothing else: all inputs known, nothing pending or unexpectedly lost."""
+    counts = manifest["counts"]
+    lost = any(source.get("pending") for source in counts["sources"].values()) or "incomplete" in manifest
+    failed = any(reason.startswith("error:") for reason in counts["rejected"])
+    return looks.settled and all(seen.digest is not None for seen in looks.of.values()) and not lost and not failed
+
+
+def forget(output: Path) -> None:
+    """Let the next build of an output run."""
+    (output / STATE).unlink(missing_ok=True)
+
+
+def looker(arguments: argparse.Namespace) -> LookAt:
+    """What looks at the inputs of a command."""
+    outputs = [output_root(arguments), *([arguments.publish] if arguments.publish else [])]
+    cache = arguments.cache_dir or default_cache_folder()
+    return lambda wanted: look_of(wanted, own_names(outputs, cache))
+
+
+def look_of(wanted: Input, own: Own) -> Look:
+    """How an input looks without reading it all; of a web mirror, its checksums."""
+    return Look(_checksums_of(wanted.path)) if wanted.kind == "web" else look_at(wanted, own)
+
+
+def version_in(output: Path) -> Input:
+    """The current version of an output root."""
+    return Input("files", str(output / "current"))
+
+
+def remembered_input(kind: Any, path: str, arguments: argparse.Namespace) -> Input:
+    """An input as `remember` wrote it."""
+    return Input(kind, arguments.mirror if kind == "web" else path)
 
 
 def command_digest(arguments: argparse.Namespace) -> str:
@@ -105,27 +140,6 @@ def code_digest() -> str:
 
 def _libraries() -> list[str]:
     return sorted(f"{found.metadata['Name']} {found.version}" for found in importlib.metadata.distributions())
-
-
-def look_of(path: str) -> str | None:
-    """How a file or folder looks without reading it: names, sizes, times; of a web mirror, its checksums.
-
-    None: it cannot be told.
-    """
-    if path.startswith(("http://", "https://")):
-        return _checksums_of(path)
-    if not os.path.exists(path):
-        return "absent"
-    found = []
-    for folder, folders, names in os.walk(path) if os.path.isdir(path) else [("", [], [path])]:
-        folders.sort()
-        for name in sorted(names):
-            place = os.path.join(folder, name)
-            status = os.stat(place)
-            # The time of the last change of the inode too: others can be set, and archives set them to 1970.
-            times = [status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-            found.append([os.path.relpath(place, path), status.st_size, *times])
-    return digest_of(found)
 
 
 def _checksums_of(url: str) -> str | None:

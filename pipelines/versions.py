@@ -1,15 +1,20 @@
-"""The versions below an output root: list them, and remove old ones.
+"""The versions below an output root: list them, go back to one, and remove old ones.
 
     python -m pipelines.versions list build/ultimate
+    python -m pipelines.versions use build/ultimate 3f1c8a52d0be
     python -m pipelines.versions gc build/ultimate --keep 3 --grace-days 7 --dry-run
 
 Kept are the current version, the versions that it says it came from, the newest ones, and whatever is younger than
 the grace period, for somebody may still be reading it. Shards are linked between versions, so an old version costs
 only what is not in a newer one.
+
+`use` verifies a version and makes it the current one. The next build keeps its splits, and makes what the inputs say:
+to stay with an old version, do not build.
 """
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import time
@@ -18,13 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import UsageError
+from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import manifest_path, read_manifest
+from datasets.printable import printable
 from pipelines.arguments import Parser
+from pipelines.verify import verify
 from pipelines.version import Output
 from train.cli import run_command
 
 DAY_S = 86_400.0
+VERSION_NAME = re.compile(r"[0-9a-f]{12}")
 ANCESTORS = 1  # versions back along `parent` that are kept: the one to compare with
 
 
@@ -103,7 +111,7 @@ def remove(root: Path, version: Version) -> None:
 
 
 def build_parser() -> Parser:
-    """Both commands and their flags."""
+    """All commands and their flags."""
     parser = Parser(
         prog="python -m pipelines.versions",
         description=__doc__,
@@ -111,10 +119,13 @@ def build_parser() -> Parser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, words in (("list", "show all versions"), ("gc", "remove old versions")):
+    named = (("list", "show all versions"), ("use", "make a version current"), ("gc", "remove old versions"))
+    for name, words in named:
         command = commands.add_parser(name, help=words)
         command.add_argument("root", type=Path, metavar="DIR", help="output root: build/NAME")
         command.add_argument("--json", action="store_true", help="one JSON object")
+        if name == "use":
+            command.add_argument("version", metavar="VERSION", help="its name, as `list` shows it")
         if name == "gc":
             command.add_argument("--keep", type=int, default=3, metavar="N", help="newest versions that stay (3)")
             command.add_argument("--grace-days", type=float, default=7.0, metavar="DAYS", help="younger ones stay (7)")
@@ -129,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _command(argv: Sequence[str]) -> int:
     arguments = build_parser().parse_args(argv)
-    return gc_command(arguments) if arguments.command == "gc" else list_command(arguments)
+    return {"list": list_command, "use": use_command, "gc": gc_command}[arguments.command](arguments)
 
 
 def list_command(arguments: argparse.Namespace) -> int:
@@ -139,11 +150,41 @@ def list_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def use_command(arguments: argparse.Namespace) -> int:
+    """Make a version the current one, once every byte of it is verified.
+
+    Raises:
+        UsageError: there is no such version.
+        IntegrityError: it is damaged.
+        TryLaterError: a build holds the output.
+    """
+    if not (arguments.root / "versions").is_dir():
+        raise UsageError(f"{arguments.root}: no versions here; name an output root such as build/ultimate")
+    output = Output(arguments.root)
+    with output.held(wait_s=0.0):
+        folder = arguments.root / "versions" / arguments.version
+        if not VERSION_NAME.fullmatch(arguments.version) or not manifest_path(folder).is_file():
+            raise UsageError(
+                f"{arguments.root}: no version {printable(arguments.version)}; `list` shows those there are"
+            )
+        manifest = read_manifest(folder)
+        for problem in verify(manifest):
+            raise IntegrityError(f"{problem}; version {arguments.version} was not made current")
+        before = output.current()
+        if before != arguments.version:
+            output.point_to(arguments.version)
+    if lost := manifest.content.get("incomplete"):
+        print(f"note: version {arguments.version} is incomplete ({', '.join(sorted(lost))})", file=sys.stderr)
+    words = "was current before" if before == arguments.version else f"is current now, before it {before or 'none'}"
+    _show(arguments, {"current": arguments.version, "before": before}, [f"{arguments.version} {words}"])
+    return 0
+
+
 def gc_command(arguments: argparse.Namespace) -> int:
     """Remove old versions."""
     if arguments.keep < 1 or arguments.grace_days < 0:
         raise UsageError("--keep is at least 1, --grace-days not negative")
-    with Output(arguments.root).locked(wait_s=0.0):
+    with Output(arguments.root).held(wait_s=0.0):
         found = versions(arguments.root)
         grace_s = arguments.grace_days * DAY_S
         going = removable(found, keep=arguments.keep, grace_s=grace_s, now_s=time.time())

@@ -1,18 +1,14 @@
 """Rebuilds: what has not changed is not done again, what has changed is done once, and songs keep their split."""
 
-import contextlib
-import csv
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-import soundfile
 from conftest import ROOT
+from own_songs import Mine
 
 from datasets.errors import IntegrityError
 from datasets.files import write_file
@@ -23,47 +19,11 @@ from pipelines.unchanged import STATE
 from pipelines.version import publish_to
 from pipelines.versions import main as versions
 
-RATE = 16_000
-
 
 @pytest.fixture
 def mine(tmp_path):
     """Thirty songs of one's own, with a command that builds them."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    return Mine(folder, tmp_path)
-
-
-class Mine:
-    def __init__(self, folder, tmp_path):
-        self.folder, self.tmp_path, self.rows = folder, tmp_path, {}
-        for number in range(30):
-            self.add(f"song{number:02d}", number)
-        self.label()
-
-    def add(self, name, seed, group=None):
-        rng = np.random.default_rng(seed)
-        soundfile.write(self.folder / f"{name}.wav", 0.1 * rng.standard_normal(2 * RATE), RATE)
-        self.rows[f"{name}.wav"] = (group or name, seed % 2, 1 - seed % 2)
-
-    def label(self):
-        with (self.folder / "labels.csv").open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["path", "group", "flute", "cello"])
-            writer.writerows([path, *row] for path, row in sorted(self.rows.items()))
-
-    def build(self, *flags):
-        places = ("--output", str(self.tmp_path / "out"), "--cache-dir", str(self.tmp_path / "cache"))
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            assert main(["--dataset", "folder", "--data-from", str(self.folder), *places, *flags]) == 0
-        return json.loads(said.getvalue().splitlines()[-1])
-
-    def splits(self):
-        return {
-            row["recording"].rpartition("/")[2]: row.get("split")
-            for row in read_manifest(self.tmp_path / "out").clip_rows()
-        }
+    return Mine(tmp_path / "mine", tmp_path)
 
 
 # --- nothing has changed

@@ -58,6 +58,13 @@ class Config:
 
 
 @dataclass(frozen=True)
+class Snapshot(Config):
+    """The same, with the CSV as it was when a build began: it may be edited while the build runs."""
+
+    text: str = field(default="", repr=False, metadata={"local": True})
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the CSV, its cells by column."""
 
@@ -99,6 +106,15 @@ def instruments(config: Config) -> tuple[str, ...]:
     """
     header, _ = parse_table(_text(config), config.csv)
     return class_columns(header, config.csv)
+
+
+def snapshot(config: Config) -> Config:
+    """The configuration with the CSV as it is now.
+
+    Raises:
+        UsageError: there is no CSV, or it is not UTF-8.
+    """
+    return Snapshot(config.root, config.csv, config.license, _text(config))
 
 
 def parse_table(text: str, name: str) -> tuple[tuple[str, ...], list[Row]]:
@@ -227,6 +243,8 @@ def _root(config: Config) -> Path:
 
 
 def _text(config: Config) -> str:
+    if isinstance(config, Snapshot):
+        return config.text
     try:  # utf-8-sig: spreadsheets put a byte order mark first
         return (_root(config) / config.csv).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
