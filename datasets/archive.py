@@ -28,6 +28,7 @@ from typing import IO, Protocol
 from isal import igzip, isal_zlib
 
 from datasets.errors import IntegrityError
+from datasets.heartbeat import beat
 
 # Far above our corpora: an archive that passes one of them is a bomb, or damaged.
 MAX_MEMBER_BYTES = 1 << 30  # the largest label table (NSynth's examples.json) has 0.2 GB
@@ -292,6 +293,7 @@ def gunzip(packed: Path, plain: IO[bytes], *, label: str, limits: GunzipLimits =
     try:
         with igzip.open(packed) as stream:
             while chunk := stream.read(CHUNK_BYTES):
+                beat()
                 written += len(chunk)
                 if written > most:
                     raise IntegrityError(

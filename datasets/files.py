@@ -13,13 +13,16 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from datasets.errors import StorageError
+from datasets.heartbeat import beat, holding, waiting
 from datasets.os_errors import remedy, words
 
+LOCK_POLL_S = 0.1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OWNER = socket.gethostname().replace(".", "-")  # temporary files of other machines are not ours to judge
 
@@ -110,9 +113,45 @@ def write_file(path: Path, content: bytes, *, durable: bool = True, via: Path | 
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock named by a file, over threads and processes; it ends with its holder, however that ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    with path.open("a+b") as lock:
+        take_lock(lock.fileno(), path)
+        with holding(lock.fileno()):
+            yield
+
+
+def take_lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
+    """Wait for the lock on an open file. While its holder gets on, the waiting counts as progress (`heartbeat`).
+
+    An exclusive lock writes its holder's name into the file.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while not _try_lock(descriptor, kind):
+        _wait_for_holder(descriptor, path)
+    if not shared:
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+
+def _wait_for_holder(descriptor: int, path: Path) -> None:
+    """Sleep for a moment; for as long as a holder does nothing, it is the same wait."""
+    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+    before_ns = os.fstat(descriptor).st_mtime_ns
+    with waiting(f"the lock {path}, held by {holder}"):
+        time.sleep(LOCK_POLL_S)
+    if os.fstat(descriptor).st_mtime_ns != before_ns:
+        beat()
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

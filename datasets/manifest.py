@@ -21,9 +21,11 @@ from datasets.bounded import open_regular, read_json, regular_status
 from datasets.clip_line import DIGEST_DIGITS, decode
 from datasets.clip_line import ClipRow as ClipRow
 from datasets.errors import IntegrityError, UsageError
+from datasets.heartbeat import beat
 from datasets.record import Clip, Rejected
 from datasets.shard import ShardInfo, canonical_labels
 
+CHUNK_BYTES = 1 << 20  # read at once where a file is hashed
 SCHEMA_VERSION = 2  # 2: short lines of clips
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 CLIP_BUCKETS = tuple(f"{number:02x}" for number in range(256))
@@ -50,8 +52,12 @@ def digest_of(value: Json) -> str:
 
 def file_sha256(path: Path) -> str:
     """sha256 of a regular file, read in blocks."""
+    digest = hashlib.sha256()
     with open_regular(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while chunk := stream.read(CHUNK_BYTES):
+            beat()
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def bucket_of(clip_id: str) -> str:

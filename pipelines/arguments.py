@@ -1,6 +1,7 @@
 """The command line of `pipelines.build`: our flags, and the rest for Beam."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +22,8 @@ examples:
   python -m pipelines.build --dataset ultimate --direct-running-mode multi_processing --direct-num-workers 8
 
 exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 4 drift beyond the recipe's thresholds, 5 yield too low,
-74 disk or network, 75 try later (another build holds the output, a site refuses), 130/143 interrupted
+74 disk or network, 75 try later (another build holds the output, a site refuses, workers died, nothing moves),
+130/143 interrupted
 """
 
 
@@ -60,6 +62,8 @@ def build_parser() -> Parser:
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--download-only", action="store_true", help="fill the cache and stop")
     add("--wait", metavar="S", type=float, default=0.0, help="seconds to wait for another build of this output")
+    help = "seconds in which nothing moves before the build ends with 75 (default 1800; 0: never)"
+    add("--stall-timeout", metavar="S", type=float, default=1800.0, help=help)
     add("--max-errors", metavar="SHARE", type=float, help="clips that may fail unexpectedly (default 0.001)")
     add("--min-yield", metavar="SHARE", type=float, help="fail (5) where a source keeps a smaller share of its clips")
     add("--exclude", metavar="FILE", type=Path, action="append", default=[], help="ids or patterns to leave out")
@@ -103,6 +107,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         share = getattr(arguments, flag)
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"--{flag.replace('_', '-')} {share}: expected a share between 0 and 1")
+    if not 0 <= arguments.stall_timeout < math.inf:
+        raise UsageError(f"--stall-timeout {arguments.stall_timeout}: expected seconds, 0 for never")
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(f"--limit {arguments.limit}: expected a positive number")
     return arguments, rest

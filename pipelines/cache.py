@@ -29,6 +29,7 @@ from typing import IO, Any
 
 from datasets.errors import IntegrityError, TryLaterError
 from datasets.files import OWNER, atomic_file, crash_point, write_file
+from datasets.heartbeat import beat
 from datasets.manifest import canonical_json, digest_of, file_sha256
 
 CHUNK_BYTES = 1 << 20  # read at once: large enough that system calls cost nothing
@@ -64,6 +65,7 @@ def hash_file(path: Path) -> Blob:
     digest_sha256, digest_md5, num_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
+            beat()
             digest_sha256.update(chunk)
             digest_md5.update(chunk)
             num_bytes += len(chunk)
@@ -145,6 +147,7 @@ class Cache:
             IntegrityError: the content does not have the digest that its name promises; the blob
                 is removed, so that the next run makes it again.
         """
+        beat()
         path = self.blob_path(sha256)
         content = path.read_bytes()
         found = hashlib.sha256(content).hexdigest()

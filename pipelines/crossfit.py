@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from datasets.heartbeat import beat
 from datasets.record import PRESENT
 
 Floats = NDArray[np.float64]
@@ -232,6 +233,7 @@ def cross_fit(
         fold_N = np.array([fold_of[group] for group in table.groups])
         models = []
         for fold in range(folds):
+            beat()
             others = fold_N != fold
             models.append(
                 fit_linear(

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.door import overwrite
+from datasets.door import overwrite, told
 from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
 from datasets.files import sweep, write_file
 from datasets.machine import MACHINE_REASONS
@@ -29,7 +29,8 @@ from pipelines.looks import Input, Looks, changed_inputs, settled_looks, shown
 from pipelines.plan import Plan, describe, listing, make_plan, note, places_of, recipe_of, warn
 from pipelines.progress import Tally, progress_line, read_tallies, read_transfers
 from pipelines.recipe import Recipe, as_json
-from pipelines.runner import Interrupted, interruptible, leave, pipeline_options, run
+from pipelines.runner import Interrupted, interruptible, leave, must_leave, pipeline_options, run
+from pipelines.stall import StallWatch
 from pipelines.standing import Standing, losses, parent_of, refuse_another, standing
 from pipelines.unchanged import forget, is_final, looker, remember
 from pipelines.version import Output, publish_to
@@ -46,6 +47,10 @@ def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             return 0
         with interruptible():
             return execute(arguments, beam_flags)
+    except Exception as error:
+        if must_leave():
+            leave(told(error, then="then run the build again"))
+        raise
     except Interrupted as stop:
         print(f"\nstopped by {stop}; run the same command again, it goes on where it was", file=sys.stderr)
         leave(stop.exit_code)
@@ -83,6 +88,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             options,
             plan.output.log,
             _Progress(plan.output),
+            StallWatch(plan.output.progress, arguments.stall_timeout),
         )
         tallies = read_tallies(plan.output.progress)
         seconds |= {name: round(tally.seconds, 3) for name, tally in tallies.items()}

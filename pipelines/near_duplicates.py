@@ -24,6 +24,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from datasets.heartbeat import beat
 from datasets.record import Seconds
 from pipelines.duplicates import ClipSummary, conflict
 from pipelines.fingerprint import (
@@ -155,6 +156,7 @@ def hash_hits(words: Words, starts: NDArray[np.int64], part: int, num_ranges: in
         if not active.size:
             break
         for some in np.array_split(active, -(-active.size // 500_000)):  # a probe holds some 200 bytes for each pair
+            beat()
             found.append(_probed(words, starts, places[some], places[some + step]))
     return _tallied(found)
 

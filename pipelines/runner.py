@@ -9,27 +9,29 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 import apache_beam as beam
 import psutil
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from datasets import errors
-from datasets.errors import TuttiError, UsageError
-from datasets.os_errors import storage_error
+from datasets.errors import TryLaterError, TuttiError, UsageError
 from datasets.settings import nearest
 from pipelines.arguments import flag_names
+from pipelines.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, translate
+from pipelines.stall import StallWatch
 
 POLL_S = 0.1
-OUR_ERROR = re.compile(r"(?:datasets\.errors\.)?(\w*Error): (.*?)(?: \[while running .*)?$", re.MULTILINE)
-WHILE_RUNNING = re.compile(r" \[while running .*?\]$")
+GRPC_THREADS = 24  # of the driver, before any worker runs
+EXIT_CODE = re.compile(r"Worker subprocess exited with return code (-?\d+)")
 
 
 class Interrupted(BaseException):
@@ -99,6 +101,7 @@ def run(
     options: PipelineOptions,
     log: Path,
     on_poll: Callable[[IO[str]], None],
+    watch: StallWatch,
 ) -> dict[str, float]:
     """Build and run a pipeline to its end.
 
@@ -107,12 +110,14 @@ def run(
         options: of the runner.
         log: takes what Beam, its workers and C libraries print on stderr.
         on_poll: called about ten times a second while it runs, with the real stderr.
+        watch: looks whether the build gets on; temporary files go below its folder.
 
     Returns:
         Seconds by phase: "construct" and "run".
 
     Raises:
         TuttiError: one that a stage raised, whatever the runner made of it.
+        TryLaterError: workers died, or nothing moved for too long.
         Interrupted: by SIGINT, SIGTERM or SIGHUP.
     """
     seconds: dict[str, float] = {}
@@ -124,26 +129,105 @@ def run(
             pipeline = beam.Pipeline(options=options)
             construct(pipeline)
             seconds["construct"] = time.perf_counter() - start
-            pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            result.wait_until_finish()
+            _require_results(result)
             seconds["run"] = time.perf_counter() - start - seconds["construct"]
         except BaseException as error:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="beam", daemon=True)
-    with _dead_workers() as dead, _stderr_to(log) as terminal:
-        thread.start()
+    with _dead_threads(watch, log) as dead, _temporary_files_in(watch.folder / "tmp"), _stderr_to(log) as terminal:
         try:
-            while thread.is_alive():
-                thread.join(POLL_S)
-                on_poll(terminal)
-                if dead:
-                    raise TuttiError(f"a worker process died: {dead[0]}; run the build again, it goes on where it was")
-        except BaseException:
+            with _monitored(watch, options):
+                if options.view_as(DirectOptions).direct_running_mode.startswith("multi_"):
+                    _require_threads(GRPC_THREADS)
+                thread.start()
+                while thread.is_alive():
+                    thread.join(POLL_S)
+                    on_poll(terminal)
+                    watch.look(partial(_say, terminal), partial(scarcity, log))
+                    if dead:
+                        raise dead[0]
+        except BaseException as error:
             _kill_children()
+            _left_behind.append(thread)
+            if (ours := translate(error)) is not error:
+                raise ours from error
             raise
     if failure:
         raise translate(failure[0]) from failure[0]
     return seconds
+
+
+def _require_results(result: object) -> None:
+    """Refuse the end of a pipeline on Dask whose results were cancelled: the runner takes that for done.
+
+    Raises:
+        TryLaterError: the scheduler is gone, or somebody cancelled the work.
+    """
+    if unfinished := {future.status for future in getattr(result, "futures", ())} - {"finished"}:
+        states = ", ".join(sorted(unfinished))
+        raise TryLaterError(f"the connection to the Dask scheduler is lost (results are {states}); {AGAIN}")
+
+
+def _require_threads(count: int) -> None:
+    """Start so many threads at once, for a moment: where gRPC cannot have them, it aborts the process without a word.
+
+    Raises:
+        RuntimeError: there are not so many.
+    """
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait, daemon=True) for _ in range(count)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        end.set()
+
+
+_left_behind: list[threading.Thread] = []  # threads of pipelines that were given up
+
+
+def must_leave() -> bool:
+    """Tell whether a pipeline that was given up still runs in a thread: a normal exit might wait for it."""
+    return any(thread.is_alive() for thread in _left_behind)
+
+
+def _say(terminal: IO[str], message: str) -> None:
+    start = "\r\x1b[K" if terminal.isatty() else ""  # over the line of progress
+    print(f"{start}note: {message}", file=terminal, flush=True)
+
+
+@contextmanager
+def _monitored(watch: StallWatch, options: PipelineOptions) -> Iterator[None]:
+    """Watch the Dask cluster within the block, if the pipeline runs on one."""
+    if "dask" not in str(options.get_all_options().get("runner")).lower():
+        yield
+        return
+    from pipelines.cluster import DaskMonitor  # it takes half a second
+
+    monitor = DaskMonitor()
+    watch.cluster = monitor
+    monitor.start()
+    yield
+    monitor.close()
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Put temporary files and folders of Beam, Dask and all workers into a folder that goes away with the build."""
+    folder.mkdir(parents=True)
+    before, environment = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        if environment is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = environment
 
 
 @contextmanager
@@ -162,16 +246,21 @@ def _stderr_to(log: Path) -> Iterator[IO[str]]:
 
 
 @contextmanager
-def _dead_workers() -> Iterator[list[str]]:
-    """Collects what Beam's threads say of workers that died; without it the driver waits for ever."""
-    dead: list[str] = []
+def _dead_threads(watch: StallWatch, log: Path) -> Iterator[list[TuttiError]]:
+    """Collect what Beam's threads say of workers that died; without it the driver waits for ever.
+
+    What else ends a thread of Beam's or gRPC's is a suspicion for `watch`: most likely somebody waits for it now.
+    """
+    dead: list[TuttiError] = []
     previous = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        if "Worker subprocess exited" in str(args.exc_value):
-            dead.append(str(args.exc_value))
-        else:
-            previous(args)
+        if (code := EXIT_CODE.search(str(args.exc_value))) is not None:
+            dead.append(dead_worker(int(code[1]), log))
+            return
+        if args.exc_value is not None:
+            watch.suspect(dead_thread("" if args.thread is None else args.thread.name, args.exc_value))
+        previous(args)
 
     threading.excepthook = hook
     try:
@@ -181,18 +270,40 @@ def _dead_workers() -> Iterator[list[str]]:
 
 
 def _kill_children() -> None:
-    for child in psutil.Process().children(recursive=True):
-        try:
-            child.kill()
-        except psutil.NoSuchProcess:
-            continue
+    for _ in range(3):  # the runner may be starting some just now
+        children = _children()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        if not children:
+            return
+        psutil.wait_procs(children, timeout=1)
+
+
+def _children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if not _ends_itself(child)]
+
+
+def _ends_itself(process: psutil.Process) -> bool:
+    """Tell whether it is what removes the semaphores of others after their end: it ends with the last of them."""
+    try:
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return True
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Signals raise `Interrupted` in the main thread within the block."""
+    """Signals raise `Interrupted` in the main thread within the block; a second one ends the process at once."""
+    interrupted: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
+        if interrupted:
+            for child in _children():
+                with suppress(psutil.Error):
+                    child.kill()
+            os._exit(128 + number)
+        interrupted.append(number)
         raise Interrupted(number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -200,21 +311,9 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)
-
-
-def translate(error: BaseException) -> BaseException:
-    """Our own error out of a runner's wrapping, told by the last lines of the traceback text."""
-    if isinstance(error, TuttiError):
-        return type(error)(WHILE_RUNNING.sub("", str(error)))
-    for name, message in reversed(OUR_ERROR.findall(str(error))):
-        kind = getattr(errors, name, None)
-        if isinstance(kind, type) and issubclass(kind, TuttiError):
-            return kind(message)
-    if isinstance(error, OSError):
-        return storage_error(error)
-    return error
+        if not interrupted:  # else the process is about to end
+            for number, handler in zip(numbers, previous, strict=True):
+                signal.signal(number, handler)
 
 
 def leave(exit_code: int) -> None:

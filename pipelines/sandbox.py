@@ -23,6 +23,7 @@ from typing import Any
 
 from datasets.decode_error import DecodeError
 from datasets.errors import StorageError
+from datasets.heartbeat import beat
 from datasets.record import Seconds
 from pipelines.heap import decoder_environment
 from pipelines.sandboxed import write_frame
@@ -211,6 +212,7 @@ class _Child:
             if not received:
                 raise ConnectionResetError("it ended before its answer did")
             rest = rest[received:]
+            beat()
         return content
 
     def _obituary(self, cpu_s: float, wall_s: float) -> SandboxError:

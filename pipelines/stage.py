@@ -61,7 +61,7 @@ class _Apply(beam.DoFn):
             yield row
             return
         before = num_remembered(self._name)
-        with self._reporter().measure(self._name) as tally:
+        with self._reporter().measure(self._name, row) as tally:
             results = apply(self._name, self._function, row)
             tally.computed += num_remembered(self._name) - before
             tally.done += max(1, len(clips_of(row)))

@@ -31,7 +31,7 @@ STATE = ".unchanged.json"
 # Flags that change what is said or when, not what is built; with these, nothing is answered from memory.
 OTHER_ERRANDS = ("list", "dry_run", "download_only", "publish", "retry_status")
 ACCESS = ("videos_per_hour", "cookies", "proxy", "ytdlp", "media_host", "section_above")  # to YouTube
-HOW_ONLY = ("wait", "replace", *ACCESS, *OTHER_ERRANDS)
+HOW_ONLY = ("wait", "stall_timeout", "replace", *ACCESS, *OTHER_ERRANDS)
 
 
 def answer_of(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str | None:

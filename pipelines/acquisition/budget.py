@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from datasets.errors import TryLaterError, UsageError
+from datasets.heartbeat import pause
 from datasets.record import Seconds
 from pipelines.acquisition.ledger import locked_file
 from pipelines.acquisition.reasons import WALLS
@@ -93,7 +94,7 @@ class Budget:
         if self.burst < 1:
             raise UsageError(f"a budget needs a burst of at least 1, got {self.burst}")
 
-    def wait(self, sleep: Callable[[Seconds], None] = time.sleep, now: Callable[[], Seconds] = time.time) -> Seconds:
+    def wait(self, sleep: Callable[[Seconds], None] = pause, now: Callable[[], Seconds] = time.time) -> Seconds:
         """Take one token; sleep until there is one.
 
         Returns:
@@ -195,9 +196,7 @@ class Breaker:
         """
         self.enter(sleep=None, now=lambda: now_s)
 
-    def enter(
-        self, sleep: Callable[[Seconds], None] | None = time.sleep, now: Callable[[], Seconds] = time.time
-    ) -> None:
+    def enter(self, sleep: Callable[[Seconds], None] | None = pause, now: Callable[[], Seconds] = time.time) -> None:
         """Like `check`, but waits while another process tries whether the wall is still there.
 
         Raises:

@@ -11,6 +11,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import sleep
+from typing import IO
+
+from datasets.files import take_lock
+from datasets.heartbeat import beat, holding, waiting
 
 POLL_S = 0.1  # no call waits for the first of several locks; a download lasts far longer than this
 
@@ -31,13 +35,23 @@ def host_slot(folder: Path, host: str, per_host: int) -> Iterator[None]:
     paths = [folder / f"{name}.{number}" for number in range(per_host)]
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(path.open("ab")) for path in paths]
-        while not any(_try_lock(stream.fileno()) for stream in streams):
-            sleep(POLL_S)
+        with waiting(f"one of the {per_host} downloads at once from {host}"):
+            seen = _times(streams)
+            while (mine := next((stream for stream in streams if _try_lock(stream.fileno())), None)) is None:
+                sleep(POLL_S)
+                if (now := _times(streams)) != seen:  # those before us get on
+                    seen = now
+                    beat()
         try:
-            yield
+            with holding(mine.fileno()):
+                yield
         finally:
             for stream in streams:
                 fcntl.flock(stream.fileno(), fcntl.LOCK_UN)  # see `_release`
+
+
+def _times(streams: list[IO[bytes]]) -> list[int]:
+    return [os.fstat(stream.fileno()).st_mtime_ns for stream in streams]
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -64,7 +78,8 @@ def one_writer(path: Path) -> Iterator[None]:
     descriptor = _lock(lock_path)
     held.add(path)
     try:
-        yield
+        with holding(descriptor):
+            yield
     finally:
         held.discard(path)
         lock_path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and makes a new one
@@ -75,7 +90,7 @@ def _lock(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            take_lock(descriptor, path)
             if _is_file(descriptor, path):
                 return descriptor
         except BaseException:

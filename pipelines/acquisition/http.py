@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 
 from datasets.errors import BlockedError, StorageError, TryLaterError, UsageError
 from datasets.files import write_file
+from datasets.heartbeat import beat, pause
 from datasets.os_errors import storage_error
 from pipelines.acquisition.host_slots import host_slot, one_writer
 from pipelines.acquisition.http_answers import (
@@ -257,7 +258,8 @@ def _wait(url: str, rules: HttpRules, again: _Again, failures: int) -> None:
     if failures >= rules.attempts:
         kind = TryLaterError if again.rate_limited else StorageError
         raise kind(f"{url}: {again}; try again later, or pass --mirror with a copy")
-    time.sleep(backoff_s(failures, rules) if again.wait_s is None else again.wait_s)
+    wait_s = backoff_s(failures, rules) if again.wait_s is None else again.wait_s
+    pause(wait_s, f"{host_of(url)}, which wants a pause of {wait_s:.0f} s")
 
 
 def _ask(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) -> requests.Response:
@@ -340,6 +342,7 @@ def _body(url: str, response: requests.Response) -> Iterator[bytes]:
             raise BlockedError(blocked(url, "HTTP status 200, a page for people instead of the file"))
         yield head
         while chunk := raw.read1(CHUNK_BYTES, decode_content=False):
+            beat()
             yield chunk
     except (HTTPError, OSError) as error:
         raise _Again(f"the connection broke ({cause(error)})") from error

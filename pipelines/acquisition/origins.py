@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from datasets.errors import IntegrityError
+from datasets.heartbeat import beat
 from datasets.record import Media
 from pipelines.acquisition.http import HttpRules, get_small
 from pipelines.acquisition.own_index import parse_sums
@@ -98,4 +99,5 @@ def read_file(path: Path) -> Iterator[bytes]:
     """A file in pieces."""
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
+            beat()
             yield chunk

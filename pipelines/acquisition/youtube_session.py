@@ -17,6 +17,7 @@ from yt_dlp.globals import supported_js_runtimes
 from yt_dlp.networking._requests import RequestsRH
 
 from datasets.errors import UsageError
+from datasets.heartbeat import beat
 from datasets.record import Seconds
 from pipelines.acquisition.reasons import RefusedAddressError, TooMuchError
 
@@ -228,6 +229,7 @@ def _watch(now_s: Callable[[], Seconds]) -> Callable[[dict[str, Any]], None]:
     started_s = now_s()
 
     def hook(progress: dict[str, Any]) -> None:
+        beat()
         if (progress.get("downloaded_bytes") or 0) > MAX_FILE_BYTES:
             raise TooMuchError(f"more than {MAX_FILE_BYTES} bytes")
         if now_s() - started_s > MAX_DOWNLOAD_S:
