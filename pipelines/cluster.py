@@ -133,6 +133,6 @@ def _client() -> Any | None:
     from distributed import default_client
 
     try:
-        return default_client()
+        return default_client()  # type: ignore[no-untyped-call]
     except ValueError:
         return None

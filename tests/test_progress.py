@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_what_a_worker_counted_is_read_by_the_driver(tmp_path):
     assert tallies["clean"].done == 3
     assert tallies["clean"].rejected == {"silent": 2, "too_short": 1}
     assert tallies["clean"].seconds > 0
-    assert os.listdir(tmp_path) == [f"{os.getpid()}.json"]
+    assert os.listdir(tmp_path) == [f"{socket.gethostname()}-{os.getpid()}.json"]
 
 
 def test_tallies_of_all_workers_are_added(tmp_path):

@@ -92,8 +92,8 @@ def test_a_dead_worker_process_ends_the_build_instead_of_hanging_it(start, tmp_p
     ]
     os.kill(workers[-1].pid, signal.SIGKILL)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "a worker process died" in error
+    assert process.returncode == 75
+    assert "a worker process died (SIGKILL)" in error
     assert not [child for child in workers if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 

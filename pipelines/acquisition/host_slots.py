@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import sleep
 from typing import IO
@@ -50,7 +50,7 @@ def host_slot(folder: Path, host: str, per_host: int) -> Iterator[None]:
                 fcntl.flock(stream.fileno(), fcntl.LOCK_UN)  # see `_release`
 
 
-def _times(streams: list[IO[bytes]]) -> list[int]:
+def _times(streams: Sequence[IO[bytes]]) -> list[int]:
     return [os.fstat(stream.fileno()).st_mtime_ns for stream in streams]
 
 
