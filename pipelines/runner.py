@@ -23,6 +23,7 @@ import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
+from datasets.door import shield
 from datasets.errors import TryLaterError, TuttiError, UsageError
 from datasets.settings import nearest
 from pipelines.arguments import flag_names
@@ -196,7 +197,8 @@ def must_leave() -> bool:
 
 def _say(terminal: IO[str], message: str) -> None:
     start = "\r\x1b[K" if terminal.isatty() else ""  # over the line of progress
-    print(f"{start}note: {message}", file=terminal, flush=True)
+    with suppress(OSError):  # nobody reads it
+        print(f"{start}note: {shield(message)}", file=terminal, flush=True)
 
 
 @contextmanager
