@@ -7,6 +7,7 @@ Whoever knows the path by a manifest's word asks `Manifest.path` for it first.
 """
 
 import errno
+import io
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import stat
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from datasets.errors import IntegrityError
 
@@ -59,7 +60,7 @@ def _checked(path: Path, status: os.stat_result) -> os.stat_result:
     return status
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading; never waits, whatever lies there.
 
     Raises:
@@ -110,7 +111,7 @@ def parse_json(content: bytes) -> Any:
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_DEPTH}") from None
     except UnicodeError as error:
-        raise ValueError(f"not UTF-8 ({error.reason})") from None
+        raise ValueError(f"not UTF-8 ({error})") from None
     if depth_exceeds(value, MAX_DEPTH):
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     return value

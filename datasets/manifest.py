@@ -9,6 +9,7 @@ of all fields is manifests/README.md.
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from datasets.bounded import open_regular, read_json, regular_status
+from datasets.bounded import open_regular, read_bounded, read_json, regular_status
 from datasets.clip_line import DIGEST_DIGITS, decode
 from datasets.clip_line import ClipRow as ClipRow
 from datasets.errors import IntegrityError, UsageError
@@ -30,6 +31,9 @@ SCHEMA_VERSION = 2  # 2: short lines of clips
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 CLIP_BUCKETS = tuple(f"{number:02x}" for number in range(256))
 MANIFEST_BYTES = 1 << 25  # largest manifest.json that is read; one of 200,000 clips has 100 kB and its near-duplicates
+BUCKET_BYTES = 1 << 25  # largest file of clip rows that is read: of 20 million clips
+LINE_BYTES = 1 << 20  # longest line of one; a clip with all labels of a thousand classes has 40 kB
+DETAIL_CHARACTERS = 4096  # of the words for people in a row
 # Every file that a version may hold; nothing else is ever opened, whatever a manifest lists.
 LISTED_PATH = re.compile(
     r"manifest/manifest\.json|manifest/clips/[0-9a-f]{2}\.jsonl|README\.md|croissant\.json"
@@ -99,7 +103,7 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
         }
     if isinstance(row, Rejected):
         fields |= {"status": row.status, "stage": row.stage, "reason": row.reason, "value": row.value}
-        fields["detail"] = row.detail or None
+        fields["detail"] = row.detail[:DETAIL_CHARACTERS] or None
     else:
         fields |= {"status": "kept", "split": clip.split}
     return {key: value for key, value in fields.items() if value is not None}
@@ -199,13 +203,33 @@ class Manifest:
         return path
 
     def clip_rows(self) -> Iterator[ClipRow]:
-        """All clip rows, bucket after bucket.
+        """All clip rows, bucket after bucket, each typed and proved by its file's sha256.
 
         Raises:
-            IntegrityError: a line is no JSON object; the message names file and line.
+            IntegrityError: a file is not what the manifest says, or a line is no clip row; the message names both.
         """
         for bucket in self.content["clips"]:
-            yield from read_clip_rows(self.path(bucket["path"]))
+            yield from self.bucket_rows(bucket)
+
+    def bucket_rows(self, bucket: Mapping[str, Json]) -> list[ClipRow]:
+        """The rows of one entry of `clips`.
+
+        Raises:
+            IntegrityError: as of `clip_rows`.
+        """
+        path = self.path(bucket["path"])
+        try:
+            content = read_bounded(path, BUCKET_BYTES)
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{path}: missing; run pipelines.verify, then build this version again") from error
+        rows = list(_rows_in(path, content, bucket["num_rows"]))
+        if hashlib.sha256(content).hexdigest() != bucket["sha256"]:
+            raise IntegrityError(f"{path}: its sha256 is not the manifest's; run pipelines.verify")
+        instruments, sources = frozenset(self.content["instruments"]), self.content["sources"].keys()
+        for row in rows:
+            if row["source"] not in sources or not row["labels"].keys() <= instruments:
+                raise IntegrityError(f"{path}: {row['id']}: of a source or class that the manifest does not name")
+        return rows
 
 
 def within(folder: Path, relative: str) -> Path:
@@ -231,13 +255,26 @@ def clips_path(bucket: str) -> str:
 
 
 def read_clip_rows(path: Path) -> Iterator[ClipRow]:
-    """Rows of one bucket file."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield decode(line)
-            except ValueError as error:  # also bytes that are not UTF-8
-                raise IntegrityError(f"{path}:{number}: {error}") from error
+    """Rows of one bucket file, typed; whether it is the one that a manifest lists is not asked.
+
+    Raises:
+        FileNotFoundError: there is none.
+        IntegrityError: a line is no clip row; the message names file and line.
+    """
+    yield from _rows_in(path, read_bounded(path, BUCKET_BYTES))
+
+
+def _rows_in(path: Path, content: bytes, expected: int | None = None) -> Iterator[ClipRow]:
+    count = content.count(b"\n") + (not content.endswith(b"\n") and content != b"")
+    if expected is not None and count != expected:
+        raise IntegrityError(f"{path}: has {count:,} lines, the manifest says {expected:,}; run pipelines.verify")
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        try:
+            if len(line) > LINE_BYTES:
+                raise ValueError(f"a line of {len(line):,} bytes, at most {LINE_BYTES:,} are read")
+            yield decode(line)
+        except ValueError as error:  # also bytes that are not UTF-8
+            raise IntegrityError(f"{path}:{number}: {error}; run pipelines.verify") from error
 
 
 def version_folder(folder: Path) -> Path:
@@ -269,7 +306,7 @@ def read_content(path: Path) -> Mapping[str, Json]:
     """What a manifest.json says.
 
     Raises:
-        IntegrityError: it is damaged or of another schema version.
+        IntegrityError: it is damaged, of another schema version, or against the schema.
     """
     content = read_json(path, MANIFEST_BYTES, what="a manifest")
     if not isinstance(content, dict) or "schema_version" not in content:
@@ -277,4 +314,8 @@ def read_content(path: Path) -> Mapping[str, Json]:
     if content["schema_version"] != SCHEMA_VERSION:
         found = str(content["schema_version"])[:20]
         raise IntegrityError(f"{path}: schema version {found}, this code reads {SCHEMA_VERSION}")
+    from datasets.manifest_schema import manifest_problem  # takes .1 s to import, and who writes rows needs none
+
+    if (problem := manifest_problem(content)) is not None:
+        raise IntegrityError(f"{path}: not a manifest: {problem}; restore it from a copy")
     return content

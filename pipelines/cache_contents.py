@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.clip_line import DIGEST_DIGITS, ClipRow, decode
+from datasets.clip_line import DIGEST_DIGITS, ClipRow, unpack
 from datasets.errors import UsageError
 from datasets.manifest import manifest_path
 from datasets.record import Seconds
@@ -144,7 +144,7 @@ def _readable_rows(version: Path) -> Iterator[ClipRow]:
     for path in sorted(version.glob("manifest/clips/*.jsonl")):
         for line in path.read_bytes().split(b"\n"):
             with contextlib.suppress(ValueError):
-                row = decode(line)
+                row = unpack(line)
                 if "audio" in row:
                     yield row
 

@@ -51,8 +51,13 @@ class Verdict:
 
 
 @functools.lru_cache(maxsize=2)
+def _listed(folder: Path) -> Manifest:
+    return read_manifest(folder)  # for every bucket
+
+
+@functools.lru_cache(maxsize=2)
 def _kept(manifest: Path) -> frozenset[str]:
-    return frozenset(row["id"] for row in read_manifest(manifest).clip_rows() if row["status"] == "kept")
+    return frozenset(row["id"] for row in _listed(manifest).clip_rows() if row["status"] == "kept")
 
 
 def only_listed(recording: Recording, *, manifest: Path) -> Iterator[Recording]:
@@ -91,7 +96,8 @@ def decide_frozen(bucket: str, rows: Sequence[Clip | Rejected], _: Sequence[Mark
     found = {(row.clip.id if isinstance(row, Rejected) else row.id): row for row in rows}
     shards = _shard_starts(manifest)
     decided: list[Clip | Rejected | ClipRow] = []
-    for row in read_clip_rows(manifest / clips_path(bucket)):
+    entry = next(one for one in _listed(manifest).content["clips"] if one["path"] == clips_path(bucket))
+    for row in _listed(manifest).bucket_rows(entry):
         if row["status"] != "kept":
             decided.append(row)
             continue
@@ -131,7 +137,7 @@ def _labels(row: ClipRow) -> Labels:
 @functools.lru_cache(maxsize=2)
 def _shard_starts(manifest: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Split -> the first id of every shard, and its path: shards hold consecutive ids."""
-    listed = read_manifest(manifest)
+    listed = _listed(manifest)
     ids: dict[str, list[str]] = {}
     for row in listed.clip_rows():
         if row["status"] == "kept":
@@ -153,7 +159,7 @@ def classify(frozen: Manifest, built: Manifest) -> Verdict:
     changed: list[str] = []
     for bucket in frozen.content["clips"]:
         now = {row["id"]: row for row in read_clip_rows(built.path(bucket["path"]))}
-        for row in read_clip_rows(frozen.path(bucket["path"])):
+        for row in frozen.bucket_rows(bucket):
             if row["status"] != "kept":
                 continue
             new = now[row["id"]]

@@ -66,7 +66,7 @@ def sound_version(folder: Path) -> Manifest | None:
         manifest = read_manifest(folder)
         if manifest.folder.name != folder.name or check_manifest_json(manifest):
             return None
-        rows = ((manifest.folder / bucket["path"], bucket["sha256"]) for bucket in manifest.content["clips"])
+        rows = ((manifest.path(bucket["path"]), bucket["sha256"]) for bucket in manifest.content["clips"])
         return manifest if all(file_sha256(path) == sha256 for path, sha256 in rows) else None
     except Exception:  # whatever can be wrong with a file of nobody knows whom
         return None

@@ -15,14 +15,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.clip_line import decode, encode
-from datasets.manifest import ClipRow, Manifest, bucket_of, root_digest, split_digest
+from datasets.bounded import read_bounded
+from datasets.clip_line import decode, encode, unpack
+from datasets.clip_types import fits
+from datasets.errors import IntegrityError
+from datasets.manifest import BUCKET_BYTES, LINE_BYTES, ClipRow, Manifest, bucket_of, root_digest, split_digest
 from datasets.record import PRESENT, UNKNOWN
 from datasets.shard import notes_digest, notes_of_row
 from pipelines.verify_manifest import BOM, MANIFEST, Finding
 
 MAX_LINES = 20  # findings of one file; an editor that changes line ends touches every line
-FOLDER = "manifest/clips"
+MOST_LINES = 100_000  # that are looked at one by one in a file, unless the manifest says it has more
 
 Shared = dict[str, Any]  # what a clip row and a shard row both say of a clip
 
@@ -61,11 +64,7 @@ def check_clip_rows(manifest: Manifest, listed: Mapping[str, str], *, for_shards
                     rows.shared[row["id"]] = (row["split"], digest)
                 yield row
 
-    try:
-        same_root = root_digest(walk()) == manifest.root_digest
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        rows.findings.append(Finding(FOLDER, 0, "inconsistent", f"a row lacks what every row has ({error!r})"))
-        return rows
+    same_root = root_digest(walk()) == manifest.root_digest
     if not rows.sound:  # what follows from the rows cannot hold either
         identity = "the root digest holds" if same_root else "so the root digest is not the manifest's"
         rows.findings = [
@@ -82,6 +81,7 @@ class _Facts:
     """What the manifest states of all rows together."""
 
     groups: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # group -> splits
+    labelled: set[str] = field(default_factory=set)  # instruments
     counted: list[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=list)
     names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)  # one object per combination
 
@@ -89,6 +89,7 @@ class _Facts:
         kept = row["status"] == "kept"
         if kept:
             self.groups[row["group"]].add(row["split"])
+        self.labelled.update(row["labels"])
         present = tuple(name for name, label in row["labels"].items() if label[0] == PRESENT) if kept else ()
         present = self.names.setdefault(present, present)
         self.counted.append((row["source"], row["status"], row["split"] if kept else row["reason"], present))
@@ -116,6 +117,7 @@ class _Facts:
             ("root_digest is not that of the clip rows", same_root),
             ("split_digest is not that of the clip rows", split_digest(kept) == content["split_digest"]),
             ("counts are not those of the clip rows", self.counts(manifest.instruments) == content["counts"]),
+            ("clip rows have labels of other instruments", self.labelled <= set(manifest.instruments)),
             (f"the group {next(iter(straddling), '')} is in two splits", not straddling),
         ):
             if not holds:
@@ -128,8 +130,10 @@ def _bucket_rows(
     """Rows of one file; a damaged one gives those that can be read."""
     path = bucket["path"]
     try:
-        content = manifest.path(path).read_bytes()
-    except OSError as error:
+        content = read_bounded(manifest.path(path), BUCKET_BYTES)
+        if (count := content.count(b"\n")) > max(MOST_LINES, 2 * bucket["num_rows"]):
+            raise IntegrityError(f"has {count:,} lines, the manifest says {bucket['num_rows']:,}")
+    except (OSError, IntegrityError) as error:
         rows.unread.add(path)
         missing = isinstance(error, FileNotFoundError)
         rows.findings.append(Finding(path, 0, "missing" if missing else "corrupt", "" if missing else str(error)))
@@ -141,8 +145,8 @@ def _bucket_rows(
         return
     lines = content.split(b"\n")
     name = Path(path).stem
-    if found == bucket["sha256"]:
-        parsed = [decode(line) for line in lines[:-1]]
+    parsed = _all_rows(lines) if found == bucket["sha256"] else None
+    if parsed is not None:
         yield from parsed
         canonical = all(encode(row).encode() == line for row, line in zip(parsed, lines, strict=False))
         ids = [row["id"] for row in parsed]
@@ -155,7 +159,8 @@ def _bucket_rows(
             if not holds:
                 rows.findings.append(Finding(path, 0, "inconsistent", problem))
         return
-    rows.findings.append(Finding(path, 0, "corrupt", "its sha256 is not the manifest's"))
+    other = "it holds lines that no build writes" if found == bucket["sha256"] else "its sha256 is not the manifest's"
+    rows.findings.append(Finding(path, 0, "corrupt", other))
     problems, readable = _examine(path, lines)
     rows.findings += problems[:MAX_LINES]
     if len(problems) > MAX_LINES:
@@ -163,6 +168,14 @@ def _bucket_rows(
         rows.findings.append(Finding(path, problems[MAX_LINES].line, "tampered", more))
     rows.damaged[path] = readable
     yield from (row for _, row in readable.values())
+
+
+def _all_rows(lines: list[bytes]) -> list[ClipRow] | None:
+    """The rows of all lines, and what follows the last line feed must be nothing; None: one is no row."""
+    try:
+        return [decode(line) for line in lines[:-1]] if max(map(len, lines)) <= LINE_BYTES else None
+    except ValueError:
+        return None
 
 
 def _examine(path: str, lines: list[bytes]) -> tuple[list[Finding], dict[str, tuple[int, ClipRow]]]:
@@ -187,14 +200,17 @@ def _examine(path: str, lines: list[bytes]) -> tuple[list[Finding], dict[str, tu
         if line.endswith(b"\r"):
             report(number, "ends with CR LF")
             line = line.removesuffix(b"\r")
+        if len(line) > LINE_BYTES:
+            report(number, f"has {len(line):,} bytes, at most {LINE_BYTES:,} are read")
+            continue
         try:
-            row = decode(line)
+            row = unpack(line)
             canonical = encode(row).encode() == line
         except ValueError as error:  # no JSON, bytes that are not UTF-8, numbers that JSON lacks
             report(number, f"{error}")
             continue
-        if wrong := row_problems(row):
-            report(number, f"not a clip row: {wrong[0]}")
+        if not fits(row):
+            report(number, f"not a clip row: {next(iter(row_problems(row)), 'a value of another type or size')}")
             continue
         clip_id = row["id"]
         if not canonical:

@@ -18,6 +18,8 @@ from typing import Any
 import soundfile
 
 from datasets.audio import pcm_sha256
+from datasets.bounded import regular_status
+from datasets.errors import IntegrityError
 from datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, file_sha256, read_clip_rows
 from datasets.record import UNKNOWN, Label
 from datasets.shard import (
@@ -36,6 +38,8 @@ from pipelines.verify_rows import Rows, shared_digest, shared_of_row, shared_of_
 MAX_NAMED = 20  # clips of one damaged shard; one bad sector is one clip, a cut file is thousands
 MAX_THREADS = 8  # more do not make one disk faster
 CONFIDENCE_TOLERANCE = 2e-6  # clip rows round to 6 digits, shards to 24 bits
+
+SPARE_BYTES = 1 << 24  # by which any file may be larger than the manifest says and still be read
 
 _COLUMNS = [
     "id", "source", "recording", "group", "start_s", "end_s", "license", "quality", "sample_rate", "num_samples",
@@ -72,11 +76,19 @@ def check_shards(manifest: Manifest, rows: Rows, listed: Mapping[str, str], *, d
 
 
 def _look_at(manifest: Manifest, listed: Mapping[str, str], decode: bool, info: ShardInfo) -> Seen:
-    seen, path = Seen(info), manifest.path(info.path)
-    if not path.is_file():
+    seen = Seen(info)
+    try:
+        path = manifest.path(info.path)
+        num_bytes = regular_status(path).st_size
+        if num_bytes > SPARE_BYTES + 2 * info.num_bytes:  # another Parquet writer makes some more, not twice as many
+            raise IntegrityError(f"has {num_bytes:,} bytes, the manifest says {info.num_bytes:,}")
+        found = file_sha256(path)
+    except FileNotFoundError:
         seen.state = "missing"
         return seen
-    found = file_sha256(path)
+    except IntegrityError as error:
+        seen.state, seen.details = "unreadable", [str(error)]
+        return seen
     if found != info.sha256 and listed.get(found, info.path) != info.path:
         seen.state, seen.details = "swapped", [f"it holds {listed[found]}"]
         return seen

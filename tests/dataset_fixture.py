@@ -7,15 +7,16 @@ half of the absent ones are unknown.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import signals
 from numpy.typing import NDArray
+from whole_manifest import manifest_content
 
 from datasets.audio import encode, pcm_sha256, to_int16
-from datasets.manifest import canonical_json, digest_of, file_sha256, manifest_path
+from datasets.manifest import canonical_json, file_sha256, manifest_path
 from datasets.record import Clip, Label, StoredAudio
 from datasets.shard import ShardInfo, shard_path, write_shard
 
@@ -65,14 +66,7 @@ def write_dataset(
 
 def write_manifest(folder: Path, infos: Sequence[ShardInfo], instruments: Sequence[str] = INSTRUMENTS) -> None:
     """Write manifest.json for shards that are there."""
-    content = {
-        "schema_version": 2,
-        "dataset": "fixture",
-        "instruments": list(instruments),
-        "shards": [asdict(info) for info in infos],
-        "clips": [],
-        "root_digest": digest_of([info.content_sha256 for info in infos]),
-    }
+    content = manifest_content(infos, instruments)
     path = manifest_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(canonical_json(content) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.clip_line import decode, encode
+from datasets.clip_line import encode, unpack
 
 AUDIO: dict[str, Any] = {
     "pcm_sha256": "0f" * 32,
@@ -63,7 +63,7 @@ def test_the_line_of_a_video_that_is_gone() -> None:
     assert encode(row) == (
         '{"id":"audioset/-DS6c65rZcy@30000","reason":"not_in_mirror","stage":"download","status":"gone"}'
     )
-    assert decode(encode(row)) == row
+    assert unpack(encode(row).encode()) == row
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_the_line_of_a_video_that_is_gone() -> None:
 )
 def test_every_row_comes_back(changes: dict[str, Any]) -> None:
     row = KEPT | changes
-    assert decode(encode(row)) == row
-    assert encode(decode(encode(row))) == encode(row)
+    assert unpack(encode(row).encode()) == row
+    assert encode(unpack(encode(row).encode())) == encode(row)
 
 
 def test_a_clip_whose_end_is_not_known_comes_back() -> None:
     row = {name: value for name, value in KEPT.items() if name != "end_s"}
-    assert decode(encode(row)) == row
+    assert unpack(encode(row).encode()) == row
 
 
 @given(
@@ -114,7 +114,7 @@ def test_a_clip_whose_end_is_not_known_comes_back() -> None:
 )
 def test_any_key_start_and_labels_come_back(key: str, start_ms: int, labels: dict[str, Any]) -> None:
     row = KEPT | {"id": f"folder/{key}@{start_ms}", "recording": key, "labels": labels}
-    assert decode(encode(row)) == row
+    assert unpack(encode(row).encode()) == row
     assert "\n" not in encode(row)
 
 
@@ -129,9 +129,9 @@ def test_any_key_start_and_labels_come_back(key: str, start_ms: int, labels: dic
         ('{"id":"a/b@0","labels":["cello"]}', "labels: expected an object"),
         ('{"id":"a/b@0","labels":{"human":"cello"}}', "'cello' is no"),
         ('{"id":"a/b@0","labels":{"human":"+cello -cello"}}', "stands twice"),
-        ('{"id":"a/b@0","labels":{"human":"+cello=much"}}', "Expecting value"),
+        ('{"id":"a/b@0","labels":{"human":"+cello=much"}}', "'\\+cello=much' is no"),
     ],
 )
 def test_what_is_no_line_is_a_value_error_that_says_why(line: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        decode(line)
+        unpack(line.encode())

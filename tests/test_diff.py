@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from rows import clip, stored
+from whole_manifest import manifest_content
 
 from datasets.clip_line import encode
 from datasets.manifest import (
@@ -16,6 +17,7 @@ from datasets.manifest import (
     canonical_json,
     clip_row,
     clips_path,
+    file_sha256,
     manifest_path,
     read_manifest,
     root_digest,
@@ -28,11 +30,11 @@ CLASSES = ("cello", "flute")
 
 
 def kept(
-    name: str, split: str = "train", *, pcm: str = "a", native: str = "n", sketch: str = "", **labels: Any
+    name: str, split: str = "train", *, pcm: str = "a", native: str = "e", sketch: str = "", **labels: Any
 ) -> dict[str, Any]:
     """A kept row; without a sketch, as early versions have it, unless one is given."""
     said = {key: value if isinstance(value, Label) else Label(value, "human") for key, value in labels.items()}
-    audio = stored(pcm_sha256=pcm, native_sha256=native)
+    audio = stored(pcm_sha256=pcm * 64, native_sha256=native * 64)
     row = clip_row(clip(f"irmas/{name}@0", split=split, labels=said, audio=audio), CLASSES)
     del row["audio"]["sketch"]
     row["audio"] |= {"sketch": sketch} if sketch else {}
@@ -52,17 +54,14 @@ def version(folder: Path, rows: Iterable[Mapping[str, Any]], **content: Any) -> 
     for path, lines in buckets.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text("".join(lines), encoding="utf-8")
-    said = {
-        "schema_version": 2,
-        "dataset": "small",
-        "instruments": list(CLASSES),
-        "root_digest": root_digest(rows),
-        "shards": [],
-        "clips": [{"path": path} for path in sorted(buckets)],
-        "recipe": {"seed": 0, "clean": {"min_duration_s": 1.0}},
-        "tools": {"numpy": "2.4.6"},
-        **content,
-    }
+    files = [
+        {"path": path, "num_rows": len(lines), "sha256": file_sha256(folder / path)}
+        for path, lines in sorted(buckets.items())
+    ]
+    said = manifest_content((), CLASSES, ["irmas"], dataset="small", root_digest=root_digest(rows), clips=files)
+    said["tools"] = {"numpy": "2.4.6"}
+    said["recipe"]["clean"] = {"min_duration_s": 1.0}
+    said |= content
     manifest_path(folder).parent.mkdir(parents=True, exist_ok=True)
     manifest_path(folder).write_text(canonical_json(said) + "\n", encoding="utf-8")
     return read_manifest(folder)
@@ -126,7 +125,7 @@ def test_changed_audio_from_the_same_upstream_samples_is_a_change_of_processing(
 
 def test_changed_audio_is_judged_by_its_sketch_where_both_have_one(differ: Pair) -> None:
     before = [kept("x", sketch="0" * 16), kept("y", sketch="0" * 16)]
-    after = [kept("x", pcm="b", native="m", sketch="0" * 14 + "03"), kept("y", pcm="b", native="m", sketch="f" * 16)]
+    after = [kept("x", pcm="b", native="d", sketch="0" * 14 + "03"), kept("y", pcm="b", native="d", sketch="f" * 16)]
 
     found = differ(before, after, lambda ids: pytest.fail(f"no need to listen to {ids}"))
     assert [(one.id, one.how) for one in found.changed] == [("irmas/x@0", "equivalent"), ("irmas/y@0", "other")]
@@ -134,7 +133,7 @@ def test_changed_audio_is_judged_by_its_sketch_where_both_have_one(differ: Pair)
 
 def test_changed_audio_is_judged_by_ear_where_there_is_one(differ: Pair) -> None:
     before = [kept(name) for name in ("w", "x", "y", "z")]
-    after = [kept(name, pcm="b", native="m") for name in ("w", "x", "y")] + [kept("z")]
+    after = [kept(name, pcm="b", native="d") for name in ("w", "x", "y")] + [kept("z")]
     asked = []
 
     def ear(ids: Any) -> dict[str, bool]:
@@ -199,18 +198,19 @@ def test_label_balance_and_class_loss_are_per_instrument_and_split(differ: Pair)
 
 def test_settings_tools_and_source_files_are_compared_field_by_field(tmp_path: Path) -> None:
     def files(sha256: str) -> dict[str, Any]:
-        return {
-            "irmas": {"license": "CC", "files": [{"name": "train", "sha256": sha256}, {"name": "test", "sha256": "t"}]}
-        }
+        source = manifest_content()["sources"]["fixture"]
+        said = {"url": "https://h/x", "num_bytes": 1, "verified_by": "md5"}
+        listed = [{"name": name, "sha256": digit * 64, **said} for name, digit in (("train", sha256), ("test", "e"))]
+        return {"irmas": source | {"files": listed}}
 
     a = version(tmp_path / "a", [kept("x")], sources=files("1"))
-    changes = {"recipe": {"seed": 7, "clean": {"min_duration_s": 1.0}}, "tools": {"numpy": "2.5", "scipy": "2"}}
+    changes = {"recipe": {**a.content["recipe"], "seed": 7}, "tools": {"numpy": "2.5", "scipy": "2"}}
     b = version(tmp_path / "b", [kept("x")], sources=files("2"), **changes)
 
     found = compare(a, b)
     assert found.settings == (
         Setting("recipe.seed", 0, 7),
-        Setting("sources.irmas.files.train.sha256", "1", "2"),
+        Setting("sources.irmas.files.train.sha256", "1" * 64, "2" * 64),
         Setting("tools.numpy", "2.4.6", "2.5"),
         Setting("tools.scipy", None, "2"),
     )
@@ -234,7 +234,7 @@ def test_a_difference_is_canonical_json_whatever_the_order_of_files(tmp_path: Pa
 def report(differ: Pair) -> Any:
     return differ(
         [kept("x", cello=1), kept("y", cello=1), kept("z")],
-        [lost("x"), kept("y", "test", cello=0), kept("z", pcm="b", native="m")],
+        [lost("x"), kept("y", "test", cello=0), kept("z", pcm="b", native="d")],
         tools={"numpy": "2.5"},
     )
 

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_build
+from rows import clip, stored
+from whole_manifest import manifest_content
 
 from datasets.clip_line import encode
 from datasets.files import write_file
-from datasets.manifest import Manifest, canonical_json, file_sha256, read_manifest
+from datasets.manifest import Manifest, canonical_json, clip_row, file_sha256, read_manifest
+from datasets.record import Rejected
+from datasets.shard import ShardInfo
 from pipelines.frozen import bucket_markers, classify
 from pipelines.recipe import as_json, load_recipe, recipe_from_json, recipe_names
 
@@ -101,17 +105,19 @@ def test_other_audio_under_a_clips_name_is_no_rebuild(sample_build, poorer_mirro
 
 def version(folder: Path, rows, shard_sha256="a") -> Manifest:
     """A manifest with one bucket."""
-    write_file(folder / "manifest" / "clips" / "00.jsonl", "".join(encode(row) + "\n" for row in rows).encode())
-    shard = {"path": "data/train-00000-of-00001.parquet", "split": "train", "num_rows": 1, "num_bytes": 1}
-    content = {
-        "clips": [{"path": "manifest/clips/00.jsonl", "num_rows": len(rows), "sha256": ""}],
-        "shards": [{**shard, "sha256": shard_sha256, "content_sha256": ""}],
-    }
-    return Manifest(folder, content)
+    path = folder / "manifest" / "clips" / "00.jsonl"
+    write_file(path, "".join(encode(row) + "\n" for row in rows).encode())
+    shard = ShardInfo("data/train-00000-of-00001.parquet", "train", len(rows), 1, shard_sha256 * 64, "0" * 64)
+    files = [{"path": "manifest/clips/00.jsonl", "num_rows": len(rows), "sha256": file_sha256(path)}]
+    return Manifest(folder, manifest_content([shard], corpora=["x"], clips=files))
 
 
 def kept(name="x/a@0", pcm="1", sketch="0" * 16):
-    return {"id": name, "status": "kept", "audio": {"pcm_sha256": pcm, "sketch": sketch}}
+    return clip_row(clip(name, audio=stored(pcm_sha256=pcm * 64, sketch=sketch), split="train"), ())
+
+
+def lost(name, reason):
+    return clip_row(Rejected(clip(name, audio=None), "download", reason, status="gone"), ())
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def kept(name="x/a@0", pcm="1", sketch="0" * 16):
         (kept(), "b", "AUDIO"),
         (kept(pcm="2", sketch="0" * 15 + "7"), "b", "EQUIVALENT"),
         (kept(pcm="2", sketch="f" * 16), "b", "CHANGED"),
-        ({"id": "x/a@0", "status": "gone", "reason": "removed"}, "b", "SUBSET"),
+        (lost("x/a@0", "removed"), "b", "SUBSET"),
     ],
 )
 def test_the_level_says_how_near_the_rebuild_comes(tmp_path, row, shard, level):
@@ -130,7 +136,7 @@ def test_the_level_says_how_near_the_rebuild_comes(tmp_path, row, shard, level):
 
 def test_a_subset_may_hold_reencoded_clips_too(tmp_path):
     before = version(tmp_path / "a", [kept("x/a@0"), kept("x/b@0")])
-    after = version(tmp_path / "b", [kept("x/a@0", pcm="2"), {"id": "x/b@0", "status": "rejected", "reason": "silent"}])
+    after = version(tmp_path / "b", [kept("x/a@0", pcm="2"), lost("x/b@0", "silent")])
     verdict = classify(before, after)
 
     assert (verdict.level, verdict.gone, verdict.equivalent) == ("SUBSET", (("x/b@0", "silent"),), ("x/a@0",))

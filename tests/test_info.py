@@ -77,8 +77,11 @@ def test_a_manifest_that_lacks_a_field_is_told_by_its_name(
     version = sealed_copy(sample_build, tmp_path)
     edit_manifest(version, lambda content: content.pop("tools"))
 
-    assert main([str(version)]) == 2
-    assert "its manifest has no 'tools'" in capsys.readouterr().err
+    assert main([str(version)]) == 3
+    assert (
+        "manifest.json: not a manifest: the object: 'tools' is a required property; restore it from a copy"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(("num_bytes", "words"), [(999, "999 B"), (1_500, "1.5 kB"), (2_500_000_000, "2.5 GB")])

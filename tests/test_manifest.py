@@ -1,11 +1,11 @@
 """The manifest: canonical rows, digests of contents, and what a reader does with damage."""
 
 import hashlib
-import json
 import random
 
 import pytest
 from rows import clip, human, stored
+from whole_manifest import manifest_content
 
 from datasets.clip_line import encode
 from datasets.errors import IntegrityError, UsageError
@@ -25,34 +25,20 @@ from datasets.manifest import (
     version_folder,
 )
 from datasets.record import Label, Rejected
+from datasets.shard import ShardInfo
 
 CLASSES = ("cello", "flute", "voice")
 
 
-def kept(id="irmas/a@0", split="train", pcm="a", **labels):
+def kept(id="irmas/a@0", split="train", pcm="a" * 64, **labels):
     return clip_row(clip(id, split=split, labels=human(**labels), audio=stored(pcm_sha256=pcm)), CLASSES)
 
 
 def version_on_disk(folder, **changes):
-    content = {
-        "schema_version": 2,
-        "instruments": list(CLASSES),
-        "root_digest": "1234",
-        "shards": [
-            {
-                "path": "data/train-00000-of-00001.parquet",
-                "split": "train",
-                "num_rows": 2,
-                "num_bytes": 9,
-                "sha256": "s",
-                "content_sha256": "c",
-            }
-        ],
-        "clips": [{"path": clips_path("00")}, {"path": clips_path("7f")}],
-        **changes,
-    }
+    shard = ShardInfo("data/train-00000-of-00001.parquet", "train", 2, 9, "5" * 64, "c" * 64)
+    content = manifest_content([shard], CLASSES, ["x"], root_digest="1234" * 16, **changes)
     path = manifest_path(folder)
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(canonical_json(content) + "\n", encoding="utf-8")
     return folder
 
@@ -194,7 +180,7 @@ def test_neither_digest_depends_on_the_order_of_rows():
 
 @pytest.mark.parametrize(
     "other",
-    [kept(split="test", cello=1), kept(cello=0), kept(cello=1, flute=0), kept(pcm="b", cello=1)],
+    [kept(split="test", cello=1), kept(cello=0), kept(cello=1, flute=0), kept(pcm="b" * 64, cello=1)],
     ids=["split", "presence", "one more label", "audio"],
 )
 def test_the_root_digest_depends_on_split_labels_and_pcm(other):
@@ -219,7 +205,7 @@ def test_the_root_digest_does_not_depend_on_what_was_rejected_or_how_it_was_deco
 
 def test_a_damaged_line_is_an_integrity_error_that_names_file_and_line(tmp_path):
     path = tmp_path / "7f.jsonl"
-    path.write_text('{"id":"x/a@0","status":"kept"}\n{"id":"x/b@0","sta\n')
+    path.write_text(encode(kept()) + '\n{"id":"x/b@0","sta\n')
 
     with pytest.raises(IntegrityError, match=r"7f\.jsonl:2: not a JSON line"):
         list(read_clip_rows(path))
@@ -227,7 +213,7 @@ def test_a_damaged_line_is_an_integrity_error_that_names_file_and_line(tmp_path)
 
 def test_a_line_that_is_no_utf8_is_an_integrity_error_that_names_file_and_line(tmp_path):
     path = tmp_path / "7f.jsonl"
-    path.write_bytes(b'{"id":"x/a@0","status":"kept"}\n{"id":"x/b@0\xff","status":"kept"}\n')
+    path.write_bytes(encode(kept()).encode() + b'\n{"id":"x/b@0\xff","status":"kept"}\n')
 
     with pytest.raises(IntegrityError, match=r"7f\.jsonl:2: "):
         list(read_clip_rows(path))
@@ -251,13 +237,18 @@ def test_an_id_with_a_line_separator_does_not_break_its_line(tmp_path):
 
 
 def test_a_manifest_reads_its_clip_rows_from_the_files_that_it_lists(tmp_path):
-    folder = version_on_disk(tmp_path)
+    files = []
     for bucket in ("00", "7f", "80"):
-        path = folder / clips_path(bucket)
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"id": f"x/{bucket}@0", "status": "kept"}) + "\n")
+        path = tmp_path / clips_path(bucket)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(encode(kept(f"x/{bucket}@0")) + "\n")
+        files.append({"path": clips_path(bucket), "num_rows": 1, "sha256": file_sha256(path)})
+    folder = version_on_disk(tmp_path, clips=files[:2])
 
     assert [row["id"] for row in read_manifest(folder).clip_rows()] == ["x/00@0", "x/7f@0"]
+    (tmp_path / clips_path("7f")).write_text(encode(kept("x/other@0")) + "\n")
+    with pytest.raises(IntegrityError, match=r"7f\.jsonl: its sha256 is not the manifest's"):
+        list(read_manifest(folder).clip_rows())
 
 
 @pytest.mark.parametrize("given", [".", "versions/0123456789ab", "current"])
@@ -266,7 +257,7 @@ def test_an_output_root_and_a_version_folder_mean_the_same(tmp_path, given):
     (tmp_path / "current").symlink_to("versions/0123456789ab")
 
     assert version_folder(tmp_path / given) == folder.resolve()
-    assert read_manifest(tmp_path / given).root_digest == "1234"
+    assert read_manifest(tmp_path / given).root_digest == "1234" * 16
 
 
 @pytest.mark.parametrize("given", ["", "not-there"])

@@ -164,7 +164,8 @@ def test_a_users_current_on_the_shelf_is_found_before_the_work_begins(mine):
 def other_name(mine: Mine) -> None:
     """As if the current version were of another recipe."""
     manifest = read_manifest(mine.tmp_path / "out")
-    content = {**manifest.content, "dataset": "ultimate"}
+    recipe = {**manifest.content["recipe"], "name": "ultimate"}
+    content = {**manifest.content, "dataset": "ultimate", "recipe": recipe}
     staged = mine.tmp_path / "staged"
     shutil.copytree(manifest.folder, staged)
     damage(staged / "manifest" / "manifest.json", (canonical_json(content) + "\n").encode())

@@ -159,7 +159,7 @@ def test_repair_puts_nothing_in_place_that_damaged_clip_rows_ask_for(version: Pa
     path.unlink()
     (version / SHARDS[1]).unlink()
 
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(IntegrityError, match=r"\.jsonl: missing"):
         repair(version, SHARDS[1:2], cache)
     assert not (version / SHARDS[1]).exists()
 

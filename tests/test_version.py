@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from whole_manifest import manifest_content
 
 from datasets.errors import StorageError, TryLaterError
 from datasets.manifest import canonical_json, manifest_path
@@ -55,7 +56,7 @@ def stage_version(output, dataset):
     """Put a small finished version where a build writes; answers its name."""
     path = manifest_path(output.staging)
     path.parent.mkdir(parents=True)
-    path.write_text(canonical_json({"schema_version": 2, "dataset": dataset}) + "\n")
+    path.write_text(canonical_json(manifest_content(dataset=dataset)) + "\n")
     return path
 
 
@@ -220,7 +221,7 @@ def test_the_pointer_is_replaced_although_an_earlier_swap_was_interrupted(output
 
 def test_readers_find_a_whole_version_at_any_moment(output):
     with output.locked(0):
-        stage_version(output, "0")
+        stage_version(output, "number-0")
         output.publish()
     problems, reads, done = [], [], threading.Event()
 
@@ -235,14 +236,14 @@ def test_readers_find_a_whole_version_at_any_moment(output):
     reader.start()
     for number in range(100):
         with output.locked(0):
-            stage_version(output, str(number % 3))
+            stage_version(output, f"number-{number % 3}")
             output.publish()
     done.set()
     reader.join()
 
     assert problems == []
     assert len(set(reads)) > 1
-    assert set(reads) <= {f'{{"dataset":"{n}","schema_version":2}}\n' for n in range(3)}
+    assert set(reads) <= {canonical_json(manifest_content(dataset=f"number-{n}")) + "\n" for n in range(3)}
 
 
 def test_an_output_folder_can_be_moved(output, tmp_path):
