@@ -1,5 +1,7 @@
 """From the bytes of a file to blocks of samples, in order, with memory for one block.
 
+What memory does not suffice for is a MemoryError, never a DecodeError: it says nothing about the bytes.
+
 One pinned decoder per format: libsndfile for WAV, FLAC, MP3 and Ogg, PyAV for WebM and MP4.
 Lossy files are decoded from their beginning: their seeks are not sample-exact. Nothing but the
 given bytes is ever read, whatever they name.
@@ -8,10 +10,13 @@ The bytes may be hostile and the decoders are C: builds run this in a child proc
 (`pipelines/sandbox.py`). Waveforms are float32 (num_channels, num_samples).
 """
 
+import heapq
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias, cast
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, NoReturn, TypeAlias, cast
 
 import av
 import numpy as np
@@ -73,23 +78,97 @@ def decode_spans(data: bytes, name: str, spans: Sequence[Span]) -> tuple[Stream,
     Raises:
         DecodeError: unknown format, damaged content, no samples, or samples that are not finite.
     """
-    pieces: list[list[Waveform]] = [[] for _ in spans]
+    found: dict[int, Waveform] = {}
+    stream = each_span(data, name, spans, lambda place, waveform, _: found.__setitem__(place, waveform))
+    return stream, [found[place] for place in range(len(spans))]
+
+
+def each_span(data: bytes, name: str, spans: Sequence[Span], take: Callable[[int, Waveform, Stream], object]) -> Stream:
+    """The same, but a span is given away as soon as the decoder has passed its end.
+
+    At any time the blocks from the beginning of the first span that is not over are in memory: however many spans
+    there are, no more than the file as a whole.
+
+    Args:
+        data: as above.
+        name: as above.
+        spans: as above.
+        take: gets the place of a span in `spans`, its waveform, and the facts of the file as far as it is decoded; in
+            the order of the spans' ends. The file may still turn out to be damaged.
+
+    Raises:
+        DecodeError: as above; what was taken before is to be thrown away.
+    """
+    waiting: list[_Wanted] = []  # those that begin last first
+    begun: list[_Wanted] = []  # a heap
+    kept = _Kept()
     position = 0
     for block in _blocks(data, name):
         _check_block(block, position, name)
-        size = block.waveform.shape[1]
-        for span, kept in zip(spans, pieces, strict=True):
-            start, end = sample_range(span, block.sample_rate, position + size)
-            if start < position + size and end > position:
-                part = block.waveform[:, max(start - position, 0) : max(end - position, 0)]
-                kept.append(part if 2 * part.size > block.waveform.size else part.copy())  # let go of the block
-        position += size
+        if position == 0:
+            ranges = (sample_range(span, block.sample_rate, sys.maxsize) for span in spans)
+            wanted = (_Wanted(end, start, place) for place, (start, end) in enumerate(ranges))
+            waiting = sorted(wanted, key=lambda span: span.start, reverse=True)
+        kept.blocks.append((position, block.waveform))
+        position += block.waveform.shape[1]
+        so_far = Stream(
+            block.sample_rate, block.waveform.shape[0], position, block.codec, block.decoder, complete=False
+        )
+        while waiting and waiting[-1].start < position:
+            heapq.heappush(begun, waiting.pop())
+        over = []
+        while begun and begun[0].end <= position:
+            over.append(heapq.heappop(begun))
+        kept.give(over, begun, so_far, take)
     if position == 0:
         raise DecodeError(f"{name}: holds no samples")
-    complete = _is_complete(data) and position >= (block.num_claimed or 0)
-    num_channels = block.waveform.shape[0]
-    stream = Stream(block.sample_rate, num_channels, position, block.codec, block.decoder, complete)
-    return stream, [_joined(kept, num_channels) for kept in pieces]
+    kept.give(sorted(begun + waiting), [], so_far, take)
+    return replace(so_far, complete=_is_complete(data) and position >= (block.num_claimed or 0))
+
+
+class _Wanted(NamedTuple):
+    """A span in samples, sorted by its end."""
+
+    end: int
+    start: int
+    place: int  # in the list of spans
+
+
+class _Kept:
+    """Blocks that spans which are not over still need."""
+
+    def __init__(self) -> None:
+        self.blocks: list[tuple[int, Waveform]] = []  # (first sample, samples)
+
+    def give(
+        self,
+        over: Sequence[_Wanted],
+        begun: Sequence[_Wanted],
+        so_far: Stream,
+        take: Callable[[int, Waveform, Stream], object],
+    ) -> None:
+        """Hand out spans that are over, and let go of what they and those that are merely begun need no more."""
+        first_needed = min((span.start for span in begun), default=so_far.num_samples)
+        needed = list(itertools.accumulate((span.start for span in reversed(over)), min, initial=first_needed))
+        for span, needed_after in zip(over, reversed(needed[:-1]), strict=True):
+            waveform = self._cut(span, so_far.num_channels)
+            self._drop(needed_after)
+            take(span.place, waveform, so_far)
+        self._drop(first_needed)
+
+    def _drop(self, needed: int) -> None:
+        self.blocks = [(first, samples) for first, samples in self.blocks if first + samples.shape[1] > needed]
+
+    def _cut(self, span: _Wanted, num_channels: int) -> Waveform:
+        largest = max((samples.size for _, samples in self.blocks), default=0)
+        pieces = [
+            samples[:, max(span.start - first, 0) : span.end - first]
+            for first, samples in self.blocks
+            if span.start < first + samples.shape[1] and span.end > first
+        ]
+        if len(pieces) == 1:
+            return pieces[0] if 2 * pieces[0].size > largest else pieces[0].copy()  # let go of the block
+        return np.concatenate(pieces, axis=1) if pieces else np.empty((num_channels, 0), np.float32)
 
 
 def sample_range(span: Span, sample_rate: int, num_samples: int) -> tuple[int, int]:
@@ -99,7 +178,12 @@ def sample_range(span: Span, sample_rate: int, num_samples: int) -> tuple[int, i
     return max(round(start_s * sample_rate), 0), max(end, 0)
 
 
-def _joined(pieces: list[Waveform], num_channels: int) -> Waveform:
+def _cut(blocks: Sequence[tuple[int, Waveform]], start: int, end: int, num_channels: int) -> Waveform:
+    pieces = [
+        waveform[:, max(start - first, 0) : end - first]
+        for first, waveform in blocks
+        if start < first + waveform.shape[1] and end > first
+    ]
     if len(pieces) == 1:
         return pieces[0]
     return np.concatenate(pieces, axis=1) if pieces else np.empty((num_channels, 0), np.float32)
@@ -154,8 +238,10 @@ def _soundfile_blocks(data: bytes, name: str) -> Iterator[_Block]:
                 if left <= 0 or len(samples) < wanted:
                     return
     except soundfile.LibsndfileError as error:
+        if "malloc" in error.error_string:
+            raise MemoryError(error.error_string) from error
         raise DecodeError(f"{name}: {error.error_string}") from error  # str(error) holds an address in memory
-    except (soundfile.SoundFileError, MemoryError, ValueError) as error:
+    except (soundfile.SoundFileError, ValueError) as error:
         raise DecodeError(f"{name}: {error}") from error
 
 
@@ -190,7 +276,9 @@ def _pyav_blocks(data: bytes, name: str, demuxer: str) -> Iterator[_Block]:
                 raise DecodeError(f"{name}: holds no decodable audio")
             if frames:
                 yield _Block(np.concatenate(frames, axis=1), rate, codec, "pyav", None)
-    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+    except av.error.MemoryError:
+        raise
+    except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"{name}: {error}") from error
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from datasets.decode_error import DecodeError
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import temporary_folder
+from datasets.machine import MachineError
 from datasets.manifest import digest_of, file_sha256
 from datasets.record import Clip, Media, Recording, Rejected, Seconds
 from pipelines.acquisition.budget import Breaker, Budget
@@ -63,7 +64,10 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recor
             read_file(Path(dict(origins.local_roots)[scheme]) / path), label=media.url, sha256=None, md5=None
         )
         return [_acquired(recording, replace(media, sha256=blob.sha256), "own")]
-    own, rest = _from_own_files(recording, origins, cache)
+    try:
+        own, rest = _from_own_files(recording, origins, cache)
+    except MachineError as error:
+        return _unavailable(recording, "pending", error.reason)
     if rest is None:
         return own
     elsewhere = _from_youtube if origins.mirror is None else _from_mirror
@@ -169,7 +173,10 @@ def _from_youtube(recording: Recording, origins: Origins, cache: Cache) -> list[
             check_allowed(recording.media.url)
         except UsageError:
             return _unavailable(recording, "pending", "offline")
-        _attempt(key, recording, origins, cache, ledger)
+        try:
+            _attempt(key, recording, origins, cache, ledger)
+        except MachineError as error:
+            return _unavailable(recording, "pending", error.reason)
         state = ledger.availability(key)
         if _is_usable(state, recording, cache):
             return [_from_ledger(recording, state)]
@@ -212,7 +219,11 @@ def _attempt(key: str, recording: Recording, origins: Origins, cache: Cache, led
     breaker.enter()
     with temporary_folder(cache.incoming) as here:
         got = download_video(recording.media.url, here, access, _span(recording))
-        outcome = got if isinstance(got, Failure) else _checked(key, got)
+        try:
+            outcome = got if isinstance(got, Failure) else _checked(key, got)
+        except MachineError:  # says nothing of the video; that the site let us in counts all the same
+            breaker.record(None, time.time())
+            raise
         if isinstance(outcome, Attempt) and isinstance(got, Downloaded):
             ledger.record(outcome)  # first: a line without its file is asked for again, a file without its line is lost
             cache.receive_file(got.path, label=key, sha256=outcome.sha256, md5=None)
@@ -222,7 +233,11 @@ def _attempt(key: str, recording: Recording, origins: Origins, cache: Cache, led
 
 
 def _checked(key: str, got: Downloaded) -> Attempt | Failure:
-    """What to write down of a file, decoded from end to end first: a site's success is no proof of sound."""
+    """What to write down of a file, decoded from end to end first: a site's success is no proof of sound.
+
+    Raises:
+        SandboxError: no decoder came to a word on it.
+    """
     try:
         found = probe(got.path.read_bytes())
     except DecodeError as error:

@@ -51,6 +51,12 @@ def is_beam_worker() -> bool:
 
 
 def decoder_environment() -> dict[str, str]:
-    """Of decoders: they need large buffers again and again, and getting those anew each time costs them time."""
+    """Of decoders: what Python and the loader need, so that no secret of ours is in their memory.
+
+    Without the sizes above: they need large buffers again and again, and getting those anew each time costs time.
+    """
+    names = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "TUTTI_SANDBOX_TEST", "TUTTI_SANDBOX_WITHOUT")
+    kinds = ("PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_")
     without = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-    return {name: value for name, value in os.environ.items() if name not in without}
+    known = {name: value for name, value in os.environ.items() if name in names or name.startswith(kinds)}
+    return {name: value for name, value in known.items() if name not in without}

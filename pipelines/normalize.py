@@ -7,30 +7,33 @@ The gain is lowered, never the peaks clipped: where the guard holds it back, tra
 the rest in float from `loudness_lufs`. Runs in the decoder's process (`pipelines/sandboxed.py`).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from datasets import audio
-from datasets.decoder import Span, Stream, decode_spans
+from datasets.decoder import Span, Stream, decode_spans, each_span
 from datasets.record import Alignment, Decibels, Lufs, Note
 from datasets.sketch import sketch
 from pipelines.align import AlignConfig, delay
 from pipelines.prepare_config import PrepareConfig
 
+Take: TypeAlias = Callable[[int, dict[str, Any], bytes], object]  # place of a span, its facts, its encoded audio
 
-def prepare_spans(
-    data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig
-) -> tuple[Stream, list[tuple[dict[str, Any], bytes] | None]]:
-    """Decode a file once; facts and encoded audio of each span, None for one that lies past the end.
+
+def prepare_spans(data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, take: Take) -> Stream:
+    """Decode a file once; `take` gets each span when it is done, but for those that lie past the end.
 
     Raises:
-        DecodeError: see `decode_spans`.
+        DecodeError: see `each_span`.
     """
-    stream, waveforms = decode_spans(data, name, spans)
-    stored = [store_audio(waveform, stream, config) if waveform.shape[1] else None for waveform in waveforms]
-    return stream, stored
+
+    def store(place: int, waveform: audio.Waveform, so_far: Stream) -> None:
+        if waveform.shape[1]:
+            take(place, *store_audio(waveform, so_far, config))
+
+    return each_span(data, name, spans, store)
 
 
 def measure_alignment(data: bytes, name: str, notes: Sequence[Note], config: PrepareConfig) -> Alignment | None:
@@ -48,20 +51,23 @@ def measure_alignment(data: bytes, name: str, notes: Sequence[Note], config: Pre
 
 
 def prepare_aligned(
-    data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, alignment: Alignment
-) -> tuple[Stream, list[tuple[dict[str, Any], bytes] | None]]:
+    data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, alignment: Alignment, take: Take
+) -> Stream:
     """The same with spans in the time of the score; what the file lacks at its beginning is silence."""
     moved = [(start + alignment.delay_s, None if end is None else end + alignment.delay_s) for start, end in spans]
-    stream, waveforms = decode_spans(data, name, moved)
-    missing = [max(0, -round(start_s * stream.sample_rate)) for start_s, _ in moved]
-    whole = [np.pad(waveform, ((0, 0), (size, 0))) for waveform, size in zip(waveforms, missing, strict=True)]
-    return stream, [store_audio(waveform, stream, config) if waveform.shape[1] else None for waveform in whole]
+
+    def store(place: int, waveform: audio.Waveform, so_far: Stream) -> None:
+        missing = max(0, -round(moved[place][0] * so_far.sample_rate))
+        if missing + waveform.shape[1]:
+            take(place, *store_audio(np.pad(waveform, ((0, 0), (missing, 0))), so_far, config))
+
+    return each_span(data, name, moved, store)
 
 
 def store_audio(
     waveform: audio.Waveform, origin: Stream | audio.Decoded, config: PrepareConfig
 ) -> tuple[dict[str, Any], bytes]:
-    """Facts of `StoredAudio` (but for `blob` and `source_sha256`) and the encoded file.
+    """Facts of `StoredAudio` (but for `blob`, `source_sha256` and `complete`) and the encoded file.
 
     Args:
         waveform: the excerpt, float32 (num_channels, num_samples) at the native rate.
@@ -89,7 +95,6 @@ def store_audio(
         "loudness_lufs": None if loudness is None else round(loudness + gain_db, 3),
         "gain_db": gain_db,
         "true_peak_dbtp": None if peak is None else round(peak + gain_db, 3),
-        "complete": origin.complete,
         "sketch": sketch(samples, config.sample_rate),
     }
     return facts, audio.encode(samples, config.sample_rate, config.audio_format)

@@ -2,73 +2,37 @@
 
 Each process of a build keeps a child for each of its threads that decodes (`pipelines/sandboxed.py`)
 and talks to it over a socket pair: JSON and raw bytes in both directions, nothing that is executed.
-A child that misbehaves is killed and replaced, and the call is tried once more in a fresh one.
 Children are started, never forked (workers have threads), and end with their parent.
+
+Only what a living decoder says about bytes is a word on them (`DecodeError`). A child that dies, hangs, lacks
+memory or answers nonsense is ended, and the call is tried once more: in a fresh child, with twice the room, while no
+other decoder of this process runs. What fails then too is a `SandboxError`: the machine's, to be tried by another
+build, and never remembered.
 """
 
 import atexit
-import json
+import contextlib
+import logging
+import math
 import os
-import signal
-import socket
-import struct
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar, get_type_hints
 
 from datasets.decode_error import DecodeError
-from datasets.errors import StorageError
-from datasets.heartbeat import beat
+from datasets.errors import TryLaterError
+from datasets.machine import MACHINE_REASONS
 from datasets.record import Seconds
-from pipelines.heap import decoder_environment
-from pipelines.sandboxed import write_frame
+from pipelines.decoder_child import DEFAULT_LIMITS as DEFAULT_LIMITS
+from pipelines.decoder_child import CannotStartError, Child, Limits, Request, SandboxError, nonsense
 
-ROOT = Path(__file__).resolve().parents[1]
-MIB = 1 << 20
-START_S = 120.0  # imports from a cold disk, on a machine that is busy with other workers
-ATTEMPTS = 2  # the second in a fresh child: what a leak of earlier calls caused does not come back
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+MAX_MESSAGE_CHARS = 1_000
+MAX_WORD_CHARS = 200  # of a fact
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What one call may take; times grow with the size of the file."""
-
-    memory_bytes: int = 4 << 30  # address space; a clip of 30 min in stereo float32 at 48 kHz takes 0.7 GB
-    cpu_s: float = 60.0  # a clip of 10 s takes 0.02 s
-    cpu_s_per_mib: float = 5.0  # Opus at 32 kbit/s: 262 s of sound, decoded in 1.3 s on one core of 2026
-    wall_factor: float = 5.0  # times the above: on a busy machine a decoder gets a part of a core, it never waits
-    output_bytes: int = 256 * MIB  # two hours of 16-bit audio at 16 kHz
-
-    def __post_init__(self) -> None:
-        """Refuse limits that nothing can keep."""
-        if min(self.memory_bytes, self.cpu_s, self.wall_factor, self.output_bytes) <= 0 or self.cpu_s_per_mib < 0:
-            raise ValueError(f"limits must be above zero: {self}")
-
-    def times_s(self, num_bytes: int) -> tuple[Seconds, Seconds]:
-        """Processor time and wall time for a file of this size."""
-        cpu_s = self.cpu_s + self.cpu_s_per_mib * num_bytes / MIB
-        return cpu_s, cpu_s * self.wall_factor
-
-
-DEFAULT_LIMITS = Limits()
-
-
-class SandboxError(DecodeError):
-    """A decoder did not survive a file, or did not come to its end within the limits.
-
-    Attributes:
-        lasting: False where the machine may have been the cause, not the file: try again in another build.
-    """
-
-    def __init__(self, message: str, *, lasting: bool = True) -> None:
-        super().__init__(message)
-        self.lasting = lasting
+Kept = TypeVar("Kept")
+Facts = TypeVar("Facts")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,10 +50,11 @@ def probe(data: bytes, name: str = "media", limits: Limits = DEFAULT_LIMITS) -> 
     """Decode a file in the sandbox and tell what it holds; needs memory for a few seconds of it.
 
     Raises:
-        DecodeError: it is no audio, or (`SandboxError`) no decoder survives it.
+        DecodeError: it is no audio.
+        SandboxError: no decoder came to a word on it.
     """
     answer, _ = call("probe", {"name": name}, [data], limits)
-    return Probed(**answer)
+    return typed(Probed, answer)
 
 
 def call(
@@ -108,154 +73,181 @@ def call(
 
     Raises:
         DecodeError: the function says that the file is no audio.
-        SandboxError: the child crashed, or passed a limit, twice.
+        SandboxError: the child crashed, passed a limit or answered nonsense, twice.
+        TryLaterError: the machine has no room for a child.
         StorageError: no child can be started on this machine.
         RuntimeError: the function raised what nobody foresaw.
     """
-    for attempt in range(ATTEMPTS):
-        child = _take(limits.memory_bytes) if attempt == 0 else _Child(limits.memory_bytes)
-        try:
-            answer, results = child.call(function, arguments, blobs, limits)
-        except SandboxError as error:
-            child.kill()
-            problem = error
-        except BaseException:
-            child.kill()  # between two frames it is of no use
-            raise
-        else:
-            _give_back(child)
-            break
-    else:
-        raise SandboxError(f"{arguments.get('name', function)}: {problem}", lasting=problem.lasting) from problem
-    if answer.get("failure") == "decode":
-        raise DecodeError(answer["message"])
-    if "failure" in answer:
-        raise RuntimeError(answer.get("message"))
+    answer, results, _ = _called(Request(function, arguments, blobs, limits), _take_nothing, most_parts=0)
     return answer, results
 
 
-class _Child:
-    """One child process and our end of the socket to it."""
+def stream(
+    function: str,
+    arguments: dict[str, Any],
+    blobs: Sequence[bytes],
+    take: Callable[[dict[str, Any], list[bytes]], Kept],
+    most_parts: int,
+    limits: Limits = DEFAULT_LIMITS,
+) -> tuple[dict[str, Any], list[Kept]]:
+    """The same for an answer in parts, each taken as it comes: memory for one of them.
 
-    def __init__(self, memory_bytes: int) -> None:
-        self.memory_bytes = memory_bytes
-        self._channel, theirs = socket.socketpair()
-        for end in (self._channel, theirs):
-            end.setsockopt(
-                socket.SOL_SOCKET, socket.SO_SNDBUF, 1 * MIB
-            )  # fewer turns for a file; the default is 208 KiB
-        command = [sys.executable, "-m", "pipelines.sandboxed", str(memory_bytes)]
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,  # where libraries print
-                cwd=ROOT,
-                env={**decoder_environment(), **ONE_THREAD},
-                start_new_session=True,  # Ctrl-C is for the build to handle
-            )
+    Args:
+        function: as above.
+        arguments: as above.
+        blobs: as above.
+        take: gets every part, JSON and blobs; of a second attempt it gets all parts again. Raises SandboxError where
+            a part makes no sense.
+        most_parts: more are nonsense.
+        limits: for the call, and for each part.
+
+    Returns:
+        The function's last word, and what `take` made of the parts.
+
+    Raises:
+        As above.
+    """
+    answer, _, kept = _called(Request(function, arguments, blobs, limits), take, most_parts)
+    return answer, kept
+
+
+def typed(kind: type[Facts], answer: dict[str, Any]) -> Facts:
+    """A child's answer as a dataclass of plain values: exactly its fields, of their types, finite and printable.
+
+    Raises:
+        SandboxError: it is none.
+    """
+    hints = get_type_hints(kind)
+    if set(answer) != {field.name for field in fields(kind)}:  # type: ignore[arg-type]
+        raise nonsense(f"no {kind.__name__}")
+    for name, value in answer.items():
+        if not (isinstance(value, hints[name]) or (isinstance(value, int) and hints[name] in (float, float | None))):
+            raise nonsense(f"{name} is of another type")
+        if isinstance(value, bool) and hints[name] is not bool:
+            raise nonsense(f"{name} is of another type")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise nonsense(f"{name} is not finite")
+        if isinstance(value, str) and (len(value) > MAX_WORD_CHARS or not value.isprintable()):
+            raise nonsense(f"{name} is no word")
+    return kind(**answer)
+
+
+def _take_nothing(part: dict[str, Any], files: list[bytes]) -> None:
+    raise nonsense("a part")
+
+
+def _called(
+    request: Request, take: Callable[[dict[str, Any], list[bytes]], Kept], most_parts: int
+) -> tuple[dict[str, Any], list[bytes], list[Kept]]:
+    name = str(request.arguments.get("name", request.function))
+    try:
+        with _crowd.among_others():
+            return _attempted(request, take, most_parts, _taken)
+    except SandboxError as error:
+        _log.info("%s: %s; trying again alone", name, error)
+    try:
+        with _crowd.alone():
+            close()  # their memory is what it may have lacked
+            return _attempted(replace(request, limits=request.limits.wider()), take, most_parts, Child)
+    except CannotStartError as error:
+        remedy = f"{MACHINE_REASONS[error.reason]}; then run it again"
+        raise TryLaterError(f"cannot start the decoder process: {error}; {remedy}") from error
+    except SandboxError as error:
+        raise SandboxError(f"{name}: {error}", error.reason) from error
+
+
+def _attempted(
+    request: Request,
+    take: Callable[[dict[str, Any], list[bytes]], Kept],
+    most_parts: int,
+    start: "Callable[[int], Child]",
+) -> tuple[dict[str, Any], list[bytes], list[Kept]]:
+    child = start(request.limits.memory_bytes)
+    kept: list[Kept] = []
+    try:
+        for answer, results in child.answers(request):
+            if "part" not in answer:
+                break
+            if len(kept) == most_parts:
+                raise nonsense("too many parts")
+            kept.append(take(answer["part"], results))
+        failure = answer.get("failure")
+        child.check_room(doubtful=failure == "decode" or answer.get("complete") is False)
+    except BaseException:
+        child.kill()  # between two frames it is of no use
+        raise
+    if start is _taken and failure != "memory":
+        _give_back(child)
+    else:
+        child.kill()
+    message = str(answer.get("message"))[:MAX_MESSAGE_CHARS]
+    if failure == "memory":
+        gib = child.room_bytes / (1 << 30)
+        raise SandboxError(f"the decoder needs more than {gib:.3g} GiB of memory", "out_of_memory")
+    if failure == "decode":
+        raise DecodeError(message)
+    if failure is not None:
+        raise RuntimeError(message)
+    return answer, results, kept
+
+
+class _Crowd:
+    """Lets many decoders run at once, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._is_alone = False
+
+    @contextlib.contextmanager
+    def among_others(self) -> Iterator[None]:
+        """Wait until nobody is alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_alone)
+            self._running += 1
         try:
-            self._receive(time.monotonic() + START_S, 1 * MIB)
-        except (SandboxError, OSError) as error:
-            problem = error if isinstance(error, (SandboxError, TimeoutError)) else self._obituary(0, 0)
-            self.kill()
-            raise StorageError(
-                f"cannot start the decoder process: {problem}; stderr or the build's log says why"
-            ) from error
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
 
-    def call(
-        self,
-        function: str,
-        arguments: dict[str, Any],
-        blobs: Sequence[bytes],
-        limits: Limits,
-    ) -> tuple[dict[str, Any], list[bytes]]:
-        cpu_s, wall_s = limits.times_s(sum(map(len, blobs)))
-        deadline_s = time.monotonic() + wall_s
-        request = {"function": function, "arguments": arguments, "cpu_s": cpu_s, "wall_s": wall_s}
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until all others are done; those that come wait."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_alone)
+            self._is_alone = True
+            self._changed.wait_for(lambda: self._running == 0)
         try:
-            self._channel.settimeout(wall_s)
-            write_frame(self._channel, request, blobs)
-            answer, results = self._receive(deadline_s, limits.output_bytes)
-        except TimeoutError as error:
-            raise SandboxError(f"the decoder took longer than {wall_s:.0f} s", lasting=False) from error
-        except OSError as error:
-            raise self._obituary(cpu_s, wall_s) from error
-        if answer.get("failure") == "memory":
-            raise SandboxError(f"the decoder needs more than {self.memory_bytes / (1 << 30):.3g} GiB of memory")
-        return answer, results
-
-    def _receive(self, deadline_s: float, most_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
-        """One frame; nothing that the child says of itself is believed."""
-        (size,) = struct.unpack(">I", self._exactly(4, deadline_s))
-        _check_size(size, most_bytes)
-        try:
-            envelope = json.loads(self._exactly(size, deadline_s))
-            header, sizes = envelope["header"], [int(length) for length in envelope["blobs"]]
-            well_formed = isinstance(header, dict) and min(sizes, default=0) >= 0
-        except (ValueError, KeyError, TypeError, RecursionError):
-            well_formed = False
-        if not well_formed:
-            raise SandboxError("the decoder's answer makes no sense")
-        _check_size(size + sum(sizes), most_bytes)
-        return header, [bytes(self._exactly(length, deadline_s)) for length in sizes]
-
-    def _exactly(self, num_bytes: int, deadline_s: float) -> bytearray:
-        content = bytearray(num_bytes)
-        rest = memoryview(content)
-        while rest:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("it did not answer in time")
-            self._channel.settimeout(left_s)
-            received = self._channel.recv_into(rest)
-            if not received:
-                raise ConnectionResetError("it ended before its answer did")
-            rest = rest[received:]
-            beat()
-        return content
-
-    def _obituary(self, cpu_s: float, wall_s: float) -> SandboxError:
-        try:
-            code = self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            return SandboxError("the decoder closed its connection", lasting=False)
-        if code == -signal.SIGXCPU:
-            return SandboxError(f"the decoder took more than {cpu_s:.0f} s of processor time")
-        if code == -signal.SIGALRM:
-            return SandboxError(f"the decoder took longer than {wall_s:.0f} s", lasting=False)
-        if code == -signal.SIGKILL:  # no limit of ours does that: the machine ran out of memory, or somebody did
-            return SandboxError("the decoder was killed (SIGKILL)", lasting=False)
-        if code < 0:
-            return SandboxError(f"the decoder crashed ({signal.Signals(-code).name})")
-        return SandboxError(f"the decoder ended (exit code {code})")
-
-    def kill(self) -> None:
-        """End it now; it holds nothing that anybody would miss."""
-        self._channel.close()
-        self._process.kill()
-        self._process.wait()
+            yield
+        finally:
+            with self._changed:
+                self._is_alone = False
+                self._changed.notify_all()
 
 
-def _check_size(num_bytes: int, most_bytes: int) -> None:
-    if num_bytes > most_bytes:
-        raise SandboxError(f"the decoder's answer is larger than {most_bytes} bytes")
-
-
+_crowd = _Crowd()
 _lock = threading.Lock()
-_idle: list[_Child] = []  # the children of this process that no thread uses now
+_idle: list[Child] = []  # the children of this process that no thread uses now
 
 
-def _take(memory_bytes: int) -> _Child:
+def _taken(memory_bytes: int) -> Child:
     with _lock:
         for child in reversed(_idle):  # the one whose memory is warm
             if child.memory_bytes == memory_bytes:
                 _idle.remove(child)
-                return child
-    return _Child(memory_bytes)
+                break
+        else:
+            child = None
+    if child is not None and not child.is_worn():
+        return child
+    if child is not None:
+        child.kill()
+    return Child(memory_bytes)
 
 
-def _give_back(child: _Child) -> None:
+def _give_back(child: Child) -> None:
     with _lock:
         _idle.append(child)
 
@@ -271,8 +263,8 @@ def close() -> None:
 
 def _forget() -> None:
     """After a fork the children are the parent's."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _crowd
+    _lock, _crowd = threading.Lock(), _Crowd()
     for child in _idle:
         child._channel.close()
     _idle.clear()

@@ -38,7 +38,7 @@ def test_workers_give_buffers_back_and_decoders_keep_them():
         "MALLOC_MMAP_THRESHOLD_": "4194304",
         "MALLOC_TRIM_THRESHOLD_": "16777216",
     }
-    assert found["decoders"] == ["ARROW_DEFAULT_MEMORY_POOL", "MALLOC_ARENA_MAX"]
+    assert found["decoders"] == ["MALLOC_ARENA_MAX"]
 
 
 @pytest.mark.parametrize("pool", ["system", "mimalloc"])

@@ -139,8 +139,10 @@ def test_two_clips_of_one_recording_are_cut_where_they_say(cache):
 
 def test_a_recording_is_decoded_once_for_all_its_clips(cache, monkeypatch):
     calls = []
-    call = sandbox.call
-    monkeypatch.setattr(sandbox, "call", lambda function, *rest: calls.append(function) or call(function, *rest))
+    stream = sandbox.stream
+    monkeypatch.setattr(
+        sandbox, "stream", lambda name, *rest, **more: calls.append(name) or stream(name, *rest, **more)
+    )
     clips = tuple(clip(f"a/b@{start}", audio=None, start_s=start, end_s=start + 1.0) for start in range(3))
 
     prepared(recording_of(cache, signals.encoded(signals.noise(3.0)), *clips), cache)
