@@ -56,9 +56,8 @@ class Archive(Protocol):
         ...
 
 
-@functools.lru_cache(maxsize=16)
 def open_archive(path: Path, label: str) -> Archive:
-    """Open a zip or a plain tar for random access; one handle per process.
+    """Open a zip or a plain tar for random access; one handle per process, and a new one for a new file.
 
     Args:
         path: the archive; in the cache its name is a digest.
@@ -67,6 +66,12 @@ def open_archive(path: Path, label: str) -> Archive:
     Raises:
         IntegrityError: the file is neither, its directory is damaged, or it holds far too much.
     """
+    status = path.stat()
+    return _opened(path, label, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(path: Path, label: str, _identity: tuple[int, ...]) -> Archive:
     try:
         with path.open("rb") as stream:
             magic = stream.read(4)

@@ -24,6 +24,10 @@ class IntegrityError(TuttiError):
     exit_code = 3
 
 
+class CacheDamageError(IntegrityError):
+    """A file of the cache was damaged or gone when it was needed; it is out of the way, so it can be made again."""
+
+
 class DriftError(TuttiError):
     """A new version is further from the one before than the recipe allows."""
 

@@ -1,5 +1,8 @@
 """Files that are either whole or not there: write beside the target, sync, rename.
 
+What is being written has a name of its own and is held by a lock, so `sweep` can tell what a living process
+writes from what a dead one left, whatever their numbers: two containers have the same ones.
+
 Tests end a process in the midst of this: `TUTTI_CRASH_AT=<point>:<pattern>` kills it when a file whose
 path fits the pattern reaches the point (written, synced, renamed), `TUTTI_FAIL_AT` lets the disk be full there.
 """
@@ -8,11 +11,15 @@ import contextlib
 import errno
 import fcntl
 import fnmatch
+import functools
+import hashlib
 import os
+import re
+import secrets
 import shutil
 import signal
 import socket
-import threading
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +31,10 @@ from datasets.os_errors import remedy, words
 
 LOCK_POLL_S = 0.1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-OWNER = socket.gethostname().replace(".", "-")  # temporary files of other machines are not ours to judge
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+LEFT_BEHIND_S = 86_400.0  # what another machine has not touched for a day, nobody writes any more
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})\.[0-9a-f]{16}\.tmp", re.DOTALL)  # group: of which machine
+_NAME_CHARACTERS = 40  # of the target's name: with any characters less than the 255 bytes that a name may have
 
 
 def default_cache_folder() -> Path:
@@ -32,6 +42,21 @@ def default_cache_folder() -> Path:
     if folder := os.environ.get("TUTTI_CACHE_DIR"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutti"
+
+
+@functools.cache
+def machine_tag() -> str:
+    """Eight hex digits that all processes of a running kernel share, in whatever container, and no others."""
+    try:
+        identity = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:  # no Linux
+        identity = socket.gethostname()
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def temporary_path(folder: Path, name: str) -> Path:
+    """A name in a folder that nobody else uses, and that `sweep` knows."""
+    return folder / f".{name[:_NAME_CHARACTERS]}.{machine_tag()}.{secrets.token_hex(8)}.tmp"
 
 
 @contextlib.contextmanager
@@ -46,33 +71,69 @@ def atomic_file(path: Path, *, durable: bool = True, via: Path | None = None) ->
     Raises:
         StorageError: the disk is full; the message names the file and the bytes.
     """
-    temporary = (via or path.parent) / f".{path.name}.{OWNER}.{os.getpid()}-{threading.get_ident()}.tmp"
+    with temporary_file(via or path.parent, path.name, what=str(path)) as (temporary, stream):
+        yield stream
+        finish(temporary, stream, path, durable=durable)
+
+
+@contextlib.contextmanager
+def temporary_file(folder: Path, name: str, *, what: str) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new file and a stream into it; whatever `finish` has not given its name is gone when the block ends.
+
+    Args:
+        folder: where it lies; created if need be.
+        name: of what it will be, for people.
+        what: it will be, in messages.
+
+    Raises:
+        StorageError: the disk is full; the message says what for, and the bytes.
+    """
+    path, descriptor = _create(folder, name)
     try:
-        with _create(temporary) as stream:
-            yield stream
-            crash_point("written", path)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        crash_point("synced", path)
-        _rename(temporary, path)
-    except BaseException as error:
-        full = _disk_full(error, temporary, path)
-        temporary.unlink(missing_ok=True)
-        if full is not None:
+        # The lock belongs to both descriptors: it lasts until the file has its name, and closing tells of a full disk
+        # before that.
+        stream = os.fdopen(os.dup(descriptor), "wb")
+        try:
+            yield path, stream
+        finally:
+            with contextlib.suppress(OSError):  # what is not finished by now, nobody wants
+                stream.close()
+    except OSError as error:
+        if (full := _disk_full(error, path, what)) is not None:
             raise full from error
         raise
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def finish(temporary: Path, stream: IO[bytes], path: Path, *, durable: bool) -> None:
+    """Give a whole temporary file its name, in place of what had it.
+
+    Args:
+        temporary: the file, from `temporary_file`.
+        stream: into it; closed.
+        path: its name; on the same file system, the folder is created if need be.
+        durable: survive a power cut (fsync).
+    """
+    crash_point("written", path)
+    if durable:
+        stream.flush()
+        os.fsync(stream.fileno())
+    stream.close()
+    crash_point("synced", path)
+    _rename(temporary, path)
     crash_point("renamed", path)
 
 
-def _disk_full(error: BaseException, temporary: Path, path: Path) -> StorageError | None:
-    if not isinstance(error, OSError) or error.errno not in FULL:
+def _disk_full(error: OSError, temporary: Path, what: str) -> StorageError | None:
+    if error.errno not in FULL:
         return None
     written = temporary.stat().st_size if temporary.exists() else 0
     free = shutil.disk_usage(temporary.parent).free
     return StorageError(
-        f"{path}: {words(error)}; it needs more than {written:,} bytes, the disk has {free:,} free: "
-        f"{remedy(error, path)}, then run the same command again, it goes on where it was"
+        f"{what}: {words(error)}; it needs more than {written:,} bytes, the disk has {free:,} free: "
+        f"{remedy(error, temporary)}, then run the same command again, it goes on where it was"
     )
 
 
@@ -87,12 +148,30 @@ def crash_point(name: str, path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def _create(path: Path) -> IO[bytes]:
+def _create(folder: Path, name: str) -> tuple[Path, int]:
+    """A new file for a target of this name, and the descriptor that holds it."""
+    while True:
+        path = temporary_path(folder, name)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # its folder; making it first would cost a system call for every file
+            folder.mkdir(parents=True, exist_ok=True)
+            continue
+        if _hold(descriptor, path):
+            return path, descriptor
+        os.close(descriptor)
+
+
+def _hold(descriptor: int, path: Path) -> bool:
+    """Lock what was just made; False where a sweep came first and removed it."""
     try:
-        return path.open("wb")
-    except FileNotFoundError:  # its folder; making it first would cost a system call for every file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks: there `sweep` goes by age
+        return True
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _rename(temporary: Path, path: Path) -> None:
@@ -109,14 +188,53 @@ def write_file(path: Path, content: bytes, *, durable: bool = True, via: Path | 
         stream.write(content)
 
 
+def open_plain(path: Path) -> int:
+    """A descriptor to read a file that has an end; links are followed.
+
+    Raises:
+        OSError: it cannot be opened; EINVAL: it is a folder, a pipe, a device or a socket.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would let us wait for ever
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no file, but a folder, a pipe or a device", str(path))
+    return descriptor
+
+
+def read_plain(path: Path, most_bytes: int) -> bytes:
+    """The content of a file, or the first `most_bytes` + 1 bytes of a longer one.
+
+    Raises:
+        OSError: see `open_plain`.
+    """
+    with os.fdopen(open_plain(path), "rb") as stream:
+        return stream.read(min(os.fstat(stream.fileno()).st_size, most_bytes) + 1)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock named by a file, over threads and processes; it ends with its holder, however that ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as lock:
-        take_lock(lock.fileno(), path)
-        with holding(lock.fileno()):
-            yield
+    """Hold the lock named by a file, over threads and processes; it ends with its holder, however that ends.
+
+    Where the folder cannot be written, and has no such lock, there is nothing to be kept apart.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(open_lock(path))
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+        else:
+            take_lock(lock.fileno(), path)
+            stack.enter_context(holding(lock.fileno()))
+        yield
 
 
 def take_lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
@@ -154,6 +272,24 @@ def _try_lock(descriptor: int, kind: int) -> bool:
     return True
 
 
+def open_lock(path: Path) -> IO[bytes]:
+    """The file of a lock, created if need be; one that belongs to somebody else can be locked all the same.
+
+    Raises:
+        OSError: it cannot be opened, or is not there and cannot be created.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+b")
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        try:
+            return os.fdopen(open_plain(path), "rb")
+        except OSError:
+            raise error from None
+
+
 def sync_folder(folder: Path) -> None:
     """Make all files below a folder survive a power cut."""
     for path in sorted(folder.rglob("*")):
@@ -167,40 +303,93 @@ def sync_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that appears at `path` when the block ends without error; the first one wins."""
-    temporary = path.with_name(f".{path.name}.{OWNER}.{os.getpid()}-{threading.get_ident()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with temporary_folder(path.parent, path.name) as temporary:
         yield temporary
         try:
             temporary.rename(path)
         except OSError:
             if not path.is_dir():  # otherwise another process was first, and its folder is as good
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def temporary_folder(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path, name: str = "folder") -> Iterator[Path]:
     """An empty folder for the length of the block; `sweep` finds those of killed processes."""
-    folder = parent / f".folder.{OWNER}.{os.getpid()}-{threading.get_ident()}.tmp"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    while True:
+        folder = temporary_path(parent, name)
+        folder.mkdir(parents=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # a sweep came first
+            continue
+        if _hold(descriptor, folder):
+            break
+        os.close(descriptor)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files and folders of processes of this machine that are no more."""
-    for leftover in folder.glob(f".*.{OWNER}.*.tmp"):
+    """Remove the temporary files and folders that processes left which are no more.
+
+    What a living process holds by its lock stays. A lock tells the truth among all processes of one kernel; what
+    another machine made (or an older version of this code, without a lock) goes when it was not touched for a day.
+    """
+    for leftover in sorted(folder.glob(".*.tmp")):
+        # Suppressed: it is gone meanwhile, or not ours to remove.
+        with contextlib.suppress(OSError), _unlocked(leftover) as is_free:
+            if is_free is not False and ((is_free and _is_of_this_machine(leftover)) or _is_left_behind(leftover)):
+                remove(leftover)
+
+
+def _is_of_this_machine(path: Path) -> bool:
+    made_by = _TEMPORARY.fullmatch(path.name)
+    return made_by is not None and made_by[1] == machine_tag()
+
+
+def _is_left_behind(path: Path) -> bool:
+    return clock_of(path.parent) - _youngest_s(path) >= LEFT_BEHIND_S
+
+
+@contextlib.contextmanager
+def _unlocked(path: Path) -> Iterator[bool | None]:
+    """Whether nobody holds a file or folder, which nobody then does within the block; None: it cannot be told."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        yield None
+        return
+    try:
         try:
-            os.kill(int(leftover.name.rsplit(".", 2)[1].partition("-")[0]), 0)
-        except ProcessLookupError:
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
-        except PermissionError:
-            continue  # alive, and somebody else's
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            free: bool | None = True
+        except BlockingIOError:
+            free = False
+        except OSError:
+            free = None
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+def clock_of(folder: Path) -> float:
+    """What time it is by the clock that stamps the files of a folder; a server may have its own."""
+    path, descriptor = _create(folder, "clock")
+    try:
+        return os.fstat(descriptor).st_mtime
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _youngest_s(path: Path) -> float:
+    """When a file, or anything in a folder, was last written."""
+    found = [path.lstat().st_mtime]
+    if path.is_dir() and not path.is_symlink():
+        found += [below.lstat().st_mtime for below in path.rglob("*")]
+    return max(found)

@@ -15,34 +15,52 @@ several machines on a shared file system, can use one cache: equal names hold eq
 
 import contextlib
 import fcntl
+import functools
 import hashlib
-import json
 import logging
 import os
+import stat
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.errors import IntegrityError, TryLaterError
-from datasets.files import OWNER, atomic_file, crash_point, write_file
+from datasets.errors import CacheDamageError, IntegrityError, TryLaterError
+from datasets.files import (
+    READ_ONLY,
+    atomic_file,
+    crash_point,
+    finish,
+    open_lock,
+    read_plain,
+    remove,
+    temporary_file,
+    write_file,
+)
 from datasets.heartbeat import beat
-from datasets.manifest import canonical_json, digest_of, file_sha256
+from datasets.manifest import digest_of, file_sha256
+from pipelines import results
+from pipelines.soundness import (
+    DAMAGE,
+    UNREADABLE,
+    Blob,
+    hash_file,
+    is_sound,
+    is_sound_still,
+    mismatch,
+    put_aside,
+    quarantine,
+    trust,
+)
 
-CHUNK_BYTES = 1 << 20  # read at once: large enough that system calls cost nothing
-
+MAX_READ_BYTES = 4 << 30  # of a blob, at once; a decoder has no more memory either
 _log = logging.getLogger(__name__)
-# Files that this process has hashed: (path, size, modification time in ns). Never kept longer: the
-# time says that nobody wrote to the file, but a bad disk changes it all the same.
-_verified: set[tuple[str, int, int]] = set()
-
-
 # Results that this process has found, by stage: what a build had to compute.
 _remembered: Counter[str] = Counter()
 
+_GZIP = b"\x1f\x8b"
 _REFETCH = "the file was damaged or replaced: fetch it again, or correct the checksum"
 
 
@@ -52,55 +70,18 @@ def num_remembered(stage: str) -> int:
 
 
 @dataclass(frozen=True)
-class Blob:
-    """A file of the cache."""
-
-    sha256: str
-    md5: str
-    num_bytes: int
-
-
-def hash_file(path: Path) -> Blob:
-    """Digests and size of a file, read in blocks."""
-    digest_sha256, digest_md5, num_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            beat()
-            digest_sha256.update(chunk)
-            digest_md5.update(chunk)
-            num_bytes += len(chunk)
-    return Blob(digest_sha256.hexdigest(), digest_md5.hexdigest(), num_bytes)
-
-
-def settled_sha256(path: Path) -> str:
-    """sha256 of a file that nobody replaced while it was read: another process may have healed it."""
-    while True:
-        identity = _identity(path)
-        found = file_sha256(path)
-        if _identity(path) == identity:
-            return found
-
-
-def mismatch(blob: Blob, sha256: str | None, md5: str | None) -> str | None:
-    """What differs from the digests that are known, in words; None if nothing does."""
-    for kind, expected, found in (("sha256", sha256, blob.sha256), ("md5", md5, blob.md5)):
-        if expected is not None and expected != found:
-            return f"{kind} is {found}, expected {expected}"
-    return None
-
-
-@dataclass(frozen=True)
 class Cache:
     """A folder of blobs and stage results; holds no state, so it can travel to any worker."""
 
     root: Path
+    wary: bool = False  # damage was met: every blob is hashed before it counts as there
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Hold while a build works with the cache: nothing is collected as garbage meanwhile."""
-        with self._lock_file() as lock:
-            with contextlib.suppress(OSError):  # a file system without locks: the grace of `gc` must do
-                fcntl.flock(lock, fcntl.LOCK_SH)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # no locks here, or read only: the grace of `gc` must do
+                fcntl.flock(stack.enter_context(self._lock_file()), fcntl.LOCK_SH)
             yield
 
     @contextlib.contextmanager
@@ -118,8 +99,7 @@ class Cache:
             yield
 
     def _lock_file(self) -> IO[bytes]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        return (self.root / ".lock").open("ab")
+        return open_lock(self.root / ".lock")
 
     @property
     def incoming(self) -> Path:
@@ -127,40 +107,70 @@ class Cache:
         return self.root / "incoming"
 
     def blob_path(self, sha256: str) -> Path:
-        """Where a blob lies, or would lie."""
+        """Where a blob lies, or would lie.
+
+        Raises:
+            IntegrityError: it is no sha256; a path made of it would lead anywhere.
+        """
+        if not results.is_digest(sha256):
+            raise IntegrityError(f"{sha256[:80]!r} is no sha256 (64 lowercase hex digits), so it names no blob")
         return self.root / "blobs" / sha256[:2] / sha256
 
     def blobs_beginning(self, digits: str) -> list[Path]:
         """Blobs whose digest begins with these digits: none, or all but surely one."""
         if len(digits) == 64:
             return [path for path in [self.blob_path(digits)] if path.is_file()]
-        return sorted(self.blob_path(digits).parent.glob(f"{digits}*"))
+        if len(digits) < 16 or not results.is_digest(digits.ljust(64, "0")):
+            return []
+        return sorted((self.root / "blobs" / digits[:2]).glob(f"{digits}*"))
 
     def has_blob(self, sha256: str) -> bool:
         """Whether a blob is there."""
-        return self.blob_path(sha256).is_file()
+        return self.verified_blob(sha256) is not None if self.wary else self.blob_path(sha256).is_file()
+
+    def blob_bytes(self, sha256: str) -> int | None:
+        """Size of a blob; None where it is not there."""
+        path = self.blob_path(sha256)
+        try:
+            status = path.stat()
+        except OSError as error:
+            if error.errno not in DAMAGE:
+                raise
+            return None
+        here = stat.S_ISREG(status.st_mode) and (not self.wary or self.verified_blob(sha256) is not None)
+        return status.st_size if here else None
 
     def read_blob(self, sha256: str) -> bytes:
         """A blob's content.
 
         Raises:
-            IntegrityError: the content does not have the digest that its name promises; the blob
-                is removed, so that the next run makes it again.
+            CacheDamageError: it is not there, cannot be read, or does not have the digest that its name promises; it
+                is put aside, so that it can be made again.
+            IntegrityError: it is too large to be read at once.
         """
         beat()
         path = self.blob_path(sha256)
-        content = path.read_bytes()
-        found = hashlib.sha256(content).hexdigest()
+        try:
+            content = read_plain(path, MAX_READ_BYTES)
+            if len(content) > MAX_READ_BYTES:
+                raise IntegrityError(f"cache: blob {sha256} has more than {MAX_READ_BYTES} bytes; leave its file out")
+            found = hashlib.sha256(content).hexdigest()
+        except OSError as error:
+            if error.errno not in DAMAGE:
+                raise
+            found = UNREADABLE
         if found != sha256:
-            path.unlink(missing_ok=True)
-            raise IntegrityError(f"cache: blob {sha256} was damaged (sha256 {found}); removed it, run the build again")
+            self.put_aside(path, label=f"blob {sha256}", found=found)
+            raise CacheDamageError(
+                f"cache: blob {sha256} was damaged or gone ({found}); run the build again, it is made anew"
+            )
         return content
 
     def put_blob(self, content: bytes) -> str:
         """Store derived bytes; their digest guards them, so no sync."""
         sha256 = hashlib.sha256(content).hexdigest()
         if not self.has_blob(sha256):
-            write_file(self.blob_path(sha256), content, durable=False, via=self.incoming)
+            self._write(self.blob_path(sha256), content)
         return sha256
 
     def verified_blob(self, sha256: str) -> Path | None:
@@ -170,7 +180,7 @@ class Cache:
         so that the caller can make or fetch it again.
         """
         path = self.blob_path(sha256)
-        return path if self._is_sound(path, sha256, f"blob {sha256}") else None
+        return path if is_sound(self.root, path, sha256, f"blob {sha256}") else None
 
     def part_path(self, label: str) -> Path:
         """Where a download grows, over several attempts and processes, before `receive_file` takes it."""
@@ -180,18 +190,24 @@ class Cache:
         """What to lock while a thing of this label is fetched; never removed."""
         return self.root / "locks" / f"{digest_of(label)[:32]}.lock"
 
-    def receive(self, chunks: Iterable[bytes], *, label: str, sha256: str | None, md5: str | None) -> Blob:
+    def receive(
+        self, chunks: Iterable[bytes], *, label: str, sha256: str | None, md5: str | None, durable: bool = True
+    ) -> Blob:
         """Store a stream: verified against the digests that are known, then renamed into place.
+
+        Args:
+            chunks: the content.
+            label: what errors call it.
+            sha256: what it must be; None: not known.
+            md5: likewise.
+            durable: survive a power cut (fsync); copies of what is here anyway can do without.
 
         Raises:
             IntegrityError: a digest differs; nothing is stored.
         """
-        # Named as what `sweep` removes, should this process die between the two renames.
-        name = f".{digest_of(label)[:32]}.{OWNER}.{os.getpid()}-{threading.get_ident()}.tmp"
-        received = self.incoming / name
         digest_sha256, digest_md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         num_bytes = 0
-        with atomic_file(received) as stream:
+        with temporary_file(self.incoming, digest_of(label)[:32], what=label) as (temporary, stream):
             for chunk in chunks:
                 stream.write(chunk)
                 digest_sha256.update(chunk)
@@ -200,7 +216,9 @@ class Cache:
             blob = Blob(digest_sha256.hexdigest(), digest_md5.hexdigest(), num_bytes)
             if problem := mismatch(blob, sha256, md5):
                 raise IntegrityError(f"{label}: {problem}; {_REFETCH}")
-        self._place(received, blob)
+            target = self._make_way(self.blob_path(blob.sha256))
+            finish(temporary, stream, target, durable=durable)
+        trust(target)
         return blob
 
     def receive_file(self, path: Path, *, label: str, sha256: str | None, md5: str | None) -> Blob:
@@ -217,49 +235,34 @@ class Cache:
         if problem := mismatch(blob, sha256, md5):
             kept = self.quarantine(path, label=label, found=blob.sha256)
             raise IntegrityError(f"{label}: {problem} (sha256 {blob.sha256}, kept as {kept}); {_REFETCH}")
-        self._place(path, blob)
-        return blob
-
-    def _place(self, path: Path, blob: Blob) -> None:
-        target = self.blob_path(blob.sha256)
+        target = self._make_way(self.blob_path(blob.sha256))
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
         crash_point("renamed", target)
-        with contextlib.suppress(FileNotFoundError):
-            _verified.add(_identity(target))
+        trust(target)
+        return blob
 
     def quarantine(self, path: Path, *, label: str, found: str) -> Path:
-        """Put a file aside to look at, and remove what was put aside under this label before.
+        """Put a file of the cache aside; see `soundness.quarantine`."""
+        return quarantine(self.root, path, label=label, found=found)
 
-        Args:
-            path: the file, in the cache.
-            label: what it should have been.
-            found: sha256 of what it is.
-        """
-        stem = digest_of(label)[:32]
-        target = self.root / "quarantine" / f"{stem}.{found[:16]}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
-        os.utime(target)  # the grace of `gc` counts from now
-        for older in target.parent.glob(f"{stem}.*"):
-            if older != target:
-                older.unlink(missing_ok=True)
-        return target
+    def put_aside(self, path: Path, *, label: str, found: str) -> None:
+        """Put a damaged file into the quarantine, unless another process did; say so in the log."""
+        put_aside(self.root, path, label=label, found=found)
 
-    def _is_sound(self, path: Path, sha256: str, label: str) -> bool:
-        """Whether a file is there and has this digest; a damaged one is put into the quarantine."""
+    def _make_way(self, path: Path) -> Path:
+        """Put aside what is no folder where the path's folder should be, and a folder where its file should be."""
+        if path.parent.exists() and not path.parent.is_dir():
+            self.put_aside(path.parent, label=f"folder {path.parent}", found=UNREADABLE)
+        if path.is_dir() and not path.is_symlink():
+            self.put_aside(path, label=f"file {path}", found=UNREADABLE)
+        return path
+
+    def _write(self, path: Path, content: bytes) -> None:
         try:
-            if _identity(path) in _verified:
-                return True
-            found = settled_sha256(path)
-            if found == sha256:
-                _verified.add(_identity(path))
-                return True
-            kept = self.quarantine(path, label=label, found=found)
-        except FileNotFoundError:  # also: another process has just put it aside
-            return False
-        _log.warning("cache: %s was damaged (sha256 %s), kept as %s; making it again", label, found, kept)
-        return False
+            write_file(path, content, durable=False, via=self.incoming)
+        except (IsADirectoryError, NotADirectoryError, FileExistsError):
+            write_file(self._make_way(path), content, durable=False, via=self.incoming)
 
     def derived_path(self, stage: str, sha256: str) -> Path:
         """Where a large file that a stage makes of a blob lies, or would lie."""
@@ -275,49 +278,89 @@ class Cache:
         """
         path = self.derived_path(stage, sha256)
         known = self.result(stage, sha256)
-        expected = known.get("sha256") if isinstance(known, dict) else None
-        if expected is not None and self._is_sound(path, expected, f"{stage} of {sha256}"):
+        if known is not None and is_sound(self.root, path, known["sha256"], f"{stage} of {sha256}"):
             return path
-        with atomic_file(path, via=self.incoming) as stream:
+        with atomic_file(self._make_way(path), via=self.incoming) as stream:
             make(stream)
-        identity = _identity(path)
-        self.remember(stage, sha256, {"sha256": file_sha256(path), "num_bytes": identity[1]})
-        _verified.add(identity)
+        self.remember(stage, sha256, {"sha256": file_sha256(path), "num_bytes": path.stat().st_size})
+        trust(path)
         return path
 
     def archive_path(self, sha256: str) -> Path:
-        """The file to open for an archive blob."""
+        """The file to open for an archive blob: the plain tar that was made of it, if one was."""
         plain = self.derived_path("gunzip", sha256)
-        return plain if plain.is_file() else self.blob_path(sha256)
+        return plain if plain.is_file() and self.result("gunzip", sha256) is not None else self.blob_path(sha256)
+
+    def check_archive(self, sha256: str) -> None:
+        """Tell damage of the cache from damage that upstream's archive has, where a member cannot be read.
+
+        Raises:
+            CacheDamageError: the archive, or the plain tar that was made of it, is damaged or gone; it is put aside.
+        """
+        known = self.result("gunzip", sha256)
+        files = [(self.blob_path(sha256), sha256, f"blob {sha256}")]
+        if known is not None:
+            files.append((self.derived_path("gunzip", sha256), known["sha256"], f"gunzip of {sha256}"))
+        for path, expected, label in files:
+            if not is_sound_still(self.root, path, expected, label):
+                raise CacheDamageError(f"cache: {label} was damaged or gone; run the build again, it is made anew")
+        if known is None and read_plain(self.blob_path(sha256), 2).startswith(_GZIP):
+            raise CacheDamageError(f"cache: gunzip of {sha256} is gone; run the build again, it is made anew")
 
     def _result_path(self, stage: str, key: str) -> Path:
         return self.root / "stages" / stage / key[:2] / f"{key}.json"
 
     def result(self, stage: str, key: str) -> Any | None:
-        """A remembered result, or None; one that cannot be read counts as absent."""
+        """A remembered result, of the shape that its stage has (`pipelines/results.py`); None where there is none.
+
+        One that is damaged, or was written before results had digests, counts as absent.
+        """
+        path = self._result_path(stage, key)
         try:
-            return json.loads(self._result_path(stage, key).read_bytes())
-        except (FileNotFoundError, ValueError):
+            return results.decode(stage, key, read_plain(path, results.MAX_BYTES))
+        except (FileNotFoundError, results.OlderResultError):
+            return None
+        except OSError as error:
+            if error.errno not in DAMAGE:
+                raise
+            problem: object = error.strerror
+        except results.DamagedResultError as error:
+            problem = error
+        _log.warning("cache: %s is damaged (%s); it is made again", path, problem)
+        return None
+
+    def result_bytes(self, stage: str, key: str) -> bytes | None:
+        """A remembered result as it lies there, believed by nobody; None where there is none.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            return read_plain(self._result_path(stage, key), results.MAX_BYTES)
+        except FileNotFoundError:
             return None
 
     def remember(self, stage: str, key: str, result: Any) -> None:
-        """Keep a result (JSON) under its key."""
-        content = canonical_json(result).encode()
-        write_file(self._result_path(stage, key), content, durable=False, via=self.incoming)
+        """Keep a result (JSON) under its key; in a cache that cannot be written it is found anew every time."""
+        try:
+            self._write(self._result_path(stage, key), results.encode(stage, key, result))
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            _warn_read_only(self.root)
         _remembered[stage] += 1
 
     def forget(self, stage: str, key: str) -> bool:
         """Drop a remembered result; whether there was one."""
-        try:
-            self._result_path(stage, key).unlink()
-        except FileNotFoundError:
-            return False
-        return True
+        path = self._result_path(stage, key)
+        was_there = path.exists() or path.is_symlink()
+        remove(path)
+        return was_there
 
 
-def _identity(path: Path) -> tuple[str, int, int]:
-    status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns
+@functools.cache
+def _warn_read_only(root: Path) -> None:
+    _log.warning("cache: %s cannot be written by us; what is found is not remembered", root)
 
 
 if __name__ == "__main__":

@@ -2,36 +2,39 @@
 
 import argparse
 import contextlib
-import errno
 import hashlib
 import itertools
 import json
 import os
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from datasets.door import overwrite
 from datasets.errors import IntegrityError, UsageError
-from datasets.files import default_cache_folder
+from datasets.files import default_cache_folder, read_plain, remove
 from datasets.manifest import digest_of
+from datasets.printable import printable
+from pipelines import results
 from pipelines.acquisition.ledger import Availability, Ledger
 from pipelines.arguments import Parser
-from pipelines.cache import Cache, settled_sha256
-from pipelines.cache_contents import KINDS, Entry, blobs, derived_files, entries, is_garbage, needed_of, results
+from pipelines.cache import Cache
+from pipelines.cache_contents import KINDS, Entry, blobs, derived_files, entries, is_garbage, needed_of
+from pipelines.cache_contents import results as found_results
+from pipelines.soundness import DAMAGE, UNREADABLE, settled_sha256
 from train.cli import run_command
 
 DAY_S = 86_400.0
 GRACE_DAYS = 30.0  # a build that is resumed after the holidays finds everything
 MAX_THREADS = 8  # more do not make one disk faster
 BATCH = 1024  # files in the hands of the threads: memory stays flat
+FIRST_USE = "first_use"  # stage of the checksums that nobody published
 SHOWN_REASONS = ("fetched", "pending", "gone")
 
 EPILOG = """
@@ -124,23 +127,36 @@ def readable(num_bytes: int) -> str:
     return f"{num_bytes} B"
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a file of the cache, and what heals it; an old one is as it was, only of no use any more."""
+
+    line: str
+    is_old: bool = False
+
+
 def verify(cache: Cache, *, dry_run: bool) -> int:
-    """Check every blob, plain tar and result; print the damaged ones."""
-    checks: Iterator[Callable[[], str | None]] = itertools.chain(
+    """Check every blob, plain tar and result; print the damaged ones, and what heals each."""
+    checks: Iterator[Callable[[], Finding | None]] = itertools.chain(
         (partial(_check_blob, cache, entry, dry_run) for entry in blobs(cache)),
         (partial(_check_derived, cache, entry, dry_run) for entry in derived_files(cache)),
-        (partial(_check_result, cache, entry, dry_run) for entry in results(cache)),
+        (partial(_check_result, cache, entry, dry_run) for entry in found_results(cache)),
     )
-    checked = damaged = 0
+    checked = damaged = old = 0
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
         while batch := list(itertools.islice(checks, BATCH)):
-            for problem in threads.map(_call, batch):
+            for finding in threads.map(_call, batch):
                 checked += 1
-                if problem is not None:
-                    damaged += 1
-                    print(problem, flush=True)
+                if finding is None:
+                    continue
+                old += finding.is_old
+                damaged += not finding.is_old
+                if not finding.is_old:
+                    print(printable(finding.line), flush=True)
             if sys.stderr.isatty():
                 overwrite(f"{checked:,} files checked")
+    if old:
+        print(f"{old:,} results are of an older version of tutti; the next build finds them anew")
     if damaged:
         moved = "run without --dry-run to put them aside" if dry_run else "they lie in the quarantine"
         print(f"{damaged:,} of {checked:,} files are damaged; {moved}: the next build makes or fetches them again")
@@ -149,55 +165,71 @@ def verify(cache: Cache, *, dry_run: bool) -> int:
     return 0
 
 
-def _call(check: Callable[[], str | None]) -> str | None:
+def _call(check: Callable[[], Finding | None]) -> Finding | None:
     return check()
 
 
-def _check_blob(cache: Cache, entry: Entry, dry_run: bool) -> str | None:
+def _check_blob(cache: Cache, entry: Entry, dry_run: bool) -> Finding | None:
     if entry.kind == "stray":
         return None  # not ours to judge; gc removes it in time
     return _check_file(cache, Path(entry.path), entry.stem, f"blob {entry.stem}", dry_run)
 
 
-def _check_derived(cache: Cache, entry: Entry, dry_run: bool) -> str | None:
+def _check_derived(cache: Cache, entry: Entry, dry_run: bool) -> Finding | None:
     stage = Path(entry.path).parent.name
-    known = cache.result(stage, entry.stem)
-    expected = known.get("sha256") if isinstance(known, dict) else None
-    if expected is None:
+    known = cache.result(stage, entry.stem) if stage == "gunzip" else None
+    if known is None:
         return None  # not known: made again before its next use
-    return _check_file(cache, Path(entry.path), expected, f"{stage} of {entry.stem}", dry_run)
+    return _check_file(cache, Path(entry.path), known["sha256"], f"{stage} of {entry.stem}", dry_run)
 
 
-def _check_file(cache: Cache, path: Path, expected: str, label: str, dry_run: bool) -> str | None:
+def _check_file(cache: Cache, path: Path, expected: str, label: str, dry_run: bool) -> Finding | None:
     try:
         try:
             found = settled_sha256(path)
         except OSError as error:
-            if error.errno != errno.EIO:
+            if error.errno not in DAMAGE:
                 raise
-            found = "unreadable"  # a bad sector
+            found = UNREADABLE  # a bad sector, or no file at all
+            path.lstat()
         if found == expected:
             return None
         if not dry_run:
             cache.quarantine(path, label=label, found=found)
     except FileNotFoundError:  # a build removed it, or put it aside, meanwhile
         return None
-    return f"damaged: {label} (sha256 {found}, {path})"
+    return Finding(f"damaged: {label} (sha256 {found}, {path})")
 
 
-def _check_result(cache: Cache, entry: Entry, dry_run: bool) -> str | None:
+def _check_result(cache: Cache, entry: Entry, dry_run: bool) -> Finding | None:
     path = Path(entry.path)
+    stage, key = path.relative_to(cache.root / "stages").parts[0], entry.stem
+    content = b""
     try:
-        content = path.read_bytes()
-        try:
-            json.loads(content)
-            return None
-        except ValueError:
-            if not dry_run:
-                cache.quarantine(path, label=f"result {path}", found=hashlib.sha256(content).hexdigest())
-    except FileNotFoundError:
+        content = read_plain(path, results.MAX_BYTES)
+        results.decode(stage, key, content)
         return None
-    return f"damaged: result {path} (no JSON)"
+    except FileNotFoundError:
+        if not path.is_symlink():
+            return None
+        problem = "a link to nowhere"
+    except results.OlderResultError:
+        return None if stage == FIRST_USE else Finding(f"older: result {path}", is_old=True)
+    except results.DamagedResultError as error:
+        problem = str(error)
+    except OSError as error:
+        if error.errno not in DAMAGE:
+            raise
+        problem = str(error.strerror)
+    if stage == FIRST_USE:  # put aside, what was trusted would be forgotten, and what upstream has now believed
+        return Finding(
+            f"damaged: result {path} ({problem}); it stays, so that nothing else is believed: `cache forget URL`, "
+            "once you trust what is there now"
+        )
+    if not dry_run:
+        with contextlib.suppress(FileNotFoundError):
+            cache.quarantine(path, label=f"result {path}", found=hashlib.sha256(content).hexdigest())
+    return Finding(f"damaged: result {path} ({problem})")
 
 
 def collect(
@@ -221,21 +253,18 @@ def collect(
         counts, freed = Counter[str](), 0
         for entry in entries(cache, needed.prepared):
             if is_garbage(entry, needed, now_s, grace_s):
+                try:
+                    if not dry_run:
+                        remove(Path(entry.path))
+                except OSError as error:  # somebody else's, in a cache that is shared
+                    print(printable(f"left: {entry.path} ({error.strerror})"), file=sys.stderr)
+                    continue
                 counts[entry.kind] += 1
                 freed += entry.num_bytes
-                print(f"{entry.kind} {entry.path} {readable(entry.num_bytes)}")
-                if not dry_run:
-                    _remove(entry)
+                print(printable(f"{entry.kind} {entry.path} {readable(entry.num_bytes)}"))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "nothing"
     print(f"{'would free' if dry_run else 'freed'} {freed:,} bytes ({readable(freed)}): {kinds}")
     return 0
-
-
-def _remove(entry: Entry) -> None:
-    if os.path.isdir(entry.path):
-        shutil.rmtree(entry.path)
-    else:
-        Path(entry.path).unlink(missing_ok=True)
 
 
 def forget(cache: Cache, url: str) -> int:
@@ -245,7 +274,7 @@ def forget(cache: Cache, url: str) -> int:
         UsageError: none is remembered for this URL.
     """
     canonical = urlsplit(url)._replace(query="", fragment="").geturl()
-    dropped = [cache.forget("first_use", digest_of(address)) for address in dict.fromkeys((url, canonical))]
+    dropped = [cache.forget(FIRST_USE, digest_of(address)) for address in dict.fromkeys((url, canonical))]
     if not any(dropped):
         raise UsageError(f"{url}: no checksum is remembered for it; only files without a published one have such")
     print(f"forgot the checksum of {url}; the next build fetches the file again and remembers its new one")
@@ -267,7 +296,9 @@ def show_availability(ledger: Ledger, *, status: str | None, as_json: bool) -> i
         print(f"{count:,} {its_status} {reason}".rstrip())
     print("recording status reason first-seen last-seen attempts")
     for one in chosen():
-        print(one.key, one.status, one.reason or "-", day(one.first_seen_s), day(one.last_seen_s), one.attempts)
+        print(
+            printable(one.key), one.status, one.reason or "-", day(one.first_seen_s), day(one.last_seen_s), one.attempts
+        )
     return 0
 
 

@@ -7,19 +7,25 @@ protects what it names.
 """
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.clip_line import DIGEST_DIGITS, ClipRow, unpack
+from datasets.clip_line import DIGEST_DIGITS, unpack
 from datasets.errors import UsageError
+from datasets.files import read_plain
 from datasets.manifest import manifest_path
 from datasets.record import Seconds
 from datasets.source import load_source, source_names
 from pipelines.cache import Cache
+from pipelines.results import MAX_BYTES
 
+MAX_LEDGER_BYTES = 1 << 30  # of a journal, a manifest or a file of its rows: a million attempts have 0.2 GB
+# What is no file: it names nothing.
+NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 KINDS = {
     "upstream": "archives, label files and videos",
     "audio": "prepared clips",
@@ -98,10 +104,10 @@ def needed_of(
     digests = set(_pinned())
     kept_pcm: set[bytes] = set()
     for manifest in _manifests(builds):
-        digests.update(map(_packed, _DIGEST.findall(read_or_empty(str(manifest_path(manifest))))))
-        for row in _readable_rows(manifest):
-            digests.add(_short(row["audio"]["source_sha256"]))
-            kept_pcm.add(_short(row["audio"]["pcm_sha256"]))
+        digests.update(map(_packed, _DIGEST.findall(read_or_empty(str(manifest_path(manifest)), MAX_LEDGER_BYTES))))
+        for source, pcm in _named_by_rows(manifest):
+            digests.add(source)
+            kept_pcm.add(pcm)
     prepared: set[bytes] = set()
     stale: set[str] = set()
     for entry in results(cache):
@@ -114,7 +120,7 @@ def needed_of(
         else:
             digests.update(map(_packed, _DIGEST.findall(content)))
     for entry in _files(cache.root / "ledger", "ledger"):
-        digests.update(map(_packed, _DIGEST.findall(read_or_empty(entry.path))))
+        digests.update(map(_packed, _DIGEST.findall(read_or_empty(entry.path, MAX_LEDGER_BYTES))))
     return Needed(frozenset(digests), frozenset(prepared), frozenset(stale), sample)
 
 
@@ -133,20 +139,20 @@ def _pinned() -> Iterator[bytes]:
 
 def _manifests(builds: Iterable[Path]) -> Iterator[Path]:
     for build in builds:
-        versions = [folder for folder in (build, *sorted(build.glob("versions/*"))) if manifest_path(folder).is_file()]
+        found = (build, *sorted(build.glob("versions/[!.]*")))  # what is hidden is on its way out
+        versions = [folder for folder in found if manifest_path(folder).is_file()]
         if not versions:
             raise UsageError(f"--keep-builds {build}: no dataset here; pass an output root (build/NAME) or a version")
         yield from versions
 
 
-def _readable_rows(version: Path) -> Iterator[ClipRow]:
-    """Rows with audio; a damaged line is verify's business, the others still protect what they name."""
+def _named_by_rows(version: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Digests of the upstream file and the samples of rows with audio; a damaged line is verify's business."""
     for path in sorted(version.glob("manifest/clips/*.jsonl")):
-        for line in path.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError):
-                row = unpack(line)
-                if "audio" in row:
-                    yield row
+        for line in read_or_empty(str(path), MAX_LEDGER_BYTES).split(b"\n"):
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                audio = unpack(line)["audio"]
+                yield _short(audio["source_sha256"]), _short(audio["pcm_sha256"])
 
 
 def entries(cache: Cache, prepared: frozenset[bytes]) -> Iterator[Entry]:
@@ -195,18 +201,28 @@ def results(cache: Cache) -> Iterator[Entry]:
             yield entry
 
 
-def read_or_empty(path: str) -> bytes:
-    """A file's bytes; none where it has just gone."""
+def read_or_empty(path: str, most_bytes: int = MAX_BYTES) -> bytes:
+    """A file's bytes; none where it has just gone, is no file, or is too long to be one of ours.
+
+    Raises:
+        OSError: it cannot be read: nobody knows what it names.
+    """
     try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        return b""
+        content = read_plain(Path(path), most_bytes)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            return b""
+        raise
+    return b"" if len(content) > most_bytes else content
 
 
 def _files(folder: Path, kind: str) -> Iterator[Entry]:
     """All files below a folder."""
     for found in _listing(folder):
-        if found.is_dir(follow_symlinks=False):
+        # A folder where a file should be is damage, and counts as that file.
+        if found.is_dir(follow_symlinks=False) and not (
+            _DIGEST_NAME.fullmatch(found.name) or found.name.endswith(".json")
+        ):
             yield from _files(Path(found.path), kind)
         else:
             yield from _entry(found, kind)

@@ -5,8 +5,10 @@ then the mirror, or without one the publisher and the mirrors that the source li
 published a checksum for is trusted on first use and must stay the same from then on.
 """
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageEr
 from datasets.files import exclusive
 from datasets.manifest import digest_of
 from datasets.source import LocalFile, RemoteFile, load_source
+from pipelines import results
 from pipelines.acquisition.http import NotFound, discard, fetch_file
 from pipelines.acquisition.origins import (
     Origins,
@@ -24,11 +27,14 @@ from pipelines.acquisition.origins import (
     mirror_path,
     mirror_sums,
     mirror_url,
-    read_file,
 )
 from pipelines.acquisition.own_audio import find_file
-from pipelines.cache import Blob, Cache
+from pipelines.acquisition.own_copy import receive_own
+from pipelines.cache import Cache
 from pipelines.progress import reporter
+from pipelines.soundness import DAMAGE, Blob, hash_file
+
+_SHA256 = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def _obtain(
     if pins.sha256 is not None and (path := cache.verified_blob(pins.sha256)):
         return Blob(pins.sha256, pins.md5 or "", path.stat().st_size), pins.verified_by, ""
     if own := find_file(origins.own_roots, remote, pins.sha256):
-        blob = cache.receive(read_file(own.path), label=str(own.path), sha256=own.sha256, md5=None)
+        blob = _own(own.path, cache, label=str(own.path), sha256=own.sha256, md5=None)
         return blob, own.verified_by, ""
     if origins.mirror is None:
         blob, resolved = _from_upstream(source, remote, pins, cache, progress)
@@ -106,10 +112,53 @@ def pins_of(remote: RemoteFile, origins: Origins, cache: Cache) -> Pins:
     if remote.sha256 is not None:
         return Pins(remote.sha256, None, "sha256")
     if remote.md5 is not None:
-        known = cache.result("download", f"md5-{remote.md5}")
-        return Pins(known["sha256"] if known else None, remote.md5, "md5")
-    seen = None if _is_folder(origins.mirror) else cache.result("first_use", digest_of(_address(remote, origins)))
-    return Pins(seen["sha256"] if seen else None, None, "first use")
+        return Pins(known_by_md5(remote.url, remote.md5, cache), remote.md5, "md5")
+    seen = None if _is_folder(origins.mirror) else seen_first(_address(remote, origins), cache)
+    return Pins(seen, None, "first use")
+
+
+def known_by_md5(url: str, md5: str, cache: Cache) -> str | None:
+    """The sha256 of the blob that has a published md5, if it is here.
+
+    Where that is not remembered any more, the blobs that were remembered for the file are hashed: what has the md5 is
+    the file, whoever named it.
+    """
+    known = cache.result("download", f"md5-{md5}")
+    if known is not None:
+        return str(known["sha256"])
+    for key in (f"md5-{md5}", digest_of(url)):
+        with suppress(OSError):
+            for sha256 in _SHA256.findall(cache.result_bytes("download", key) or b""):
+                path = cache.verified_blob(sha256.decode())
+                if path is not None and hash_file(path).md5 == md5:
+                    cache.remember("download", f"md5-{md5}", {"sha256": sha256.decode()})
+                    return str(sha256.decode())
+    return None
+
+
+def seen_first(url: str, cache: Cache) -> str | None:
+    """The checksum that a file had when it was first used; None: it was not used yet.
+
+    Raises:
+        IntegrityError: what was remembered is damaged: another file must not take its place unseen.
+    """
+    key = digest_of(url)
+    try:
+        content = cache.result_bytes("first_use", key)
+        if content is None:
+            return None
+        try:
+            return str(results.decode("first_use", key, content)["sha256"])
+        except results.OlderResultError:  # if it is wrong, the file does not fit it
+            return str(results.decode_older("first_use", content)["sha256"])
+    except (OSError, results.DamagedResultError) as error:
+        if isinstance(error, OSError) and error.errno not in DAMAGE:
+            raise
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise IntegrityError(
+            f"{url}: the checksum remembered at its first use is damaged ({problem}), and nobody published one; look "
+            f"at what is there now; to accept it: python -m pipelines.cache forget {url}"
+        ) from error
 
 
 def _address(remote: RemoteFile, origins: Origins) -> str:
@@ -130,7 +179,7 @@ def _from_mirror(source: str, remote: RemoteFile, mirror: str, pins: Pins, cache
         file = Path(mirror) / path
         if not file.is_file():
             raise UsageError(missing)
-        return cache.receive(read_file(file), label=remote.url, sha256=pins.sha256, md5=pins.md5)
+        return _own(file, cache, label=remote.url, sha256=pins.sha256, md5=pins.md5)
     try:
         return receive_url(mirror_url(mirror, path), pins, cache, progress)
     except NotFound as error:
@@ -182,6 +231,11 @@ def _pin_first_use(url: str, blob: Blob, pins: Pins, cache: Cache) -> None:
             f"checksum, so look at both; to accept the new one: python -m pipelines.cache forget {url}"
         )
     cache.remember("first_use", digest_of(url), {"url": url, "sha256": blob.sha256})
+
+
+def _own(path: Path, cache: Cache, *, label: str, sha256: str | None, md5: str | None) -> Blob:
+    """A file of the user's own; its blob is hashed before it is used."""
+    return receive_own(path, replace(cache, wary=True), label=label, sha256=sha256, md5=md5)
 
 
 def _told(progress: Path | None, url: str) -> Callable[[int, int | None], None]:

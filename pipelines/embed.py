@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets import audio
+from datasets.errors import CacheDamageError
 from datasets.manifest import digest_of
 from datasets.record import Clip
 from pipelines import fingerprint as fingerprints
@@ -48,23 +49,28 @@ def embed(clip: Clip, *, config: EmbedConfig, cache: Cache) -> Clip:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare first")
     pcm, blob = clip.audio.pcm_sha256, clip.audio.blob
 
+    sizes = embedder_of(config).dimension * 4, fingerprints.num_bytes(clip.audio.num_samples)
+
     def vector() -> bytes:
         waveform = samples_of(blob, cache).astype(np.float32) / np.float32(SCALE)
-        return bytes(embedder_of(config).embed([waveform])[0].astype("<f4").tobytes())
+        embedding = embedder_of(config).embed([waveform])[0].astype("<f4")
+        if not np.isfinite(embedding).all():
+            raise ValueError(f"{clip.id}: its embedding holds a number that is none; report it")
+        return bytes(embedding.tobytes())
 
     def words() -> bytes:
         return fingerprint(samples_of(blob, cache)).data
 
     return replace(
         clip,
-        embedding=_stored("embed", digest_of([pcm, embedder_of(config).digest]), vector, cache),
-        fingerprint=_stored("fingerprint", digest_of([pcm, fingerprints.CODE_VERSION]), words, cache),
+        embedding=_stored("embed", digest_of([pcm, embedder_of(config).digest]), sizes[0], vector, cache),
+        fingerprint=_stored("fingerprint", digest_of([pcm, fingerprints.CODE_VERSION]), sizes[1], words, cache),
     )
 
 
-def _stored(stage: str, key: str, make: Callable[[], bytes], cache: Cache) -> str:
+def _stored(stage: str, key: str, num_bytes: int, make: Callable[[], bytes], cache: Cache) -> str:
     known = cache.result(stage, key)
-    if known is not None and cache.has_blob(known["blob"]):
+    if known is not None and cache.blob_bytes(known["blob"]) == num_bytes:
         return str(known["blob"])
     blob = cache.put_blob(make())
     cache.remember(stage, key, {"blob": blob})
@@ -111,8 +117,17 @@ def samples_of(blob: str, cache: Cache) -> NDArray[np.int16]:
 
 
 def read_embedding(blob: str, cache: Cache) -> NDArray[np.float32]:
-    """An embedding from the cache: (D,)."""
-    return np.frombuffer(cache.read_blob(blob), "<f4")
+    """An embedding from the cache: (D,), finite.
+
+    Raises:
+        CacheDamageError: it is none; it is put aside, so that it can be made again.
+    """
+    content = cache.read_blob(blob)
+    embedding = np.frombuffer(content, "<f4") if len(content) % 4 == 0 else np.full(1, np.nan, np.float32)
+    if not np.isfinite(embedding).all():
+        cache.put_aside(cache.blob_path(blob), label=f"blob {blob}", found="no embedding")
+        raise CacheDamageError(f"cache: blob {blob} is no embedding; run the build again, it is made anew")
+    return embedding
 
 
 def read_fingerprint(blob: str, num_samples: int, cache: Cache) -> Fingerprint:

@@ -27,10 +27,10 @@ from pipelines.acquisition.origins import (
     mirror_path,
     mirror_sums,
     mirror_url,
-    read_file,
     video_id,
 )
 from pipelines.acquisition.own_audio import candidates, verified
+from pipelines.acquisition.own_copy import receive_own
 from pipelines.acquisition.own_index import index_of
 from pipelines.acquisition.reasons import Failure
 from pipelines.acquisition.youtube import Downloaded, download_video
@@ -60,9 +60,7 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recor
         return [_acquired(made, made.media, "rendered")]
     scheme, _, path = media.url.partition(":")
     if scheme in dict(origins.local_roots):
-        blob = cache.receive(
-            read_file(Path(dict(origins.local_roots)[scheme]) / path), label=media.url, sha256=None, md5=None
-        )
+        blob = receive_own(Path(dict(origins.local_roots)[scheme]) / path, cache, label=media.url)
         return [_acquired(recording, replace(media, sha256=blob.sha256), "own")]
     try:
         own, rest = _from_own_files(recording, origins, cache)
@@ -107,7 +105,7 @@ def _from_own_files(
             found[match[0].path, match[1]].append(clip)
     own: list[Recording | Rejected] = []
     for (path, offset_s), clips in sorted(found.items()):
-        blob = cache.receive(read_file(path), label=path.name, sha256=None, md5=None)
+        blob = receive_own(path, cache, label=path.name)
         media = replace(recording.media, sha256=blob.sha256, offset_s=offset_s)
         own.append(_acquired(replace(recording, clips=tuple(clips)), media, "own"))
     return own, replace(recording, clips=tuple(missing)) if missing else None
@@ -145,7 +143,7 @@ def _mirrored(media: Media, origins: Origins, cache: Cache) -> str | None:
             except NotFound:
                 continue
         if not is_http(mirror) and (Path(mirror) / path).is_file():
-            return cache.receive(read_file(Path(mirror) / path), label=media.url, sha256=expected, md5=None).sha256
+            return receive_own(Path(mirror) / path, cache, label=media.url, sha256=expected).sha256
     return None
 
 

@@ -76,6 +76,14 @@ def fingerprint(samples: NDArray[np.int16]) -> Fingerprint:
     return Fingerprint(samples.size, words.astype("<u4").tobytes())
 
 
+def num_bytes(num_samples: int) -> int:
+    """Length of the words of a clip."""
+    if num_samples < WINDOW + HOP:
+        return 0
+    halved = (num_samples + 1) // 2
+    return 4 * ((halved - WINDOW // 2) // (HOP // 2))
+
+
 def band_energies(samples: NDArray[np.int16]) -> NDArray[np.float64]:
     """Energy in 33 logarithmic bands, (num_frames, 33); full scale is 1.
 

@@ -24,6 +24,7 @@ from pipelines.drift import check_drift
 from pipelines.embed import embedder_of, ready
 from pipelines.flow import acquire, dataset, frozen
 from pipelines.frozen import Verdict, classify
+from pipelines.healing import heal
 from pipelines.inputs import named_inputs, recipe_inputs
 from pipelines.looks import Input, Looks, changed_inputs, settled_looks, shown
 from pipelines.plan import Plan, describe, listing, make_plan, note, places_of, recipe_of, warn
@@ -83,12 +84,15 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             tell_standing(plan, before)
         plan = replace(plan, parent=parent_of(before, plan.recipe) if plan.sticky else plan.parent)
         sweep(plan.cache.incoming)
-        seconds = run(
-            partial(_construct, plan, download_only=arguments.download_only),
-            options,
-            plan.output.log,
-            _Progress(plan.output),
-            StallWatch(plan.output.progress, arguments.stall_timeout),
+        plan, seconds = heal(
+            plan,
+            lambda now: run(
+                partial(_construct, now, download_only=arguments.download_only),
+                options,
+                now.output.log,
+                _Progress(now.output),
+                StallWatch(now.output.progress, arguments.stall_timeout),
+            ),
         )
         tallies = read_tallies(plan.output.progress)
         seconds |= {name: round(tally.seconds, 3) for name, tally in tallies.items()}

@@ -18,6 +18,7 @@ from pipelines.acquisition.origins import VIDEOS_PER_HOUR, Origins, is_http, mir
 from pipelines.acquisition.youtube import Access, preflight
 from pipelines.arguments import output_root
 from pipelines.cache import Cache
+from pipelines.download import known_by_md5
 from pipelines.overrides import ordered_overrides, read_overrides
 from pipelines.recipe import STAGES, Recipe, load_recipe, override, recipe_from_json, recipe_names
 from pipelines.version import Output
@@ -233,8 +234,8 @@ def needed_bytes(plan: Plan) -> int:
 
 
 def _is_cached(url: str, sha256: str | None, md5: str | None, plan: Plan) -> bool:
-    known = plan.cache.result("download", f"md5-{md5}") if md5 else None
-    expected = mirror_sums(plan.origins, plan.cache).get(mirror_path(url), sha256 or (known and known["sha256"]))
+    pinned = sha256 or (known_by_md5(url, md5, plan.cache) if md5 else None)
+    expected = mirror_sums(plan.origins, plan.cache).get(mirror_path(url), pinned)
     return expected is not None and plan.cache.has_blob(expected)
 
 

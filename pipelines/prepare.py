@@ -190,7 +190,7 @@ def read_media(media: Media, cache: Cache) -> bytes:
 
     Raises:
         DecodeError: an archive's member is damaged, as upstream made it.
-        IntegrityError: the cache itself is damaged, which is no property of the recording.
+        CacheDamageError: the cache itself is damaged, which is no property of the recording.
     """
     if media.sha256 is None:
         raise ValueError(f"{media.url}: is not in the cache; fetch it first")
@@ -199,5 +199,8 @@ def read_media(media: Media, cache: Cache) -> bytes:
     label = PurePosixPath(urlsplit(media.url).path).name
     try:
         return open_archive(cache.archive_path(media.sha256), label).read(media.member)
-    except IntegrityError as error:
+    except (IntegrityError, OSError) as error:
+        cache.check_archive(media.sha256)
+        if isinstance(error, OSError):
+            raise
         raise DecodeError(str(error)) from error

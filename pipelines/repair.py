@@ -7,7 +7,6 @@ the same one in a sibling version. Otherwise the shard is written again from the
 prepared clips in the cache. Nothing is put in place that is not what the manifest says.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -116,11 +115,10 @@ def prepared_blobs(cache: Cache, pcm: set[str], audio_format: str) -> Mapping[st
         content = read_or_empty(entry.path)
         if not any(digest.decode() in pcm for digest in _PREPARED.findall(content)):
             continue
-        try:
-            audio = json.loads(content)["audio"]
-            digest, blob = audio["pcm_sha256"], audio["blob"]
-        except (ValueError, KeyError, TypeError):
+        result = cache.result("prepare", entry.stem)
+        if result is None or "audio" not in result:
             continue  # damaged, or of another stage
+        digest, blob = result["audio"]["pcm_sha256"], result["audio"]["blob"]
         path = cache.verified_blob(blob)
         if path is not None and audio_extension(path.read_bytes()[:4]) == audio_format:
             found[digest] = min(blob, found.get(digest, blob))  # the same whatever the order of files

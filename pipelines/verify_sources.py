@@ -10,7 +10,8 @@ from pathlib import Path
 
 from datasets.manifest import Manifest, file_sha256
 from pipelines.acquisition.origins import mirror_path
-from pipelines.cache import Cache, settled_sha256
+from pipelines.cache import Cache
+from pipelines.soundness import settled_sha256
 from pipelines.verify_manifest import Finding
 
 IN_AN_ARCHIVE = (None, "archive")  # values of `acquired`

@@ -15,7 +15,6 @@ to stay with an old version, do not build.
 import argparse
 import json
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import IntegrityError, UsageError
+from datasets.files import remove as remove_tree
 from datasets.manifest import manifest_path, read_manifest
 from datasets.printable import printable
 from pipelines.arguments import Parser
@@ -32,6 +32,7 @@ from pipelines.version import Output
 from train.cli import run_command
 
 DAY_S = 86_400.0
+_REMOVED = ".removed-"  # how a version on its way out is called
 VERSION_NAME = re.compile(r"[0-9a-f]{12}")
 ANCESTORS = 1  # versions back along `parent` that are kept: the one to compare with
 
@@ -57,7 +58,7 @@ def versions(root: Path) -> list[Version]:
     """
     current = Output(root).current()
     found = []
-    for folder in (root / "versions").glob("*"):
+    for folder in (root / "versions").glob("[!.]*"):  # what is hidden is on its way in or out
         if not manifest_path(folder).is_file():
             continue
         content = read_manifest(folder).content
@@ -104,10 +105,17 @@ def removable(found: Sequence[Version], *, keep: int, grace_s: float, now_s: flo
 
 
 def remove(root: Path, version: Version) -> None:
-    """Take a version folder out of sight at once, then delete it."""
-    hidden = root / "versions" / f".removed-{version.name}"
+    """Take a version folder out of sight at once, then delete it; killed in between, `sweep_removed` goes on."""
+    hidden = root / "versions" / f"{_REMOVED}{version.name}"
+    remove_tree(hidden)  # of an older removal
     (root / "versions" / version.name).rename(hidden)
-    shutil.rmtree(hidden)
+    remove_tree(hidden)
+
+
+def sweep_removed(root: Path) -> None:
+    """Delete what an interrupted removal left."""
+    for hidden in sorted((root / "versions").glob(f"{_REMOVED}*")):
+        remove_tree(hidden)
 
 
 def build_parser() -> Parser:
@@ -185,6 +193,8 @@ def gc_command(arguments: argparse.Namespace) -> int:
     if arguments.keep < 1 or arguments.grace_days < 0:
         raise UsageError("--keep is at least 1, --grace-days not negative")
     with Output(arguments.root).held(wait_s=0.0):
+        if not arguments.dry_run:
+            sweep_removed(arguments.root)
         found = versions(arguments.root)
         grace_s = arguments.grace_days * DAY_S
         going = removable(found, keep=arguments.keep, grace_s=grace_s, now_s=time.time())

@@ -176,7 +176,8 @@ def write_shard_file(
     settings = [list(instruments), sample_rate, asdict(config), *(["notes"] if notes else [])]
     key = digest_of([WRITE_CODE_VERSION, job.path, *settings, versions, rows_sha256])
     known = cache.result("write", key)
-    if known is not None and _link_from_current(folder, ShardInfo(**known)):
+    is_this = known is not None and known["path"] == job.path and known["num_rows"] == len(clips)
+    if known is not None and is_this and _link_from_current(folder, ShardInfo(**known)):
         return ShardInfo(**known)
     rows = ((clip, cache.read_blob(_blob(clip))) for clip in clips)
     with atomic_file(path, durable=False) as stream:  # publishing syncs

@@ -37,7 +37,6 @@ def tar_bytes(members, others=(), format=tarfile.PAX_FORMAT):
 def opened(folder, content, label="upstream.zip"):
     path = folder / "0123abcd"  # in the cache its name is a digest
     path.write_bytes(content)
-    open_archive.cache_clear()
     return open_archive(path, label)
 
 

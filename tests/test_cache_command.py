@@ -217,7 +217,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize(("left", "code"), [("64", 0), ("none left", 74)])
 def test_few_file_descriptors_suffice_and_none_is_a_clear_error(cache, command, left, code):
     for number in range(300):
-        cache.remember("prepare", f"{number:064x}", {"audio": {"blob": cache.put_blob(b"%d" % number)}})
+        cache.remember("embed", f"{number:064x}", {"blob": cache.put_blob(b"%d" % number)})
     before = files(cache)
 
     result = subprocess.run(

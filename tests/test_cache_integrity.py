@@ -12,7 +12,8 @@ import pytest
 from datasets.errors import IntegrityError, TryLaterError
 from datasets.files import sweep, write_file
 from datasets.manifest import digest_of
-from pipelines.cache import Blob, Cache
+from pipelines.cache import Cache
+from pipelines.soundness import Blob
 
 ROOT = Path(__file__).resolve().parents[1]
 URL = "https://host/file.zip"
@@ -219,7 +220,7 @@ HOSTILE = [
 def test_hostile_labels_have_parts_and_results_of_their_own_on_any_file_system(cache):
     for label in HOSTILE:
         finished_part(cache, label.encode(), label)
-        cache.remember("download", digest_of(label), {"label": label})
+        cache.remember("download", digest_of(label), {"url": label, "sha256": ABC_SHA256})
 
     files = files_below(cache.root)
     assert len({file.casefold() for file in files}) == 2 * len(HOSTILE)
@@ -227,7 +228,7 @@ def test_hostile_labels_have_parts_and_results_of_their_own_on_any_file_system(c
         re.fullmatch(r"incoming/[0-9a-f]{32}\.part|stages/download/[0-9a-f]{2}/[0-9a-f]{64}\.json", f) for f in files
     )
     for label in HOSTILE:
-        assert cache.result("download", digest_of(label)) == {"label": label}
+        assert cache.result("download", digest_of(label)) == {"url": label, "sha256": ABC_SHA256}
         blob = cache.receive_file(cache.part_path(label), label=label, sha256=None, md5=None)
         assert blob.sha256 == hashlib.sha256(label.encode()).hexdigest()
         assert cache.read_blob(blob.sha256) == label.encode()

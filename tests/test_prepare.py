@@ -11,7 +11,6 @@ import signals
 from rows import clip
 
 from datasets import audio
-from datasets.archive import open_archive
 from datasets.errors import IntegrityError
 from datasets.record import Media, Recording, Rejected
 from pipelines import sandbox
@@ -361,7 +360,6 @@ def test_damage_of_a_file_in_the_cache_is_not_remembered_as_a_property_of_its_cl
         pass  # the right answer: the cache is damaged, not the clip
     finally:
         cache.blob_path(recording.media.sha256).unlink(missing_ok=True)
-        open_archive.cache_clear()
 
     cache.put_blob(data)  # fetched again
 

@@ -1,21 +1,15 @@
 """What a hostile or broken site cannot make us do, and what a failure leaves behind (faults 23, 24, 38)."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from server import Answer, Server
 from videos import REFUSED, VIDEO, WEBM, folder, get, names, server, site
 from youtube_site import plays, watch_url
 
 from datasets.errors import UsageError
-from datasets.files import OWNER
 from pipelines.acquisition.youtube import (
     Access,
     Failure,
     is_allowed,
-    sweep_videos,
 )
 
 __all__ = ["folder", "server", "site"]  # fixtures
@@ -132,19 +126,6 @@ def test_a_failed_second_download_leaves_the_first_result_alone(site, server, fo
         assert isinstance(get(folder), Failure)
         assert first.read_bytes() == WEBM
         assert names(folder) == [first.name]
-
-
-def test_folders_of_dead_processes_are_swept_and_those_of_the_living_are_not(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    mine, theirs = (tmp_path / f".video.{OWNER}.{pid}-x" for pid in (os.getpid(), dead.pid))
-    for path in (mine, theirs):
-        path.mkdir()
-        (path / "media.webm.part").touch()
-
-    sweep_videos(tmp_path)
-
-    assert names(tmp_path) == [mine.name]
 
 
 def test_offline_nothing_is_asked(site, server, folder, monkeypatch):

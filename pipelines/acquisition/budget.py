@@ -243,7 +243,8 @@ def _walls_of(state: "State") -> Walls:
     match state.content:
         case {"count": int() as walls, "reason": str() as reason, "opened_s": opened_s, "trial_s": trial_s}:
             times_s = [time_s for time_s in (opened_s, trial_s) if time_s is not None]
-            if all(isinstance(time_s, (int, float)) and math.isfinite(time_s) for time_s in times_s):
+            finite = all(isinstance(time_s, (int, float)) and math.isfinite(time_s) for time_s in times_s)
+            if finite and walls >= 0:
                 return Walls(walls, reason, opened_s, trial_s)
     logger.warning("%s: damaged; walls are counted anew", state.path)
     return Walls()

@@ -14,8 +14,8 @@ import functools
 import hashlib
 import json
 import logging
-import math
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -26,8 +26,11 @@ from datasets.os_errors import storage_error
 from datasets.record import Seconds
 from datasets.settings import nearest
 from pipelines.acquisition.reasons import PERMANENT, REASONS, VANTAGE
+from pipelines.results import is_digest, is_number, is_text, is_word
 
 SECOND_SIGHTING_S = 86_400.0  # 24 h: a channel may be hidden or a site broken for an evening
+LATEST_S = 1e11  # year 5138: what lies beyond is damage, and no calendar takes it
+MAX_JOURNAL_BYTES = 1 << 30  # a million attempts have 0.2 GB, in 256 journals
 DETAIL_CHARACTERS = 500  # of a message; some errors quote a whole page
 OUTCOMES = ("fetched", "failed")
 
@@ -55,8 +58,17 @@ class Attempt:
             raise ValueError(f"an attempt needs a key, got {self.key!r}")
         if self.outcome not in OUTCOMES or (self.outcome == "failed") != bool(self.reason):
             raise ValueError(f"{self.key}: a failure has a reason, a fetched file has none; got {self.outcome!r}")
-        if not math.isfinite(self.time_s):
-            raise ValueError(f"{self.key}: time_s must be finite, got {self.time_s}")
+        if not abs(self.time_s) <= LATEST_S:
+            raise ValueError(f"{self.key}: time_s must be finite, and a time of this age, got {self.time_s}")
+        if self.sha256 is not None and not is_digest(self.sha256):
+            raise ValueError(f"{self.key}: expected a sha256, got {self.sha256[:80]!r}")
+        sizes = (self.num_bytes, self.offset_s, self.duration_s)
+        if any(size is not None and not (is_number(size) and size >= 0) for size in sizes):
+            raise ValueError(f"{self.key}: sizes and times are numbers above zero, got {sizes}")
+        if not is_text(self.key):
+            raise ValueError(f"{self.key[:80]!r}: a key is text that can be written")
+        if not all(is_word(word) for word in (self.reason, self.method) if word is not None):
+            raise ValueError(f"{self.key}: reason and method are one word, got {self.reason!r}, {self.method!r}")
 
 
 @dataclass(frozen=True)
@@ -244,6 +256,9 @@ def _read(path: Path, needle: bytes = b"") -> Iterator[Attempt]:
     """Attempts of a journal whose line holds the needle; most lines are about other keys."""
     try:
         with locked_file(path, os.O_RDONLY) as descriptor, open(descriptor, "rb", closefd=False) as stream:
+            size = os.fstat(descriptor).st_size
+            if size > MAX_JOURNAL_BYTES:
+                raise OSError(errno.EFBIG, f"a journal of {size:,} bytes is none of ours")
             content = stream.read()
     except FileNotFoundError:
         return
@@ -289,8 +304,10 @@ def locked_file(path: Path, flags: int) -> Iterator[int]:
     try:
         if flags & os.O_CREAT:
             path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # a pipe would let us wait for ever
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "is no file; remove it")
             fcntl.flock(descriptor, fcntl.LOCK_EX if flags & os.O_RDWR else fcntl.LOCK_SH)
             try:
                 yield descriptor

@@ -12,8 +12,6 @@ Nothing of a user's yt-dlp configuration is read, but plugins are honored (token
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +19,7 @@ from typing import Any, cast
 from yt_dlp.globals import supported_js_runtimes
 
 from datasets.errors import TuttiError
-from datasets.files import OWNER
+from datasets.files import temporary_folder
 from datasets.record import Seconds
 from pipelines.acquisition.http import check_allowed
 from pipelines.acquisition.reasons import Failure, classify
@@ -38,10 +36,9 @@ from pipelines.acquisition.youtube_session import (
     runtimes,
 )
 
-__all__ = ["Access", "Downloaded", "Failure", "download_video", "is_allowed", "preflight", "sweep_videos"]
+__all__ = ["Access", "Downloaded", "Failure", "download_video", "is_allowed", "preflight"]
 
 WATCH_URL = "https://www.youtube.com/watch?v="
-_TEMPORARY = f".video.{OWNER}."
 
 
 def download_video(
@@ -62,9 +59,7 @@ def download_video(
     if not url.startswith(WATCH_URL):
         raise ValueError(f"{url}: expected a full watch URL, {WATCH_URL}<id>")
     check_allowed(url)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{_TEMPORARY}{os.getpid()}-") as name:
-        temporary = Path(name)
+    with temporary_folder(folder, "video") as temporary:
         log = Log()
         params = parameters(access, temporary, log)
         try:
@@ -110,18 +105,6 @@ def preflight(access: Access) -> list[str]:
             "install yt-dlp[default], or videos will fail as extractor_setup"
         )
     return messages
-
-
-def sweep_videos(folder: Path) -> None:
-    """Remove the temporary folders of downloads whose process on this machine is no more."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
-        pid = int(leftover.name.removeprefix(_TEMPORARY).partition("-")[0])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            shutil.rmtree(leftover, ignore_errors=True)
-        except PermissionError:
-            continue  # alive, and somebody else's
 
 
 # --- pure parts

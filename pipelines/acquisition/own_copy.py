@@ -1,0 +1,78 @@
+"""The user's own files (`--data-from`, folders of mirrors) as blobs: each is read and copied once, until it changes.
+
+How a file looked (size, inode, device, times) when it was hashed is remembered with its digest, by its path. While it
+looks the same, and its blob is there, it is not read again; the blob is hashed when it is used. A file that had
+changed just before it was read may have changed again without looking otherwise, so that is not remembered.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from datasets.files import clock_of
+from datasets.manifest import digest_of
+from datasets.record import Seconds
+from pipelines.acquisition.origins import read_file
+from pipelines.cache import Cache
+from pipelines.soundness import Blob, mismatch
+
+STAGE = "own"
+SETTLED_S = 2.0  # no file system's time stamps are coarser (FAT)
+
+
+def receive_own(path: Path, cache: Cache, *, label: str, sha256: str | None = None, md5: str | None = None) -> Blob:
+    """The blob of a file of the user's own.
+
+    Args:
+        path: the file; links are followed.
+        cache: takes the copy.
+        label: what errors call it.
+        sha256: what it must be; None: not known.
+        md5: likewise.
+
+    Raises:
+        IntegrityError: a digest differs; nothing is stored.
+        OSError: it cannot be read.
+    """
+    look, key = look_of(path), _key(path)
+    known = _known(look, key, cache) if md5 is None else None
+    if known is not None and mismatch(known, sha256, None) is None and cache.has_blob(known.sha256):
+        return known
+    now_s = min(clock_of(cache.incoming), time.time())  # before it is read
+    # Its digest guards the copy, and the original is here: no sync.
+    blob = cache.receive(read_file(path), label=label, sha256=sha256, md5=md5, durable=False)
+    if look_of(path) == look and max(look[1], look[2]) < (now_s - SETTLED_S) * 1e9:
+        cache.remember(STAGE, key, {"look": look, "sha256": blob.sha256, "num_bytes": blob.num_bytes})
+    return blob
+
+
+def known_sha256(path: Path, cache: Cache) -> str | None:
+    """The digest of a file that still looks as it did when it was hashed."""
+    known = _known(look_of(path), _key(path), cache)
+    return None if known is None else known.sha256
+
+
+def look_of(path: Path) -> list[int]:
+    """How a file looks without reading it: size, times of its content and inode in ns, inode, device."""
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
+
+
+def _key(path: Path) -> str:
+    return digest_of(os.fsencode(path.absolute()).hex())  # a name may be no UTF-8
+
+
+def _known(look: list[int], key: str, cache: Cache) -> Blob | None:
+    known = cache.result(STAGE, key)
+    return Blob(known["sha256"], "", known["num_bytes"]) if known is not None and known["look"] == look else None
+
+
+def remember_length(sha256: str, duration_s: Seconds, cache: Cache) -> None:
+    """Keep how long the audio of a file lasts, decoded from end to end."""
+    cache.remember("own_length", sha256, {"duration_s": duration_s})
+
+
+def known_length(sha256: str, cache: Cache) -> Seconds | None:
+    """How long the audio of a file lasts, where it was decoded before."""
+    known = cache.result("own_length", sha256)
+    return None if known is None else float(known["duration_s"])

@@ -1,0 +1,162 @@
+"""Whether a file of the cache is what its name promises; what is not goes to the quarantine.
+
+A file is hashed before its first use in a process, and looked at only (size, time of change) from then on.
+"""
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.errors import StorageError
+from datasets.files import open_plain, remove
+from datasets.heartbeat import beat
+from datasets.manifest import digest_of
+
+CHUNK_BYTES = 1 << 20  # read at once: large enough that system calls cost nothing
+# What the system says of a file that is there and of no use: another one is to be made in its place.
+DAMAGE = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO,
+    errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
+)  # fmt: skip
+UNREADABLE = "unreadable"  # in place of the digest of a file that is none, or that nobody can read
+
+_log = logging.getLogger(__name__)
+# Files that this process has hashed: (path, size, modification time in ns). Never kept longer: the
+# time says that nobody wrote to the file, but a bad disk changes it all the same.
+_verified: set[tuple[str, int, int]] = set()
+_rechecked: set[tuple[str, int, int]] = set()  # the same, hashed once more after a member could not be read
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file of the cache."""
+
+    sha256: str
+    md5: str
+    num_bytes: int
+
+
+def hash_file(path: Path) -> Blob:
+    """Digests and size of a file, read in blocks."""
+    digest_sha256, digest_md5, num_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with os.fdopen(open_plain(path), "rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            beat()
+            digest_sha256.update(chunk)
+            digest_md5.update(chunk)
+            num_bytes += len(chunk)
+    return Blob(digest_sha256.hexdigest(), digest_md5.hexdigest(), num_bytes)
+
+
+def settled_sha256(path: Path) -> str:
+    """sha256 of a file that nobody replaced while it was read: another process may have healed it."""
+    while True:
+        identity = _identity(path)
+        digest = hashlib.sha256()
+        with os.fdopen(open_plain(path), "rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                beat()
+                digest.update(chunk)
+        if _identity(path) == identity:
+            return digest.hexdigest()
+
+
+def mismatch(blob: Blob, sha256: str | None, md5: str | None) -> str | None:
+    """What differs from the digests that are known, in words; None if nothing does."""
+    for kind, expected, found in (("sha256", sha256, blob.sha256), ("md5", md5, blob.md5)):
+        if expected is not None and expected != found:
+            return f"{kind} is {found}, expected {expected}"
+    return None
+
+
+def quarantine(root: Path, path: Path, *, label: str, found: str) -> Path:
+    """Put a file aside to look at, and remove what was put aside under this label before.
+
+    Args:
+        root: of the cache.
+        path: the file, in the cache; or whatever lies in its place.
+        label: what it should have been.
+        found: sha256 of what it is, or a word for it.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StorageError: the system does not let us.
+    """
+    stem = digest_of(label)[:32]
+    target = root / "quarantine" / f"{stem}.{found[:16]}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.replace(target)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another file system, or something else has that name
+            remove(target)
+            remove(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{path}: is damaged and cannot be put aside ({error.strerror}); ask whose file it is to remove it, or "
+            "choose another --cache-dir"
+        ) from error
+    with contextlib.suppress(OSError):  # somebody else's
+        os.utime(target, follow_symlinks=False)  # the grace of `gc` counts from now
+    for older in target.parent.glob(f"{stem}.*"):
+        if older != target:
+            with contextlib.suppress(OSError):
+                remove(older)
+    return target
+
+
+def put_aside(root: Path, path: Path, *, label: str, found: str) -> None:
+    """Put a damaged file into the quarantine, unless another process did; say so in the log."""
+    with contextlib.suppress(FileNotFoundError):
+        _verified.discard(_identity(path))
+    with contextlib.suppress(FileNotFoundError):
+        kept = quarantine(root, path, label=label, found=found)
+        _log.warning("cache: %s was damaged (sha256 %s), kept as %s; making it again", label, found, kept)
+
+
+def is_sound(root: Path, path: Path, sha256: str, label: str) -> bool:
+    """Whether a file is there and has this digest; a damaged one is put into the quarantine."""
+    try:
+        if _identity(path) in _verified:
+            return True
+        found = settled_sha256(path)
+        if found == sha256:
+            trust(path)
+            return True
+    except FileNotFoundError:  # also: another process has just put it aside
+        return False
+    except OSError as error:
+        if error.errno not in DAMAGE:
+            raise
+        found = UNREADABLE
+    put_aside(root, path, label=label, found=found)
+    return False
+
+
+def is_sound_still(root: Path, path: Path, sha256: str, label: str) -> bool:
+    """The same, hashed once more in this process: what was sound an hour ago may have rotted since."""
+    with contextlib.suppress(FileNotFoundError):
+        if (identity := _identity(path)) in _rechecked:
+            return True
+        _verified.discard(identity)
+        _rechecked.add(identity)
+    return is_sound(root, path, sha256, label)
+
+
+def trust(path: Path) -> None:
+    """Note that this process has hashed a file, and found what it should be."""
+    with contextlib.suppress(FileNotFoundError):
+        _verified.add(_identity(path))
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
