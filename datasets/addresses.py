@@ -8,7 +8,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 OPEN = frozenset(("v", "t", "list", "download", "format", "page", "offset", "limit", "revision", "version"))
 HIDDEN = "***"
 
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>|\\^`{}]+", re.IGNORECASE)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*:/{1,3})(.*)", re.IGNORECASE | re.DOTALL)  # slashes get lost, or doubled
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*:/{1,3}[^\s\"'<>|\\^`{}]+", re.IGNORECASE)
+_HOST = re.compile(r"(\[[0-9a-f:.%]*\]|[^:\[\]]*)(:\d*\D?)?", re.IGNORECASE)  # with a port; and what ends a sentence
 _PAIR = re.compile(r"([^&;=?#]*)(=?)([^&;#]*)")
 
 
@@ -50,14 +52,17 @@ def split_credentials(address: str) -> tuple[str, Credentials]:
 
 def shown(address: str) -> str:
     """An address for people: no user and password, and of the query only what says which file is meant."""
-    head, slashes, rest = address.partition("://")
-    if not slashes:
+    if (parts := _SCHEME.fullmatch(address)) is None:
         return address
+    head, rest = parts.groups()
     netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in netloc or ":" in netloc:  # up to the last @, wherever it is: a password may hold a / as it is
         rest = rest.rpartition("@")[2]
+        netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if not _HOST.fullmatch(netloc):  # `me:secret` of a password that was cut off: no host
+        return f"{head}{HIDDEN}"
     before, mark, query = re.match(r"([^?#]*)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-    return f"{head}{slashes}{before}{mark}{_PAIR.sub(_masked, query)}"
+    return f"{head}{before}{mark}{_PAIR.sub(_masked, query)}"
 
 
 def _masked(found: re.Match[str]) -> str:
@@ -71,4 +76,4 @@ def _masked(found: re.Match[str]) -> str:
 
 def without_secrets(text: str) -> str:
     """A message in which every address is as `shown`."""
-    return _ADDRESS.sub(lambda found: shown(found[0]), text) if "://" in text else text
+    return _ADDRESS.sub(lambda found: shown(found[0]), text) if ":/" in text else text

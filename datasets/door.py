@@ -187,7 +187,7 @@ _ACTS = re.compile(r"[^\n\t]+")
 
 def shield(text: str) -> str:
     """Text as a stream shows it; see `Shielded`."""
-    if text.isascii() and text.isprintable() and "://" not in text:
+    if text.isascii() and text.isprintable() and ":/" not in text:
         return text
     return _ACTS.sub(lambda found: printable(without_secrets(found[0])), text)
 

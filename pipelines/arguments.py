@@ -2,10 +2,12 @@
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from datasets.addresses import Credentials, shown, split_credentials
 from datasets.errors import UsageError
 from datasets.manifest import read_manifest
 
@@ -99,6 +101,12 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         option = known.get(name.replace("-", "_"), name) if name.startswith("--") else name
         normalized.append(option + equals + value)
     arguments, rest = build_parser().parse_known_args(normalized)
+    arguments.credentials = Credentials()  # kept apart from here on: no message, file or digest holds them
+    if re.match("https?://", arguments.mirror or "", re.IGNORECASE):
+        try:
+            arguments.mirror, arguments.credentials = split_credentials(arguments.mirror)
+        except ValueError as error:
+            raise UsageError(f"--mirror {shown(arguments.mirror)}: {error}") from None
     if arguments.frozen is not None and (given := [flag for flag in FIXED_BY_MANIFEST if getattr(arguments, flag)]):
         raise UsageError(f"--{given[0]}: --frozen takes everything from the manifest; leave one of the two out")
     if arguments.dataset is None and arguments.frozen is None and not arguments.list:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from datasets.addresses import Credentials
 from datasets.archive import gunzip
 from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
 from datasets.files import exclusive
@@ -99,7 +100,7 @@ def _obtain(
     if origins.mirror is None:
         blob, resolved = _from_upstream(source, remote, pins, cache, progress)
     else:
-        blob, resolved = _from_mirror(source, remote, origins.mirror, pins, cache, progress), ""
+        blob, resolved = _from_mirror(source, remote, origins, pins, cache, progress), ""
     if pins.md5 is not None:
         cache.remember("download", f"md5-{pins.md5}", {"sha256": blob.sha256})
     return blob, pins.verified_by, resolved
@@ -169,8 +170,10 @@ def _is_folder(mirror: str | None) -> bool:
     return mirror is not None and not is_http(mirror)
 
 
-def _from_mirror(source: str, remote: RemoteFile, mirror: str, pins: Pins, cache: Cache, progress: Path | None) -> Blob:
-    path = mirror_path(remote.url)
+def _from_mirror(
+    source: str, remote: RemoteFile, origins: Origins, pins: Pins, cache: Cache, progress: Path | None
+) -> Blob:
+    mirror, path = str(origins.mirror), mirror_path(remote.url)
     missing = (
         f"{source}: the mirror lacks {path}; put the file there (from {remote.url}), pass it with --data-from, "
         "or build without --mirror"
@@ -181,7 +184,7 @@ def _from_mirror(source: str, remote: RemoteFile, mirror: str, pins: Pins, cache
             raise UsageError(missing)
         return _own(file, cache, label=remote.url, sha256=pins.sha256, md5=pins.md5)
     try:
-        return receive_url(mirror_url(mirror, path), pins, cache, progress)
+        return receive_url(mirror_url(mirror, path), pins, cache, progress, credentials=origins.credentials)
     except NotFound as error:
         raise UsageError(missing) from error
 
@@ -206,7 +209,14 @@ def _from_upstream(
 
 
 def receive_url(
-    url: str, pins: Pins, cache: Cache, progress: Path | None, *, hosts: tuple[str, ...] = (), label: str | None = None
+    url: str,
+    pins: Pins,
+    cache: Cache,
+    progress: Path | None,
+    *,
+    hosts: tuple[str, ...] = (),
+    label: str | None = None,
+    credentials: Credentials = Credentials(),  # noqa: B008 - frozen
 ) -> Blob:
     """Fetch a URL into the cache, resuming what an earlier attempt left.
 
@@ -215,7 +225,7 @@ def receive_url(
         IntegrityError: the bytes are not what the pins say, or not what they were at their first use.
     """
     part = cache.part_path(url)
-    fetch_file(url, part, rules=http_rules(cache, hosts), progress=_told(progress, url))
+    fetch_file(url, part, rules=http_rules(cache, hosts, credentials), progress=_told(progress, url))
     on_first_use = pins.verified_by == "first use"
     blob = cache.receive_file(part, label=label or url, sha256=None if on_first_use else pins.sha256, md5=pins.md5)
     discard(part)

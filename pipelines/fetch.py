@@ -139,7 +139,7 @@ def _mirrored(media: Media, origins: Origins, cache: Cache) -> str | None:
         # Over http only the listing tells the extension; a folder can also be asked directly.
         if is_http(mirror) and expected is not None:
             try:
-                return _over_http(mirror_url(mirror, path), media.url, expected, cache)
+                return _over_http(mirror_url(mirror, path), media.url, expected, origins, cache)
             except NotFound:
                 continue
         if not is_http(mirror) and (Path(mirror) / path).is_file():
@@ -147,11 +147,11 @@ def _mirrored(media: Media, origins: Origins, cache: Cache) -> str | None:
     return None
 
 
-def _over_http(address: str, label: str, sha256: str, cache: Cache) -> str:
+def _over_http(address: str, label: str, sha256: str, origins: Origins, cache: Cache) -> str:
     part = cache.part_path(address)
     with one_writer(part):
         if not cache.has_blob(sha256):  # another process may have been first
-            fetch_file(address, part, rules=http_rules(cache))
+            fetch_file(address, part, rules=http_rules(cache, credentials=origins.credentials))
             cache.receive_file(part, label=label, sha256=sha256, md5=None)
             discard(part)
     return sha256

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from datasets.addresses import shown
 from datasets.errors import StorageError, UsageError
 from datasets.files import atomic_folder, default_cache_folder
 from datasets.manifest import read_manifest
@@ -69,6 +70,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     cache = Cache(cache_root)
     origins = Origins(
         mirror=mirror_root(arguments.mirror, cache),
+        credentials=arguments.credentials,
         local_roots=local_roots,
         own_roots=() if local_roots else tuple(_folder("--data-from", folder) for folder in arguments.data_from),
         access=Access(
@@ -195,7 +197,8 @@ def mirror_root(mirror: str | None, cache: Cache) -> str | None:
         return str(root)
     folder = Path(mirror).absolute()
     if not folder.is_dir():
-        raise UsageError(f"--mirror {mirror}: no such folder; expected sample, a folder or an http(s) address")
+        named = shown(mirror if ":/" in mirror else f"http://{mirror}").removeprefix("http://")  # its scheme forgotten
+        raise UsageError(f"--mirror {named}: no such folder; expected sample, a folder or an http(s) address")
     return str(folder)
 
 

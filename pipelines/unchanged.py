@@ -6,7 +6,6 @@ still holds, the same command has nothing to do. Whoever doubts the disk runs `p
 """
 
 import argparse
-import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -18,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.addresses import Credentials
 from datasets.errors import TuttiError
 from datasets.files import default_cache_folder, write_file
 from datasets.manifest import digest_of
@@ -97,12 +97,16 @@ def looker(arguments: argparse.Namespace) -> LookAt:
     """What looks at the inputs of a command."""
     outputs = [output_root(arguments), *([arguments.publish] if arguments.publish else [])]
     cache = arguments.cache_dir or default_cache_folder()
-    return lambda wanted: look_of(wanted, own_names(outputs, cache))
+    return lambda wanted: look_of(wanted, own_names(outputs, cache), arguments.credentials)
 
 
-def look_of(wanted: Input, own: Own) -> Look:
+def look_of(wanted: Input, own: Own, credentials: Credentials) -> Look:
     """How an input looks without reading it all; of a web mirror, its checksums."""
-    return Look(_checksums_of(wanted.path)) if wanted.kind == "web" else look_at(wanted, own)
+    if wanted.kind != "web":
+        return look_at(wanted, own)
+    from pipelines.acquisition.mirror_look import look_of_mirror  # it imports requests
+
+    return Look(look_of_mirror(wanted.path, credentials))
 
 
 def version_in(output: Path) -> Input:
@@ -140,13 +144,3 @@ def code_digest() -> str:
 
 def _libraries() -> list[str]:
     return sorted(f"{found.metadata['Name']} {found.version}" for found in importlib.metadata.distributions())
-
-
-def _checksums_of(url: str) -> str | None:
-    import requests
-
-    with contextlib.suppress(requests.RequestException):
-        answer = requests.get(f"{url.rstrip('/')}/SHA256SUMS", timeout=10)
-        if answer.status_code == 200:
-            return hashlib.sha256(answer.content).hexdigest()
-    return None

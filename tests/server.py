@@ -96,6 +96,7 @@ class Server:
         self._turns: Counter[str] = Counter()
         self._folder: Path | None = None
         self._flaky: Flaky | None = None
+        self._protection: tuple[str, str] | None = None
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(
@@ -132,6 +133,10 @@ class Server:
         """
         self._flaky = Flaky(seed, fail, truncate, throttle)
 
+    def protect(self, authorization: str = "", query: str = "") -> None:
+        """Answer 401 to requests without this header or this in their query, from now on."""
+        self._protection = (authorization, query)
+
     def asked(self, path: str) -> int:
         """How often a path was requested."""
         return sum(request.path == path for request in self.requests)
@@ -149,6 +154,10 @@ class Server:
             self._turns[path] += 1
             return self._flaky.applied(answer, path, self._turns[path]) if self._flaky else answer
 
+    def _admits(self, headers: Mapping[str, str], query: str) -> bool:
+        authorization, wanted = self._protection or ("", "")
+        return authorization in ("", headers.get("authorization")) and wanted in query
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
@@ -164,7 +173,7 @@ class Server:
                 path = unquote(parts.path)
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 server.requests.append(Request(path, parts.query, headers, self.command))
-                answer = server._next(path)
+                answer = server._next(path) if server._admits(headers, parts.query) else Answer(status=401)
                 sleep(answer.delay_s)
                 if answer.disconnect:
                     # Closed with a linger time of 0 s, a connection is reset.

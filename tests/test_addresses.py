@@ -23,6 +23,9 @@ from datasets.addresses import Credentials, shown, split_credentials, without_se
         ),
         ("https://host/a?secret", "https://host/a?***"),
         ("https://host/a#access_token=secret", "https://host/a#access_token=***"),
+        ("https://me:secret", "https://***"),  # the rest was cut off
+        ("https://[secret", "https://***"),
+        ("https:/me:secret@host/a", "https:/host/a"),
         ("not an address", "not an address"),
         ("", ""),
     ],

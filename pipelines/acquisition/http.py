@@ -8,20 +8,23 @@ of, and while somebody writes, `.lock`.
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
+from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError
 
+from datasets.addresses import Credentials, shown
 from datasets.errors import BlockedError, StorageError, TryLaterError, UsageError
 from datasets.files import write_file
 from datasets.heartbeat import beat, pause
@@ -43,13 +46,16 @@ from pipelines.acquisition.http_answers import (
     is_packed,
     is_page,
     redirect_target,
+    same_server,
 )
+from pipelines.acquisition.http_connection import Session, watched
 
 __all__ = ["USER_AGENT", "HttpRules", "NotFound", "check_allowed", "discard", "fetch_file", "get_small", "one_writer"]
 
 CHUNK_BYTES = 1 << 18  # at most this much is read at once; less where less has come
 HEAD_BYTES = 512  # enough to tell a page for people from a file
 MAX_REDIRECTS = 5
+SLOW_S = 300.0  # a pause of the network passes within this
 SMALL_BYTES = 64 << 20  # a SHA256SUMS of 500,000 files
 REDIRECTS = (301, 302, 303, 307, 308)
 REFUSALS = (401, 403, 451)
@@ -66,15 +72,18 @@ class NotFound(Exception):  # noqa: N818 - an answer rather than an error
 class HttpRules:
     """How a server is treated."""
 
-    slots: Path  # folder of the locks that count the users of a host; one for all builds of a machine
+    slots: Path | None  # folder of the locks that count the users of a host; one for all builds of a machine
     hosts: tuple[str, ...] = ()  # host or host:port that a redirect may lead to, besides the URL's own
     attempts: int = 5  # in a row without a new byte
     backoff_s: float = 2.0  # after the first failure; doubles with each
     max_backoff_s: float = 60.0
     longest_wait_s: float = 900.0  # asked for by a server; with more the build ends, and says until when
     connect_timeout_s: float = 10.0
-    read_timeout_s: float = 60.0  # of silence
+    read_timeout_s: float = 60.0  # of silence, and for the whole head of an answer
+    total_s: float = math.inf  # for one answer with its body
+    slowest_bytes_per_s: float = 1024.0  # over SLOW_S: below that, a server only keeps us waiting
     per_host: int = 2  # downloads at once; what Zenodo's users report as tolerated
+    credentials: Credentials = field(default_factory=Credentials)  # for the URL's own server and no other
 
     def __post_init__(self) -> None:
         """Refuse rules under which nothing would ever be asked."""
@@ -126,14 +135,14 @@ def get_small(url: str, *, rules: HttpRules, limit_bytes: int = SMALL_BYTES) -> 
     def attempt(open_: ExitStack) -> bytes:
         content.clear()
         response = _ask(url, {}, rules, open_)
-        for chunk in _body(url, response):
+        for chunk in _body(url, response, rules):
             content.extend(chunk)
             if len(content) > limit_bytes:
                 raise StorageError(f"{url}: larger than {limit_bytes} bytes; is this the file that is meant?")
         return bytes(content)
 
     try:
-        with _storage(rules.slots):
+        with _storage(rules.slots or Path(url)):
             return _until_done(url, rules, attempt, lambda: len(content))
     except NotFound:
         return None
@@ -184,7 +193,7 @@ def _bring(
     ranged = {"Range": f"bytes={have}-", "If-Range": state.validator or ""} if state else {}
     response = _ask(url, ranged, rules, open_)
     if response.status_code == 200:
-        body = _body(url, response)
+        body = _body(url, response, rules)
         head = next(body, b"")  # before anything is written: a page must not replace what we have
         state = described(url, response)
         with part.open("wb") as emptied:  # first: old bytes under a new state would be taken for new ones
@@ -199,7 +208,7 @@ def _bring(
         _bring(url, part, rules, progress, open_)  # without a Range now, so not for ever
     else:
         total = state.length if state.length is not None else content_range(response)[1]
-        rest = _body(url, response) if response.status_code == 206 else iter(())  # 416: nothing is missing
+        rest = _body(url, response, rules) if response.status_code == 206 else iter(())  # 416: nothing is missing
         _append(part, rest, total, progress)
 
 
@@ -264,11 +273,15 @@ def _wait(url: str, rules: HttpRules, again: _Again, failures: int) -> None:
 
 def _ask(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) -> requests.Response:
     """The answer of the last of a chain of redirects: 200, 206 or 416, its body not read."""
-    address = url
+    address, outside = url, False
     for _ in range(MAX_REDIRECTS + 1):
         check_allowed(address)
-        open_.enter_context(host_slot(rules.slots, host_of(address), rules.per_host))
-        response = open_.enter_context(_get(address, headers, rules))
+        if rules.slots is not None:
+            open_.enter_context(host_slot(rules.slots, host_of(address), rules.per_host))
+        known = rules.credentials if same_server(url, address) else Credentials()
+        response, is_inner = _get(url, address, headers, rules, known, outside=outside)
+        open_.enter_context(response)
+        outside = outside or not is_inner  # a server of the internet has no business with machines of our network
         location = response.headers.get("Location")
         if response.status_code not in REDIRECTS or location is None:
             try:
@@ -282,33 +295,45 @@ def _ask(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) 
     raise StorageError(f"{url}: more than {MAX_REDIRECTS} redirects; pass --mirror with a copy")
 
 
-class _Session(requests.Session):
-    """Leaves redirects alone; requests would read their whole bodies and follow their Location even then."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
-
-
-def _get(address: str, headers: dict[str, str], rules: HttpRules) -> requests.Response:
+def _get(
+    url: str, address: str, headers: dict[str, str], rules: HttpRules, known: Credentials, *, outside: bool
+) -> tuple[requests.Response, bool]:
+    """An answer, its body not read, and whether it comes from our own machine or network."""
     # Never through a proxy to our own machine: offline, even the proxy must not be asked.
     proxies = {"no_proxy": urlsplit(address).hostname or ""} if is_loopback(address) else None
-    try:
-        with _Session() as session:
-            return session.get(
-                address,
-                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},  # a .tgz as it is
-                timeout=(rules.connect_timeout_s, rules.read_timeout_s),
-                stream=True,
-                proxies=proxies,
-            )
-    except ValueError as error:  # requests.InvalidURL and its kin
-        raise UsageError(f"{address}: is not an http(s) address ({error}); correct it") from error
-    except requests.ConnectTimeout as error:
-        raise _Again(f"no connection within {rules.connect_timeout_s:g} s") from error
-    except requests.Timeout as error:
-        raise _Again(f"no answer within {rules.read_timeout_s:g} s") from error
-    except requests.RequestException as error:
-        raise _Again(f"the connection failed ({cause(error)})") from error
+    # As bytes: what is no Latin-1 could not be sent otherwise. None: requests looks into ~/.netrc.
+    auth = HTTPBasicAuth(known.user.encode(), known.password.encode()) if known.user or known.password else None
+    limit_s = min(rules.connect_timeout_s + rules.read_timeout_s, rules.total_s)
+    with watched(limit_s, outside=outside) as watch:
+        try:
+            with Session() as session:
+                response = session.get(
+                    _with_query(address, known.query),
+                    headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},  # a .tgz as it is
+                    timeout=(rules.connect_timeout_s, rules.read_timeout_s),
+                    stream=True,
+                    proxies=proxies,
+                    auth=auth,
+                )
+        except ValueError as error:  # requests.InvalidURL and its kin, whose messages quote the address
+            raise UsageError(f"{shown(address)}: is not an http(s) address; correct it") from error
+        except requests.ConnectTimeout as error:
+            raise _Again(f"no connection within {rules.connect_timeout_s:g} s") from error
+        except requests.RequestException as error:
+            if watch.is_inner and watch.outside:
+                told = f"redirect to {shown(address)} refused: {cause(error)}"
+                raise BlockedError(blocked(url, told)) from error
+            if watch.timed_out or isinstance(error, requests.Timeout):
+                raise _Again(f"no answer within {min(rules.read_timeout_s, limit_s):g} s") from error
+            raise _Again(f"the connection failed ({cause(error)})") from error
+        return response, watch.is_inner
+
+
+def _with_query(address: str, query: str) -> str:
+    parts = urlsplit(address)
+    if not query or query in parts.query:
+        return address
+    return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query))
 
 
 def _judge(url: str, response: requests.Response) -> None:
@@ -333,16 +358,44 @@ def _judge(url: str, response: requests.Response) -> None:
         raise StorageError(f"{url}: comes coded as {coding}, though not asked to; pass --mirror with a copy")
 
 
-def _body(url: str, response: requests.Response) -> Iterator[bytes]:
+def _body(url: str, response: requests.Response, rules: HttpRules) -> Iterator[bytes]:
     """The bytes as they lie on the server, as soon as they come; a short body is an error."""
-    raw: Any = response.raw
+    chunks, head, broken = _paced(url, response.raw, rules), b"", None
     try:
-        head = raw.read(HEAD_BYTES, decode_content=False)
-        if response.status_code == 200 and is_page(head) and not is_named_page(url):
-            raise BlockedError(blocked(url, "HTTP status 200, a page for people instead of the file"))
-        yield head
-        while chunk := raw.read1(CHUNK_BYTES, decode_content=False):
-            beat()
-            yield chunk
+        while len(head) < HEAD_BYTES and (chunk := next(chunks, b"")):
+            head += chunk
+    except _Again as again:
+        broken = again  # what came before counts
+    if response.status_code == 200 and is_page(head) and not is_named_page(url):
+        raise BlockedError(blocked(url, "HTTP status 200, a page for people instead of the file"))
+    yield head
+    if broken is not None:
+        raise broken
+    yield from chunks
+
+
+def _read(raw: Any) -> bytes:
+    try:
+        return bytes(raw.read1(CHUNK_BYTES, decode_content=False))
     except (HTTPError, OSError) as error:
         raise _Again(f"the connection broke ({cause(error)})") from error
+
+
+def _paced(url: str, raw: Any, rules: HttpRules) -> Iterator[bytes]:
+    """What a connection brings, until the time is up or it is too slow to be waited for."""
+    started_s = since_s = time.monotonic()
+    num_bytes = 0
+    while chunk := _read(raw):
+        beat()
+        yield chunk
+        num_bytes += len(chunk)
+        now_s = time.monotonic()
+        if now_s - started_s > rules.total_s:
+            raise _Again(f"not whole within {rules.total_s:g} s")
+        if now_s - since_s > SLOW_S:
+            if num_bytes < rules.slowest_bytes_per_s * (now_s - since_s):
+                raise StorageError(
+                    f"{url}: sends less than {rules.slowest_bytes_per_s:g} bytes a second, what has come is kept; "
+                    "try again later, or pass --mirror with a copy"
+                )
+            since_s, num_bytes = now_s, 0

@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from datasets.addresses import shown, without_secrets
 from datasets.errors import BlockedError, UsageError
 
 USER_AGENT = "tutti/0.1 (+builds music research datasets; contact: whoever runs it at this address)"
@@ -48,10 +49,10 @@ def check_allowed(url: str) -> None:
     except ValueError:
         well_formed = False
     if not well_formed:
-        raise UsageError(f"{url}: is not an http(s) address; correct it")
+        raise UsageError(f"{shown(url)}: is not an http(s) address; correct it")
     if os.environ.get("TUTTI_OFFLINE", "0") not in ("", "0") and not is_loopback(url):
         raise UsageError(
-            f"{url}: TUTTI_OFFLINE is set, so no other machine is asked; "
+            f"{shown(url)}: TUTTI_OFFLINE is set, so no other machine is asked; "
             "unset it, or pass --mirror PATH or --data-from DIR with a copy"
         )
 
@@ -103,14 +104,20 @@ def redirect_target(url: str, current: str, location: str, hosts: tuple[str, ...
         # Parsers differ about which host such an address names: http://allowed\@other/
         plain = "@" not in urlsplit(target).netloc and not re.search(r"[\x00-\x1f\x7f\\]", location)
     except ValueError:
-        raise BlockedError(blocked(url, f"redirect to {location!r} refused: not an address")) from None
+        raise BlockedError(blocked(url, f"redirect to {shown(location)!r} refused: not an address")) from None
+    told = shown(target)
     if scheme not in ("http", "https") or not plain:
-        raise BlockedError(blocked(url, f"redirect to {target!r} refused: not a plain http(s) address"))
+        raise BlockedError(blocked(url, f"redirect to {told!r} refused: not a plain http(s) address"))
     if scheme == "http" and urlsplit(current).scheme == "https":
-        raise BlockedError(blocked(url, f"redirect to {target} refused: from https to http"))
+        raise BlockedError(blocked(url, f"redirect to {told} refused: from https to http"))
     if host not in {host_of(url), *(name.lower() for name in hosts)}:
-        raise BlockedError(blocked(url, f"redirect to {target} refused: {host} is not a host of this file"))
+        raise BlockedError(blocked(url, f"redirect to {told} refused: {host} is not a host of this file"))
     return target
+
+
+def same_server(url: str, address: str) -> bool:
+    """Whether two addresses are of one server, so that one's password is for the other too."""
+    return (urlsplit(url).scheme, host_of(url)) == (urlsplit(address).scheme, host_of(address))
 
 
 def is_page(head: bytes) -> bool:
@@ -141,7 +148,7 @@ def is_packed(url: str) -> bool:
 def blocked(url: str, what: str) -> str:
     """The message of a refusal, with what a user can do."""
     return (
-        f"{url}: blocked: {what}; we call ourselves {USER_AGENT!r}; fetch the file by hand and pass "
+        f"{shown(url)}: blocked: {what}; we call ourselves {USER_AGENT!r}; fetch the file by hand and pass "
         "--data-from DIR or --mirror ROOT with it, or try again later"
     )
 
@@ -190,4 +197,4 @@ def cause(error: BaseException) -> str:
     """What went wrong at the bottom of a chain of exceptions, without addresses of objects."""
     while (below := error.__cause__ or error.__context__) is not None:
         error = below
-    return re.sub(r"<[^>]* at 0x[0-9a-f]+>:? ?", "", f"{type(error).__name__}: {error}")
+    return without_secrets(re.sub(r"<[^>]* at 0x[0-9a-f]+>:? ?", "", f"{type(error).__name__}: {error}"))

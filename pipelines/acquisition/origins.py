@@ -9,19 +9,21 @@ ever asked, but for the user's own folders.
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+from datasets.addresses import Credentials
 from datasets.errors import IntegrityError
 from datasets.heartbeat import beat
 from datasets.record import Media
 from pipelines.acquisition.http import HttpRules, get_small
-from pipelines.acquisition.own_index import parse_sums
+from pipelines.acquisition.own_index import parse_sums, read_sums
 from pipelines.acquisition.youtube import Access
 from pipelines.cache import Cache
 
 CHUNK_BYTES = 1 << 20
+SUMS_S = 300.0  # for a SHA256SUMS, which has 64 MiB at most
 AUDIO_EXTENSIONS = ("webm", "m4a", "opus", "ogg", "mp3", "flac", "wav", "mp4", "mka")
 VIDEOS_PER_HOUR = 240.0  # what YouTube tolerates from one address for days, with some room
 
@@ -30,7 +32,8 @@ VIDEOS_PER_HOUR = 240.0  # what YouTube tolerates from one address for days, wit
 class Origins:
     """Where bytes may come from. Handed to workers; nothing of it enters a manifest."""
 
-    mirror: str | None = None  # folder or http(s) address
+    mirror: str | None = None  # folder, or http(s) address without what opens it
+    credentials: Credentials = field(default_factory=Credentials)  # for the mirror's server
     sums_sha256: str = ""  # of the mirror's SHA256SUMS when the build began; empty: it has none
     local_roots: tuple[tuple[str, str], ...] = ()  # source name -> folder that the source itself describes
     own_roots: tuple[str, ...] = ()  # folders of archives and videos that the user has already
@@ -39,9 +42,13 @@ class Origins:
     retry: frozenset[str] = frozenset()  # reasons for which a video is asked for again
 
 
-def http_rules(cache: Cache, hosts: tuple[str, ...] = ()) -> HttpRules:
+def http_rules(
+    cache: Cache,
+    hosts: tuple[str, ...] = (),
+    credentials: Credentials = Credentials(),  # noqa: B008 - frozen
+) -> HttpRules:
     """The rules of a download: redirects stay on these hosts, connections are counted in the cache."""
-    return HttpRules(hosts=hosts, slots=cache.root / "locks")
+    return HttpRules(hosts=hosts, slots=cache.root / "locks", credentials=credentials)
 
 
 def video_id(media: Media) -> str:
@@ -69,7 +76,7 @@ def is_http(address: str) -> bool:
 
 def with_sums(origins: Origins, cache: Cache) -> Origins:
     """Origins with the state of the mirror's SHA256SUMS as it is now."""
-    content = None if origins.mirror is None else _sums_file(origins.mirror, cache)
+    content = None if origins.mirror is None else _sums_file(origins.mirror, origins.credentials, cache)
     return Origins(**{**vars(origins), "sums_sha256": "" if content is None else hashlib.sha256(content).hexdigest()})
 
 
@@ -80,7 +87,9 @@ def mirror_sums(origins: Origins, cache: Cache) -> Mapping[str, str]:
     Raises:
         IntegrityError: the file changed since the build began, or a line is not `<64 hex digits>  <path>`.
     """
-    content = None if origins.mirror is None or not origins.sums_sha256 else _sums_file(origins.mirror, cache)
+    if origins.mirror is None or not origins.sums_sha256:
+        return {}
+    content = _sums_file(origins.mirror, origins.credentials, cache)
     if content is None:
         return {}
     if hashlib.sha256(content).hexdigest() != origins.sums_sha256:
@@ -88,11 +97,11 @@ def mirror_sums(origins: Origins, cache: Cache) -> Mapping[str, str]:
     return parse_sums(content, f"{origins.mirror}/SHA256SUMS")
 
 
-def _sums_file(mirror: str, cache: Cache) -> bytes | None:
+def _sums_file(mirror: str, credentials: Credentials, cache: Cache) -> bytes | None:
     if is_http(mirror):
-        return get_small(mirror_url(mirror, "SHA256SUMS"), rules=http_rules(cache))
-    file = Path(mirror) / "SHA256SUMS"
-    return file.read_bytes() if file.is_file() else None
+        rules = replace(http_rules(cache, credentials=credentials), total_s=SUMS_S)
+        return get_small(mirror_url(mirror, "SHA256SUMS"), rules=rules)
+    return read_sums(Path(mirror))
 
 
 def read_file(path: Path) -> Iterator[bytes]:

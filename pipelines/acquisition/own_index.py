@@ -19,6 +19,11 @@ _NAME = re.compile(
     rf"Y?(?P<id>[A-Za-z0-9_-]{{11}})(?:_(?P<start>{_TIME})(?:_(?P<end>{_TIME}))?)?\.(?P<extension>[A-Za-z0-9]{{2,4}})",
     re.ASCII,
 )
+MAX_SUMS_BYTES = 64 << 20  # 500,000 files
+MAX_SUMS_LINES = 1_000_000
+MAX_PATH_CHARS = 4096  # PATH_MAX of Linux
+SHOWN_CHARS = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SUMS_LINE = re.compile(r"([0-9a-f]{64}) [ *]?(?:\./)?(.+)")
 _log = logging.getLogger(__name__)
 
@@ -58,23 +63,45 @@ def parse_sums(content: bytes, name: str) -> dict[str, str]:
     """A SHA256SUMS: path -> digest.
 
     Raises:
-        IntegrityError: a line is not `<64 hex digits>  <path>`.
+        IntegrityError: a line is not `<64 hex digits>  <path>` with a path below the folder, or a path has two digests.
     """
-    sums = {}
+    sums: dict[str, str] = {}
+    if content.count(b"\n") > MAX_SUMS_LINES:
+        raise IntegrityError(f"{name}: more than {MAX_SUMS_LINES:,} lines; is this the file that is meant?")
     lines = os.fsdecode(content.removesuffix(b"\n")).split("\n") if content else []  # names hold anything but "\n"
     for number, line in enumerate(lines, start=1):
         match = _SUMS_LINE.fullmatch(line.removesuffix("\r"))
-        if match is None:
-            raise IntegrityError(f"{name}:{number}: expected '<sha256>  <path>', got {line!r}")
-        sums[match[2]] = match[1]
+        if match is None or len(match[2]) > MAX_PATH_CHARS:
+            raise IntegrityError(f"{name}:{number}: expected '<sha256>  <path>', got {line[:SHOWN_CHARS]!r}")
+        path = match[2]
+        if path.startswith("/") or ".." in path.split("/") or _CONTROL.search(path):
+            raise IntegrityError(f"{name}:{number}: expected a path below the folder, got {path[:SHOWN_CHARS]!r}")
+        if sums.setdefault(path, match[1]) != match[1]:
+            raise IntegrityError(f"{name}:{number}: {path[:SHOWN_CHARS]!r} has another digest further up")
     return sums
 
 
 @functools.lru_cache(maxsize=64)
 def sums_of(root: str) -> dict[str, str]:
     """The SHA256SUMS at the top of a folder, path -> digest; empty without one."""
-    path = Path(root) / "SHA256SUMS"
-    return parse_sums(path.read_bytes(), str(path)) if path.is_file() else {}
+    content = read_sums(Path(root))
+    return {} if content is None else parse_sums(content, str(Path(root) / "SHA256SUMS"))
+
+
+def read_sums(folder: Path) -> bytes | None:
+    """The SHA256SUMS of a folder; None where it has none.
+
+    Raises:
+        IntegrityError: it is far too large.
+    """
+    path = folder / "SHA256SUMS"
+    if not path.is_file():  # not a pipe or a device, which would have no end
+        return None
+    with path.open("rb") as stream:
+        content = stream.read(MAX_SUMS_BYTES + 1)
+    if len(content) > MAX_SUMS_BYTES:
+        raise IntegrityError(f"{path}: larger than {MAX_SUMS_BYTES:,} bytes; is this the file that is meant?")
+    return content
 
 
 @functools.lru_cache(maxsize=4)
