@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import HTTPBasicAuth
@@ -47,6 +47,7 @@ from pipelines.acquisition.http_answers import (
     is_page,
     redirect_target,
     same_server,
+    with_query,
 )
 from pipelines.acquisition.http_connection import Session, watched
 
@@ -308,7 +309,7 @@ def _get(
         try:
             with Session() as session:
                 response = session.get(
-                    _with_query(address, known.query),
+                    with_query(address, known.query),
                     headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},  # a .tgz as it is
                     timeout=(rules.connect_timeout_s, rules.read_timeout_s),
                     stream=True,
@@ -324,16 +325,13 @@ def _get(
                 told = f"redirect to {shown(address)} refused: {cause(error)}"
                 raise BlockedError(blocked(url, told)) from error
             if watch.timed_out or isinstance(error, requests.Timeout):
-                raise _Again(f"no answer within {min(rules.read_timeout_s, limit_s):g} s") from error
+                told_s = limit_s if watch.timed_out else min(rules.read_timeout_s, limit_s)
+                raise _Again(f"no answer within {told_s:g} s") from error
             raise _Again(f"the connection failed ({cause(error)})") from error
+        if watch.timed_out:  # http.client takes a head that breaks off for a whole one
+            response.close()
+            raise _Again(f"no answer within {limit_s:g} s")
         return response, watch.is_inner
-
-
-def _with_query(address: str, query: str) -> str:
-    parts = urlsplit(address)
-    if not query or query in parts.query:
-        return address
-    return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query))
 
 
 def _judge(url: str, response: requests.Response) -> None:

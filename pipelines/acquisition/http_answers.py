@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 
@@ -118,6 +118,14 @@ def redirect_target(url: str, current: str, location: str, hosts: tuple[str, ...
 def same_server(url: str, address: str) -> bool:
     """Whether two addresses are of one server, so that one's password is for the other too."""
     return (urlsplit(url).scheme, host_of(url)) == (urlsplit(address).scheme, host_of(address))
+
+
+def with_query(address: str, query: str) -> str:
+    """An address with a query after its own, unless that is there already."""
+    parts = urlsplit(address)
+    if not query or query in parts.query:
+        return address
+    return urlunsplit(parts._replace(query=f"{parts.query}&{query}" if parts.query else query))
 
 
 def is_page(head: bytes) -> bool:
