@@ -11,6 +11,7 @@ tracebacks.
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import select
@@ -27,7 +28,10 @@ from datasets.printable import printable
 
 AGAIN = "then run it again"
 _CLEAR_LINE = "\r\x1b[K"
-_OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|cannot allocate memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|bad_alloc|cannot allocate memory|failed to map segment", re.IGNORECASE
+)
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,7 +112,9 @@ def _verdict(error: BaseException, then: str) -> tuple[str, int]:
         return "interrupted", 130
     if isinstance(error, Stopped):
         return f"stopped by {error}", error.exit_code
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ImportError) and _OUT_OF_MEMORY.search(str(error))
+    ):
         return f"error: not enough memory; free memory or raise `ulimit -v`, {then}", StorageError.exit_code
     if isinstance(error, OSError):
         return f"error: {storage_error(error, then=then)}", StorageError.exit_code
@@ -119,9 +125,14 @@ def _verdict(error: BaseException, then: str) -> tuple[str, int]:
         else:
             remedy = f"names are written as {error.encoding} here; set LC_ALL=C.UTF-8"
         return f"error: {text!r}: {remedy}, {then}", UsageError.exit_code
+    if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error):
+        return f"error: {storage_error(OSError(errno.EMFILE, str(error)), then=then)}", StorageError.exit_code
     if isinstance(error, ImportError):
         return f"error: {error}; install what is missing with `make setup`, {then}", TuttiError.exit_code
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = str(error)
+    if _TRACEBACK in said:  # of a worker, which hands on its own as text
+        said = next((line for line in reversed(said.splitlines()) if line and not line[0].isspace()), "")
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return (
         f"internal error: {what[:500]}{_where(error.__traceback__)}; please report it with the traceback that "
         "TUTTI_DEBUG=1 shows",
@@ -183,6 +194,12 @@ class Shielded:
 
 
 _ACTS = re.compile(r"[^\n\t]+")
+
+
+def shield_stderr() -> None:
+    """Shield what a process says that is no command: a worker, whose words go into the run's log."""
+    if sys.stderr is not None and not isinstance(sys.stderr, Shielded):
+        sys.stderr = cast("Any", Shielded(sys.stderr))
 
 
 def shield(text: str) -> str:

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from datasets.environment import default_cache_folder as default_cache_folder  # asked for here ever since
 from datasets.errors import StorageError
 from datasets.heartbeat import beat, holding, waiting
 from datasets.os_errors import remedy, words
@@ -35,13 +36,6 @@ READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 LEFT_BEHIND_S = 86_400.0  # what another machine has not touched for a day, nobody writes any more
 _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})\.[0-9a-f]{16}\.tmp", re.DOTALL)  # group: of which machine
 _NAME_CHARACTERS = 40  # of the target's name: with any characters less than the 255 bytes that a name may have
-
-
-def default_cache_folder() -> Path:
-    """`$TUTTI_CACHE_DIR`, else the XDG cache folder."""
-    if folder := os.environ.get("TUTTI_CACHE_DIR"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutti"
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.addresses import shown
+from datasets.environment import switch
 from datasets.errors import StorageError, UsageError
 from datasets.files import atomic_folder, default_cache_folder
 from datasets.manifest import read_manifest
@@ -47,6 +49,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         UsageError: an unknown recipe, field, folder or reason.
     """
+    switch("TUTTI_OFFLINE")  # what it says is asked for again wherever an address is opened
     recipe = recipe_of(arguments)
     select = recipe.select
     if arguments.limit is not None:
@@ -75,7 +78,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         own_roots=() if local_roots else tuple(_folder("--data-from", folder) for folder in arguments.data_from),
         access=Access(
             cookies=None if arguments.cookies is None else _file("--cookies", arguments.cookies),
-            proxy=arguments.proxy,
+            proxy=_proxy(arguments.proxy),
             options=tuple(_pair(text) for text in arguments.ytdlp),
             media_hosts=tuple(arguments.media_host),
             section_above_s=arguments.section_above,
@@ -160,10 +163,16 @@ def _file(flag: str, text: str) -> str:
     return str(file)
 
 
+def _proxy(address: str | None) -> str | None:
+    if address is not None and not re.match(r"(https?|socks4a?|socks5h?)://[^/]", address, re.IGNORECASE):
+        raise UsageError("--proxy: expected an address such as http://HOST:PORT or socks5://HOST:PORT")
+    return address
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise UsageError(f"--ytdlp {text}: expected KEY=VALUE, an option of yt_dlp.YoutubeDL")
+        raise UsageError("--ytdlp: expected KEY=VALUE, an option of yt_dlp.YoutubeDL")  # unsaid: it may be a password
     return name, value
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import apache_beam as beam
 
+from datasets.door import shield_stderr
 from datasets.errors import StorageError, TryLaterError, TuttiError
 from datasets.machine import MACHINE_REASONS, MachineError, machine_reason
 from datasets.os_errors import storage_error
@@ -55,6 +56,7 @@ class _Apply(beam.DoFn):
     def setup(self) -> None:
         if is_beam_worker():
             end_at_once()
+            shield_stderr()
 
     def process(self, row: Row) -> Iterator[Row]:
         if isinstance(row, Rejected):

@@ -7,7 +7,6 @@
 Only safetensors files are read: they cannot hold code. TUTTI_OFFLINE=1 or HF_HUB_OFFLINE=1 forbid to ask the hub.
 """
 
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +20,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from datasets.addresses import without_secrets
+from datasets.environment import switch
 from datasets.errors import IntegrityError, UsageError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -30,7 +31,7 @@ _BACKBONE = "backbone."  # what a backbone's weights are called in a run of ours
 
 def is_offline() -> bool:
     """Whether the user forbids to ask the hub."""
-    return any(os.environ.get(name, "0").lower() not in ("", "0", "false") for name in ("TUTTI_OFFLINE", _HUB_OFFLINE))
+    return switch("TUTTI_OFFLINE") or switch(_HUB_OFFLINE)
 
 
 _HUB_OFFLINE = "HF_HUB_OFFLINE"
@@ -71,7 +72,7 @@ def _from_hub(weights: str, files: tuple[str, ...]) -> Path:
             f"weights {weights}: {why}, and they are not in the hub's cache; {_remedy(weights, files)}"
         ) from error
     except (errors.HfHubHTTPError, errors.HTTPError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = without_secrets(str(error).partition("\n")[0])
         raise UsageError(
             f"weights {weights}: the hub does not give them ({reason}); {_remedy(weights, files)}"
         ) from error

@@ -48,7 +48,9 @@ def find_soundfonts() -> tuple[Soundfont, ...]:
         UsageError: there is none, or a file is none; the message says what to install.
     """
     if named := os.environ.get(VARIABLE):
-        return open_soundfonts([Path(text).expanduser() for text in named.split(os.pathsep) if text])
+        if not (paths := [Path(text).expanduser() for text in named.split(os.pathsep) if text]):
+            raise UsageError(f"{VARIABLE}={named!r}: names no file and no folder; correct or unset it")
+        return open_soundfonts(paths)
     found = [path for place in USUAL_PLACES if place.is_dir() for path in _files_in(place)]
     if not found:
         raise UsageError(f"no soundfont in {USUAL_PLACES[0]} or the other usual places; {INSTALL}, or set ${VARIABLE}")

@@ -5,7 +5,6 @@ RFC 9110: validators (8.8), Range and If-Range (13.1.5, 14), Retry-After (10.2.3
 
 import contextlib
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import requests
 
 from datasets.addresses import shown, without_secrets
+from datasets.environment import switch
 from datasets.errors import BlockedError, UsageError
 
 USER_AGENT = "tutti/0.1 (+builds music research datasets; contact: whoever runs it at this address)"
@@ -50,7 +50,7 @@ def check_allowed(url: str) -> None:
         well_formed = False
     if not well_formed:
         raise UsageError(f"{shown(url)}: is not an http(s) address; correct it")
-    if os.environ.get("TUTTI_OFFLINE", "0") not in ("", "0") and not is_loopback(url):
+    if switch("TUTTI_OFFLINE") and not is_loopback(url):
         raise UsageError(
             f"{shown(url)}: TUTTI_OFFLINE is set, so no other machine is asked; "
             "unset it, or pass --mirror PATH or --data-from DIR with a copy"

@@ -11,7 +11,6 @@ On CPU the bits do not depend on the number of threads either (measured with 1, 
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from datasets.environment import switch
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import digest_of, file_sha256
 from pipelines.embedders.ast_files import DEFAULT_MODEL, load_weights, model_folder, read_front_end, weights_sha256
@@ -167,7 +167,7 @@ def load(
     precise = precision if precision != "auto" else ("float32" if chosen == "cpu" else "bfloat16")
     settings = AstSettings(resize_positions, precise, chosen)
     if local_only is None:
-        local_only = os.environ.get("TUTTI_OFFLINE", "0") not in ("", "0")
+        local_only = switch("TUTTI_OFFLINE")
     folder = model_folder(model, local_only)
     front_end = read_front_end(folder)
     facts = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from datasets.addresses import without_secrets
 from datasets.errors import IntegrityError, TryLaterError, UsageError
 from datasets.manifest import file_sha256
 from pipelines.embedders import _torchaudio
@@ -84,7 +85,7 @@ def _from_hub(model: str, local_only: bool) -> Path:
 
 
 def _hub_fails(model: str, error: BaseException) -> TryLaterError:
-    reason = str(error).partition("\n")[0]
+    reason = without_secrets(str(error).partition("\n")[0])
     return TryLaterError(f"embedder {model}: the hub fails ({reason}); run it again later, or {_remedy(model)}")
 
 

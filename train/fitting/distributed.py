@@ -6,7 +6,6 @@ Every batch is shared out: process r takes its examples r, r + world, ... The gr
 the whole batch. All processes validate, the first one writes.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -14,6 +13,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import distributed
 
+from datasets.environment import whole_number
 from datasets.errors import TuttiError, UsageError
 
 Answer = TypeVar("Answer")
@@ -32,12 +32,12 @@ def world_size() -> int:
 @contextmanager
 def process_group() -> Iterator[None]:
     """Join the group that torchrun asks for, if it does."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if whole_number("WORLD_SIZE", 1) < 2:
         yield
         return
     on_gpu = torch.cuda.is_available()
     if on_gpu:
-        local = int(os.environ.get("LOCAL_RANK", "0"))
+        local = whole_number("LOCAL_RANK", 0)
         if local >= torch.cuda.device_count():
             raise UsageError(f"{torch.cuda.device_count()} GPUs for process {local}; start at most one process per GPU")
         torch.cuda.set_device(local)
