@@ -103,7 +103,7 @@ def recordings(recipe: Recipe, mirror: Path, cache: Cache) -> Iterator[Recording
     """All recordings of the recipe, their bytes in the cache."""
     origins = with_sums(Origins(str(mirror)), cache)
     for source in recipe.sources:
-        files = download(source, origins=origins, cache=cache)
+        files = download(source, configs=recipe.sources, origins=origins, cache=cache)
         assert all(isinstance(file, LocalFile) for file in files.files)
         chosen = select(
             files, configs=recipe.sources, instruments=recipe.classes(), config=recipe.select, seed=recipe.seed

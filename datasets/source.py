@@ -9,21 +9,25 @@ A source is a module with, in this order:
     Config      frozen dataclass: the switches of its reader
     read(files, config) -> Iterator[Recording]
 
-and, where its clips have notes, `NOTES = True`: shards of a dataset with it have a column of notes.
+and, where its clips have notes, `NOTES = True`: shards of a dataset with it have a column of notes; and where it reads
+what nobody serves (the user's label file, scores, soundfonts), `inputs(config) -> tuple[Input, ...]`, which names it.
 
 `files` maps `RemoteFile.name` to a `LocalFile`. A reader raises `IntegrityError` with file, line
 and remedy where an annotation cannot be understood; audio is never opened here.
 """
 
+import hashlib
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol, cast
 
 from datasets import sources
 from datasets.errors import UsageError
+from datasets.manifest import digest_of
 from datasets.record import Recording
 
 
@@ -66,6 +70,17 @@ class LocalFile:
     resolved_url: str = ""  # where the bytes came from, if not from `url`: never a place of this machine
 
 
+@dataclass(frozen=True)
+class Input:
+    """What a source reads on this machine beside the audio: a file, or many under one digest; never a path of it."""
+
+    kind: str  # "labels", "scores", "soundfont"
+    name: str  # of the file, or of the folder below the source's root
+    sha256: str  # of the file's bytes; of many: of the canonical JSON of their sorted [path, sha256]
+    num_bytes: int
+    num_files: int | None = None  # of many
+
+
 class Source(Protocol):
     """The interface of a module in `sources/`."""
 
@@ -89,6 +104,44 @@ def has_notes(names: Iterable[str]) -> bool:
     """Whether any of these sources says which notes sound in its clips."""
     known = set(source_names()) & set(names)  # a manifest may name a source of other code
     return any(getattr(load_source(name), "NOTES", False) for name in sorted(known))
+
+
+def inputs_of(name: str, config: Any) -> tuple[Input, ...]:
+    """What a source reads beside its remote files and the audio.
+
+    Raises:
+        UsageError: it is not there, or cannot be read.
+    """
+    find = getattr(load_source(name), "inputs", None)
+    return () if find is None else tuple(find(config))
+
+
+def in_unicode(name: str) -> str:
+    r"""A file's name for a manifest: bytes that are no UTF-8 as `\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def many(kind: str, name: str, root: Path, paths: Iterable[PurePath]) -> Input:
+    """Files as one input.
+
+    Args:
+        kind: of input.
+        name: for people and manifests.
+        root: folder of the files.
+        paths: relative to root.
+
+    Raises:
+        UsageError: one cannot be read; the message names it.
+    """
+    listed, num_bytes = [], 0
+    for path in sorted(paths):
+        try:
+            data = (root / path).read_bytes()
+        except OSError as error:
+            raise UsageError(f"{name}: {path} cannot be read ({error.strerror}); correct its permissions") from error
+        listed.append([in_unicode(str(path)), hashlib.sha256(data).hexdigest()])
+        num_bytes += len(data)
+    return Input(kind, name, digest_of(listed), num_bytes, len(listed))
 
 
 def load_source(name: str) -> Source:

@@ -9,6 +9,7 @@ source is judged by itself. Only clips that can but train are dropped: an evalua
 hard clips would flatter every model. What a person corrected is never dropped.
 """
 
+import importlib.metadata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -106,9 +107,18 @@ def curate(
     labels, guitars = _tell_guitars(clips, config, guitar, embed, instruments, seed, cache)
     matches = _find_matches(clips, config, near_duplicate, cache)
     report = {"embedder": facts_of(embed), "outliers": judged.report, "guitars": guitars, **corrected}
+    report["tools"] = judging_tools(embed)
     curation = Curation(judged.quality, judged.doubts, labels, matches, report)
     write_report(folder / "report", clips, curation, judged.given, instruments, partial(read_embedding, cache=cache))
     return list(clips), curation
+
+
+def judging_tools(embed: EmbedConfig) -> dict[str, str]:
+    """Versions of the libraries that judge labels, and of those that the embedder runs on."""
+    names = ["cleanlab", "scikit-learn"]
+    if embed.embedder != "logmel":
+        names += ["torch"] if embed.embedder == "builtin" else ["torch", "transformers"]
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 @dataclass(frozen=True)

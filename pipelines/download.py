@@ -6,11 +6,12 @@ published a checksum for is trusted on first use and must stay the same from the
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from datasets.addresses import Credentials
@@ -18,7 +19,7 @@ from datasets.archive import gunzip
 from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
 from datasets.files import exclusive
 from datasets.manifest import digest_of
-from datasets.source import LocalFile, RemoteFile, load_source
+from datasets.source import Input, LocalFile, RemoteFile, inputs_of, load_source
 from pipelines import results
 from pipelines.acquisition.http import NotFound, discard, fetch_file
 from pipelines.acquisition.origins import (
@@ -40,10 +41,11 @@ _SHA256 = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """A source whose remote files are all in the cache."""
+    """A source whose remote files are all in the cache, and what else it reads here."""
 
     source: str
     files: tuple[LocalFile, ...]
+    inputs: tuple[Input, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,14 @@ class Pins:
     verified_by: str
 
 
-def download(source: str, *, origins: Origins, cache: Cache, progress: Path | None = None) -> SourceFiles:
+def download(
+    source: str, *, configs: Mapping[str, Any], origins: Origins, cache: Cache, progress: Path | None = None
+) -> SourceFiles:
     """Bring all remote files of a source into the cache.
 
     Args:
         source: its name.
+        configs: of all sources.
         origins: where they may come from.
         cache: where they go.
         progress: folder of the build's tallies; takes the bytes fetched so far.
@@ -71,7 +76,8 @@ def download(source: str, *, origins: Origins, cache: Cache, progress: Path | No
         TryLaterError: a server asks to come back later, or refuses us.
     """
     remotes = load_source(source).REMOTES
-    return SourceFiles(source, tuple(download_file(source, remote, origins, cache, progress) for remote in remotes))
+    files = tuple(download_file(source, remote, origins, cache, progress) for remote in remotes)
+    return SourceFiles(source, files, inputs_of(source, configs[source]))
 
 
 def download_file(

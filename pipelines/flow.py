@@ -55,7 +55,10 @@ def acquire(
     files = (
         root
         | "sources" >> beam.Create(sorted(recipe.sources))
-        | stage("download", partial(download, origins=origins, cache=cache, progress=output.progress))
+        | stage(
+            "download",
+            partial(download, configs=recipe.sources, origins=origins, cache=cache, progress=output.progress),
+        )
     )
     recordings = files | stage("select", partial(select, **chosen))
     if listed is not None:

@@ -26,6 +26,7 @@ from pipelines.flow import acquire, dataset, frozen
 from pipelines.frozen import Verdict, classify
 from pipelines.healing import heal
 from pipelines.inputs import named_inputs, recipe_inputs
+from pipelines.lock_file import differing
 from pipelines.looks import Input, Looks, changed_inputs, settled_looks, shown
 from pipelines.plan import Plan, describe, listing, make_plan, note, places_of, recipe_of, warn
 from pipelines.progress import Tally, progress_line, read_tallies, read_transfers
@@ -105,6 +106,8 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         staged = read_manifest(plan.output.staging)
         check_yield(staged, plan.recipe, plan.min_yield)
         if plan.frozen is None and (earlier := before.complete or before.current) is not None:
+            for line in differing(earlier.content, staged.content, (f"in version {earlier.version}", "now")):
+                note(line)
             check_drift(earlier, staged, plan.recipe.drift)
         verdict = None if plan.frozen is None else check_frozen(read_manifest(plan.frozen), staged)
         changed = changed_inputs(looks, look)
@@ -236,11 +239,15 @@ def check_frozen(listed: Manifest, built: Manifest) -> Verdict:
         IntegrityError: a clip holds other audio than the manifest says.
     """
     verdict = classify(listed, built)
+    others = "; ".join(differing(listed.content, built.content, ("in the manifest", "here")))
     if verdict.changed:
+        cause = f"it may be for {others}" if others else "upstream has changed"
         raise IntegrityError(
             f"{len(verdict.changed)} clips hold other audio than the manifest says, first {verdict.changed[0]}: "
-            "upstream has changed; nothing was published"
+            f"{cause}; nothing was published"
         )
+    if others and verdict.level != "EXACT":
+        note(f"{verdict.level}, not EXACT, made with others: {others}")
     for clip_id, reason in verdict.gone[:SHOWN]:
         note(f"gone: {clip_id} ({reason})")
     if len(verdict.gone) > SHOWN:

@@ -22,6 +22,7 @@ from pipelines.acquisition.youtube import Access, preflight
 from pipelines.arguments import output_root
 from pipelines.cache import Cache
 from pipelines.download import known_by_md5
+from pipelines.lock_file import foreign_inputs
 from pipelines.overrides import ordered_overrides, read_overrides
 from pipelines.recipe import STAGES, Recipe, load_recipe, override, recipe_from_json, recipe_names
 from pipelines.version import Output
@@ -220,6 +221,9 @@ def warn(plan: Plan) -> None:
     """
     if "audioset" in plan.recipe.sources and plan.origins.mirror is None:
         for message in preflight(plan.origins.access):
+            note(message)
+    if plan.frozen is not None:
+        for message in foreign_inputs(read_manifest(plan.frozen), plan.recipe):
             note(message)
     check_space(needed_bytes(plan), plan.cache)
 

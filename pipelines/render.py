@@ -8,6 +8,7 @@ Of each rendering three files: the audio (stereo, 16 bit), the notes that it hol
 instruments, when each is sure to be heard, and everything that decided the sound. `--stems` adds one file per program;
 the audio is their sum. Variant 0 is the score as it stands. For a dataset of shards: `pipelines.build --dataset
 composed` or `musescore_rendered`. Needs FluidSynth and a soundfont: apt install fluidsynth fluid-soundfont-gm.
+An earlier rendering is replaced; where a file of anybody else's has such a name, nothing is rendered.
 """
 
 import json
@@ -31,6 +32,7 @@ from datasets.scores.score import Score, ScoreError, read_midi, write_midi
 from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
 from datasets.scores.variation import Performance, score_digest, vary
 from datasets.sources.rendered import SUFFIXES
+from datasets.targets import check_targets
 from pipelines.arguments import Parser
 from pipelines.rendering.media import flac, peak_gain
 from pipelines.rendering.synthesizer import Rendering, synthesize, version
@@ -79,6 +81,9 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError("nothing to render; name MIDI files or folders, or --compose N")
     fonts = open_soundfonts(arguments.soundfont) if arguments.soundfont else find_soundfonts()
     version()
+    names = [*named, *(composed_name(arguments.seed, number) for number in range(arguments.compose))]
+    names = [variant_name(name, variant) for name in names for variant in range(arguments.variants)]
+    check_output(arguments.output, names, list(named.values()))
     skipped: dict[str, str] = {}
     start_s, rendered_s, written = time.perf_counter(), 0.0, 0
     for piece in pieces(named, arguments.compose, arguments.seed, skipped):
@@ -86,7 +91,7 @@ def run(argv: Sequence[str]) -> int:
             performance = vary(piece.score, seed=arguments.seed, variant=variant)
             font = font_for(piece, arguments.seed, variant, fonts)
             rendering = synthesize(performance, font, sample_rate=arguments.sample_rate, stems=arguments.stems)
-            name = piece.name if variant == 0 else f"{piece.name}-v{variant}"
+            name = variant_name(piece.name, variant)
             write_rendering(arguments.output / name, performance, rendering, font, arguments.seed, variant)
             if rendering.silent:
                 print(f"{name}: {len(rendering.silent)} notes lie beyond the soundfont's keys: silent", file=sys.stderr)
@@ -96,6 +101,38 @@ def run(argv: Sequence[str]) -> int:
     summary = {"renderings": written, "audio_s": round(rendered_s, 1), "seconds": round(seconds, 1), "skipped": skipped}
     print(json.dumps(summary))
     return IntegrityError.exit_code if skipped else 0
+
+
+def composed_name(seed: int, number: int) -> str:
+    """What the files of a composed piece are called."""
+    return f"composed-{seed}-{number:06d}"
+
+
+def variant_name(name: str, variant: int) -> str:
+    """What the files of a variant are called."""
+    return name if variant == 0 else f"{name}-v{variant}"
+
+
+def check_output(output: Path, names: Sequence[str], scores: Sequence[Path]) -> None:
+    """Make sure that all files to be written are free, or an earlier rendering's: its JSON says so.
+
+    Raises:
+        UsageError: one is somebody else's, or a score that is to be rendered.
+    """
+    read = {path.resolve() for path in scores}
+    for name in names:
+        if (output / f"{name}.mid").resolve() in read:
+            raise UsageError(f"{output / name}.mid: is to be rendered, and would be replaced; choose another --output")
+        facts, others = output / f"{name}.json", [output / f"{name}{suffix}" for suffix in (".flac", ".mid", "-stems")]
+        if os.path.lexists(facts):
+            check_targets({facts: is_rendering}, "--output")
+        else:
+            check_targets({path: lambda head: False for path in others}, "--output")
+
+
+def is_rendering(head: bytes) -> bool:
+    """Whether a file begins as the JSON of a rendering."""
+    return head.startswith(b'{\n "drum_kit": ') and b'"fluidsynth": ' in head
 
 
 def named_files(paths: Sequence[Path]) -> dict[str, Path]:
@@ -137,7 +174,7 @@ def pieces(named: dict[str, Path], composed: int, seed: int, skipped: dict[str, 
             skipped[name] = error.reason
             print(f"skipped: {error}", file=sys.stderr)
     for number in range(composed):
-        yield Piece(f"composed-{seed}-{number:06d}", compose(seed, number))
+        yield Piece(composed_name(seed, number), compose(seed, number))
 
 
 def font_for(piece: Piece, seed: int, variant: int, fonts: Sequence[Soundfont]) -> Soundfont:
@@ -151,14 +188,14 @@ def write_rendering(
     """`path`.flac, .mid and .json, and the stems in a folder `path`-stems."""
     gain = peak_gain(rendering.mix)
     performance = replace(performance, score=audible(performance.score, rendering.silent))
+    facts = facts_of(performance, font) | {"seed": seed, "variant": variant, "gain": round(gain, 6)}
+    text = json.dumps(facts | {"sample_rate": rendering.sample_rate}, indent=1, sort_keys=True) + "\n"
+    write_file(path.with_name(f"{path.name}.json"), text.encode(), durable=False)  # first: the others are known by it
     stems = {} if rendering.stems is None else dict(zip(rendering.programs, rendering.stems, strict=True))
     for program, stem in stems.items():
         file = path.with_name(f"{path.name}-stems") / f"{program:03d} {name_of(program).replace('/', '-')}.flac"
         write_file(file, flac(stem, rendering.sample_rate, gain), durable=False)
     write_file(path.with_name(f"{path.name}.flac"), flac(rendering.mix, rendering.sample_rate, gain), durable=False)
-    facts = facts_of(performance, font) | {"seed": seed, "variant": variant, "gain": round(gain, 6)}
-    text = json.dumps(facts | {"sample_rate": rendering.sample_rate}, indent=1, sort_keys=True) + "\n"
-    write_file(path.with_name(f"{path.name}.json"), text.encode(), durable=False)
     write_file(path.with_name(f"{path.name}.mid"), write_midi(performance.score), durable=False)
 
 

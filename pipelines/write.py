@@ -39,12 +39,13 @@ from datasets.manifest import (
 )
 from datasets.record import PRESENT, SPLITS, Clip, Rejected
 from datasets.shard import ShardInfo, notes_digest, shard_path, write_shard
-from datasets.source import load_source
+from datasets.source import has_notes, load_source
 from pipelines.cache import Cache
 from pipelines.dataset_card import count_kept, dataset_card
 from pipelines.download import SourceFiles
 from pipelines.exports import croissant, huggingface
 from pipelines.parent import lineage
+from pipelines.rendering import synthesizer
 from pipelines.split import Assignment, SplitPlan
 
 WRITE_CODE_VERSION = 1  # raise it when the bytes of a shard change with equal rows
@@ -254,6 +255,7 @@ def write_manifest(
     def rows() -> Iterator[ClipRow]:
         return (row for bucket in buckets for row in read_clip_rows(folder / bucket.path))
 
+    decoders: set[str] = set()
     content: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "dataset": dataset,
@@ -262,14 +264,15 @@ def write_manifest(
         "recipe_sha256": digest_of(recipe),
         "mirrored": mirrored,
         "sources": {source.source: _source_entry(source) for source in sources},
-        "tools": tool_versions(),
-        "counts": count_rows(rows(), instruments),
+        "tools": {},
+        "counts": count_rows(_noting(rows(), decoders), instruments),
         **certificate,
         "split_digest": split_digest(rows()),
         "root_digest": root_digest(rows()),
         "shards": [asdict(shard) for shard in shards],
         "clips": [asdict(bucket) for bucket in buckets],
     }
+    content["tools"] = tool_versions(recipe, decoders)
     lost = content["counts"]["rejected"]
     if incomplete := {reason: lost[reason] for reason in MACHINE_REASONS if reason in lost}:
         content["incomplete"] = incomplete
@@ -304,7 +307,9 @@ def _source_entry(source: SourceFiles) -> dict[str, Any]:
         | ({"resolved_url": file.resolved_url} if file.resolved_url else {})
         for file in source.files
     ]
+    inputs = [{name: value for name, value in asdict(found).items() if value is not None} for found in source.inputs]
     return {
+        **({"inputs": inputs} if inputs else {}),
         "title": card.title,
         "homepage": card.homepage,
         "license": card.license,
@@ -314,10 +319,38 @@ def _source_entry(source: SourceFiles) -> dict[str, Any]:
     }
 
 
-def tool_versions() -> dict[str, str]:
-    """Versions of what shapes the output."""
-    versions = {name: importlib.metadata.version(name) for name in TOOLS}
-    return versions | {"libsndfile": soundfile.__libsndfile_version__}
+def tool_versions(recipe: Mapping[str, Any], decoders: Iterable[str]) -> dict[str, str]:
+    """Versions of what shapes the output: of every dataset, and what its sources, rows and splitter need beside.
+
+    Args:
+        recipe: as JSON.
+        decoders: those that read a clip.
+    """
+    names, versions = list(TOOLS), {"libsndfile": soundfile.__libsndfile_version__}
+    sources = recipe.get("sources", {})
+    if has_notes(sources):
+        names.append("mido")
+    if recipe.get("split", {}).get("splitter") == "skmultilearn":
+        names.append("scikit-multilearn")
+    if "rendered" in sources:
+        versions["fluidsynth"] = synthesizer.version()
+    if "pyav" in decoders:
+        versions["ffmpeg"] = _ffmpeg_version()
+    return versions | {name: importlib.metadata.version(name) for name in names}
+
+
+def _ffmpeg_version() -> str:
+    import av  # a tenth of a second, which only decoders and this need to spend
+
+    return str(av.ffmpeg_version_info)
+
+
+def _noting(rows: Iterable[ClipRow], decoders: set[str]) -> Iterator[ClipRow]:
+    """The same rows; the names of their decoders are entered."""
+    for row in rows:
+        if "audio" in row:
+            decoders.add(row["audio"]["decoder"])
+        yield row
 
 
 def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) -> dict[str, Any]:

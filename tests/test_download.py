@@ -88,7 +88,7 @@ def test_a_missing_file_is_a_usage_error_that_names_the_expected_path(mirror, ca
 
 def test_a_source_whose_mirror_lacks_an_archive_says_which(mirror, cache):
     with pytest.raises(UsageError, match=r"^irmas: the mirror lacks zenodo\.org/records/1290750/files/IRMAS-Tr"):
-        download("irmas", origins=with_sums(Origins(str(mirror)), cache), cache=cache)
+        download("irmas", configs={"irmas": None}, origins=with_sums(Origins(str(mirror)), cache), cache=cache)
 
 
 def test_all_files_of_a_source_come_under_their_names(mirror, cache):
@@ -101,7 +101,7 @@ def test_all_files_of_a_source_come_under_their_names(mirror, cache):
         sums_of({mirror_path(file.url): hashlib.sha256(b"%d" % n).hexdigest() for n, file in enumerate(remotes)}),
     )
 
-    found = download("irmas", origins=with_sums(Origins(str(mirror)), cache), cache=cache)
+    found = download("irmas", configs={"irmas": None}, origins=with_sums(Origins(str(mirror)), cache), cache=cache)
 
     assert found.source == "irmas"
     assert [file.remote.name for file in found.files] == [file.name for file in remotes]

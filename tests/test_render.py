@@ -328,6 +328,31 @@ def test_rendering_twice_gives_the_same_files(song, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["song.flac", "song.json", "song-v1.mid"])
+def test_a_file_of_the_users_is_never_replaced_by_a_rendering(name, song, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("{}")
+
+    assert render([str(song), "--output", str(out), "--variants", "2", "--sample-rate", "16000"]) == 2
+
+    assert f"{name}: is there, and this command did not write it; choose another --output" in capsys.readouterr().err
+    assert [path.read_text() for path in out.iterdir()] == ["{}"]
+
+
+def test_a_score_is_never_replaced_by_its_own_rendering(song, tmp_path, capsys):
+    before = song.read_bytes()
+    assert render([str(song), "--output", str(tmp_path)]) == 2
+    assert "song.mid: is to be rendered, and would be replaced; choose another --output" in capsys.readouterr().err
+    assert (song.read_bytes(), [path.name for path in tmp_path.iterdir()]) == (before, ["song.mid"])
+
+
+def test_an_earlier_rendering_is_replaced(song, tmp_path):
+    command = [str(song), "--output", str(tmp_path / "out"), "--sample-rate", "16000"]
+    assert render(command) == 0
+    assert render(command) == 0
+
+
 def test_a_damaged_file_is_skipped_and_named_and_the_rest_rendered(song, tmp_path, capsys):
     (tmp_path / "bad.mid").write_bytes(b"no midi")
     code = render([str(song), str(tmp_path / "bad.mid"), "--output", str(tmp_path / "out"), "--sample-rate", "16000"])

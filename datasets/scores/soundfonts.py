@@ -30,10 +30,11 @@ _RIFF, _KIND = b"RIFF", b"sfbk"  # SoundFont 2.04, section 4
 
 @dataclass(frozen=True)
 class Soundfont:
-    """A file, and the sha256 of its bytes."""
+    """A file, the sha256 of its bytes, and their number."""
 
     path: Path
     sha256: str
+    num_bytes: int = 0
 
     @property
     def key(self) -> str:
@@ -89,7 +90,8 @@ def open_soundfont(path: Path) -> Soundfont:
         raise UsageError(f"soundfont {path}: {reason}; name a .sf2 or .sf3 file, or {INSTALL}") from error
     if head[:4] != _RIFF or head[8:] != _KIND:
         raise UsageError(f"soundfont {path}: is no SoundFont 2 file; name another, or {INSTALL}")
-    return Soundfont(path.absolute(), _sha256(path.absolute(), status.st_size, status.st_mtime_ns))
+    digest = _sha256(path.absolute(), status.st_size, status.st_mtime_ns)
+    return Soundfont(path.absolute(), digest, status.st_size)
 
 
 def by_key(key: str, fonts: Sequence[Soundfont]) -> Soundfont:

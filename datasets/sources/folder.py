@@ -13,6 +13,7 @@ machine enters an id or a manifest: the download stage looks `folder:<path>` up 
 
 import csv
 import difflib
+import hashlib
 import io
 import re
 import unicodedata
@@ -22,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.errors import UsageError
 from datasets.record import ABSENT, PRESENT, SPLITS, Clip, Label, Labels, Media, Recording, Seconds, clip_id
-from datasets.source import Card, LocalFile, RemoteFile
+from datasets.source import Card, Input, LocalFile, RemoteFile
 from datasets.taxonomy import INSTRUMENTS as TAXONOMY
 
 CARD = Card(
@@ -55,6 +56,12 @@ class Config:
     root: str = field(default="", metadata={"local": True})  # the folder; never part of a digest or a manifest
     csv: str = "labels.csv"  # relative to root
     license: str = "unknown"  # of rows that state none
+
+    def __post_init__(self) -> None:
+        """Refuse a CSV elsewhere: a stranger's manifest names it too."""
+        path = PurePosixPath(self.csv)
+        if not path.parts or path.is_absolute() or ".." in path.parts:
+            raise UsageError(f"folder: csv {self.csv!r}: give the file's path below the folder, without '..'")
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,16 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
         of_file.append(clip)
     for path, of_file in clips.items():
         yield Recording(Media(f"folder:{path}"), tuple(of_file))
+
+
+def inputs(config: Config) -> tuple[Input, ...]:
+    """The CSV.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    data = _bytes(config)
+    return (Input("labels", config.csv, hashlib.sha256(data).hexdigest(), len(data)),)
 
 
 def instruments(config: Config) -> tuple[str, ...]:
@@ -246,9 +263,14 @@ def _text(config: Config) -> str:
     if isinstance(config, Snapshot):
         return config.text
     try:  # utf-8-sig: spreadsheets put a byte order mark first
-        return (_root(config) / config.csv).read_bytes().decode("utf-8-sig")
+        return _bytes(config).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{config.csv}: is not UTF-8 ({error}); save it as CSV in UTF-8") from error
+
+
+def _bytes(config: Config) -> bytes:
+    try:
+        return (_root(config) / config.csv).read_bytes()
     except OSError as error:
         raise UsageError(f"{config.csv}: cannot be read in {config.root!r} ({error.strerror}); create it") from error
 

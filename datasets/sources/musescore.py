@@ -29,7 +29,7 @@ from datasets.scores import general_midi
 from datasets.scores.labels import labels_of
 from datasets.scores.playing import RELEASE_S
 from datasets.scores.score import Score, ScoreError, excerpt, read_midi
-from datasets.source import Card, LocalFile, RemoteFile
+from datasets.source import Card, Input, LocalFile, RemoteFile, many
 
 CARD = Card(
     title="MuseScore pairs of MIDI and audio (you bring the files)",
@@ -89,6 +89,16 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
             yield _defective(key, audio[key], Defect("orphan", detail=f"{audio[key]}: has no MIDI file"), config)
         else:
             yield _pair(key, root, scores[key], audio[key], config)
+
+
+def inputs(config: Config) -> tuple[Input, ...]:
+    """The scores, under one digest.
+
+    Raises:
+        UsageError: there is no such folder, or two files have one id.
+    """
+    root = _root(config)
+    return (many("scores", "MIDI files", root, _by_id(root, ("mid",), SCORE_SUFFIXES).values()),)
 
 
 def segments(score: Score, segment_s: Seconds, min_segment_s: Seconds) -> list[tuple[Seconds, Seconds]]:

@@ -30,7 +30,7 @@ from datasets.scores.labels import CLASSES, labels_of
 from datasets.scores.score import Score, ScoreError, excerpt, read_midi
 from datasets.scores.soundfonts import SHORT, Soundfont, find_soundfonts
 from datasets.scores.variation import Performance, score_digest, vary
-from datasets.source import Card, LocalFile, RemoteFile
+from datasets.source import Card, Input, LocalFile, RemoteFile, in_unicode, many
 
 CARD = Card(
     title="Music rendered from scores: your MIDI files, or composed from a seed",
@@ -118,6 +118,21 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
         digest = score_digest(score)[:SHORT]
         for variant in range(config.variants):
             yield _recording(path, score, variant, digest, fonts, config)
+
+
+def inputs(config: Config) -> tuple[Input, ...]:
+    """The soundfonts, and the MIDI files under one digest.
+
+    Raises:
+        UsageError: there is no soundfont, or neither scores nor a number of pieces.
+    """
+    fonts = tuple(
+        Input("soundfont", in_unicode(font.path.name), font.sha256, font.num_bytes) for font in find_soundfonts()
+    )
+    if config.scores:
+        return fonts
+    root = _root(config)
+    return (*fonts, many("scores", "MIDI files", root, midi_files(root)))
 
 
 def midi_files(root: Path) -> list[PurePosixPath]:
