@@ -96,7 +96,7 @@ def look_at(wanted: Input, own: Own) -> Look:
             folder = str(version_folder(Path(wanted.path)))
         except Exception:  # none, or none any more: whoever needs it says more
             return Look(ABSENT)
-        seen = _look_below(folder, {})
+        seen = _look_below(os.path.join(folder, "manifest"), {})  # no more of it is read; an output may lie beside
         return Look(digest_of([folder, seen.digest]), seen.folders, seen.newest_ns)
     return _look_below(wanted.path, own)
 
