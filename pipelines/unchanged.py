@@ -143,4 +143,5 @@ def code_digest() -> str:
 
 
 def _libraries() -> list[str]:
-    return sorted(f"{found.metadata['Name']} {found.version}" for found in importlib.metadata.distributions())
+    described = [found.metadata for found in importlib.metadata.distributions()]  # each look at it parses the file
+    return sorted(f"{metadata['Name']} {metadata['Version']}" for metadata in described)
