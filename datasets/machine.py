@@ -16,6 +16,8 @@ MACHINE_REASONS = {
     "decoder_crashed": "look at the named file: its decoder ends without an answer",
 }
 
+INPUT_CHANGED = "input_changed"  # of a version, not of clips: files that changed while its build ran
+
 # What libraries say in exceptions of no special type: torch, Python's threads, and the loader of shared libraries.
 _WORDS = {
     "can't allocate memory": "out_of_memory",

@@ -15,7 +15,7 @@ from typing import IO, Any
 from datasets.door import overwrite, told
 from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
 from datasets.files import sweep, write_file
-from datasets.machine import MACHINE_REASONS
+from datasets.machine import INPUT_CHANGED, MACHINE_REASONS
 from datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
 from datasets.os_errors import words
 from pipelines.acquisition.origins import mirror_sums
@@ -38,7 +38,6 @@ from pipelines.unchanged import forget, is_final, looker, remember
 from pipelines.version import Output, publish_to
 
 SHOWN = 10  # clips named on stderr
-INPUT_CHANGED = "input_changed"  # in a manifest's `incomplete`: files that changed while the build ran
 
 
 def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
