@@ -70,10 +70,12 @@ def hot_copy_folder(given: str | None) -> Path | None:
     """Where decoded splits are kept: what the flag says, or the cache where it can be written."""
     if given is not None:
         return None if given == "off" else Path(given)
-    folder = default_cache_folder()
     try:
+        folder = default_cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
+    except UsageError:  # training does without; who builds is told that this is no folder
+        folder, writable = Path(os.environ.get("TUTTI_CACHE_DIR", "~")), False
     except OSError:
         writable = False
     if not writable:
