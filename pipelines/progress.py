@@ -221,7 +221,7 @@ def _contents(folder: Path) -> Iterator[Any]:
     for path in sorted(folder.glob("*.json")):
         try:
             yield json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             continue
 
 

@@ -12,6 +12,7 @@ as in the paper.
 import argparse
 import itertools
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -265,7 +266,7 @@ def score_command(arguments: argparse.Namespace) -> int:
     }
     if arguments.overrides is not None:
         overrides, disputed = corrections(sample, everyone, confirmed=arguments.with_confirmed)
-        if arguments.overrides.exists():
+        if os.path.lexists(arguments.overrides):
             raise UsageError(f"{arguments.overrides}: exists, perhaps edited by hand; name another file")
         write_file(arguments.overrides, overrides_csv(overrides).encode())
         clips = len({override.id for override in overrides})

@@ -7,6 +7,7 @@ relabel/sample.json      ids, given labels, digests: what `score` compares the a
 
 import io
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -160,7 +161,7 @@ def refuse_existing(folder: Path) -> None:
     Raises:
         UsageError: the folder exists.
     """
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UsageError(f"{folder}: exists, perhaps with answers; move it away or name another one with --output")
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import IntegrityError, UsageError
+from datasets.errors import IntegrityError, TuttiError, UsageError
 from datasets.files import remove as remove_tree
 from datasets.manifest import manifest_path, read_manifest
 from datasets.printable import printable
@@ -51,17 +51,23 @@ class Version:
 
 
 def versions(root: Path) -> list[Version]:
-    """All versions, the newest first.
+    """All versions that can be read, the newest first; others are named on stderr.
 
     Raises:
         UsageError: there is none.
     """
     current = Output(root).current()
-    found = []
+    found, damaged = [], 0
     for folder in (root / "versions").glob("[!.]*"):  # what is hidden is on its way in or out
         if not manifest_path(folder).is_file():
             continue
-        content = read_manifest(folder).content
+        try:
+            content = read_manifest(folder).content
+        except TuttiError as error:
+            mark = ", the current one" if folder.name == current else ""
+            print(f"note: version {folder.name}{mark} is damaged and left out: {error}", file=sys.stderr)
+            damaged += 1
+            continue
         parent = content.get("parent") or {}
         made_s = manifest_path(folder).stat().st_mtime
         found.append(
@@ -75,7 +81,7 @@ def versions(root: Path) -> list[Version]:
                 folder.name == current,
             )
         )
-    if not found:
+    if not found and not damaged:
         raise UsageError(f"{root}: no versions here; name an output root such as build/ultimate")
     return sorted(found, key=lambda version: (-version.made_s, version.name))
 
@@ -171,7 +177,8 @@ def use_command(arguments: argparse.Namespace) -> int:
     output = Output(arguments.root)
     with output.held(wait_s=0.0):
         folder = arguments.root / "versions" / arguments.version
-        if not VERSION_NAME.fullmatch(arguments.version) or not manifest_path(folder).is_file():
+        is_name = VERSION_NAME.fullmatch(arguments.version) and not folder.is_symlink()
+        if not is_name or not manifest_path(folder).is_file():
             raise UsageError(
                 f"{arguments.root}: no version {printable(arguments.version)}; `list` shows those there are"
             )
@@ -189,13 +196,24 @@ def use_command(arguments: argparse.Namespace) -> int:
 
 
 def gc_command(arguments: argparse.Namespace) -> int:
-    """Remove old versions."""
+    """Remove old versions.
+
+    Raises:
+        UsageError: wrong values, or no versions.
+        IntegrityError: without a current version nobody knows which ones are needed.
+        TryLaterError: a build holds the output.
+    """
     if arguments.keep < 1 or arguments.grace_days < 0:
         raise UsageError("--keep is at least 1, --grace-days not negative")
     with Output(arguments.root).held(wait_s=0.0):
         if not arguments.dry_run:
             sweep_removed(arguments.root)
         found = versions(arguments.root)
+        if not any(version.is_current for version in found):
+            raise IntegrityError(
+                f"{arguments.root}: the current version is gone or damaged, so nothing was removed: build again, or go "
+                "back to another one with `python -m pipelines.versions use`"
+            )
         grace_s = arguments.grace_days * DAY_S
         going = removable(found, keep=arguments.keep, grace_s=grace_s, now_s=time.time())
         if not arguments.dry_run:

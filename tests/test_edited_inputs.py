@@ -9,6 +9,7 @@ from own_songs import Mine, keep_time
 from datasets.manifest import read_manifest
 from pipelines.build import main
 from pipelines.unchanged import STATE
+from pipelines.verify import verify
 
 
 @pytest.fixture
@@ -62,13 +63,19 @@ def test_a_build_that_was_overtaken_by_an_edit_says_so_and_one_more_gives_what_a
     assert mine.build(*flags)["changed"] is False
 
 
+def labels_in(output: Path) -> object:
+    return read_manifest(output).content["sources"]["folder"]["inputs"]
+
+
 def test_labels_are_read_once_so_that_what_is_published_is_of_one_state(mine):
     before = mine.build(output="other")
     with mine.meanwhile(lambda: mine.label("oboe")):  # after the classes were asked for, before the rows are
         first = mine.build()
 
     assert first["root_digest"] == before["root_digest"]
+    assert labels_in(mine.tmp_path / "out") == labels_in(mine.tmp_path / "other")
     assert read_manifest(mine.tmp_path / "out").content["incomplete"] == {"input_changed": 1}
+    assert verify(read_manifest(mine.tmp_path / "out")) == []
 
 
 def test_an_edit_that_changes_nothing_that_was_built_gives_the_version_that_is_there(mine):

@@ -271,6 +271,23 @@ def test_use_refuses_a_damaged_version_and_an_output_that_is_being_built(mine, c
     assert not (mine.tmp_path / "nowhere").exists()
 
 
+def test_a_damaged_version_is_named_and_without_a_current_one_nothing_is_removed(mine, capsys):
+    older, current = names(mine)
+    root = str(mine.tmp_path / "out")
+    damage(manifest_of(mine, older), b"{}")
+    assert versions(["list", root]) == 0
+    said = capsys.readouterr()
+    assert (said.out.startswith(current), f"note: version {older} is damaged and left out" in said.err) == (True, True)
+
+    shutil.copytree(
+        manifest_of(mine, current).parents[1], mine.tmp_path / "out" / "versions" / older, dirs_exist_ok=True
+    )
+    damage(manifest_of(mine, current), b"{}")
+    assert versions(["gc", root, "--keep", "1", "--grace-days", "0"]) == 3
+    assert "the current version is gone or damaged, so nothing was removed" in capsys.readouterr().err
+    assert manifest_of(mine, older).is_file()
+
+
 # --- after publishing nothing fails
 
 

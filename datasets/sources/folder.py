@@ -68,7 +68,7 @@ class Config:
 class Snapshot(Config):
     """The same, with the CSV as it was when a build began: it may be edited while the build runs."""
 
-    text: str = field(default="", repr=False, metadata={"local": True})
+    data: bytes = field(default=b"", repr=False, metadata={"local": True})
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,9 @@ def snapshot(config: Config) -> Config:
     """The configuration with the CSV as it is now.
 
     Raises:
-        UsageError: there is no CSV, or it is not UTF-8.
+        UsageError: there is no CSV.
     """
-    return Snapshot(config.root, config.csv, config.license, _text(config))
+    return Snapshot(config.root, config.csv, config.license, _bytes(config))
 
 
 def parse_table(text: str, name: str) -> tuple[tuple[str, ...], list[Row]]:
@@ -260,8 +260,6 @@ def _root(config: Config) -> Path:
 
 
 def _text(config: Config) -> str:
-    if isinstance(config, Snapshot):
-        return config.text
     try:  # utf-8-sig: spreadsheets put a byte order mark first
         return _bytes(config).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -269,6 +267,8 @@ def _text(config: Config) -> str:
 
 
 def _bytes(config: Config) -> bytes:
+    if isinstance(config, Snapshot):
+        return config.data
     try:
         return (_root(config) / config.csv).read_bytes()
     except OSError as error:
