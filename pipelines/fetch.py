@@ -8,6 +8,7 @@ that it never will: every attempt is a line of the availability ledger, and that
 import time
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from datasets.decode_error import DecodeError
@@ -30,7 +31,7 @@ from pipelines.acquisition.origins import (
     video_id,
 )
 from pipelines.acquisition.own_audio import candidates, verified
-from pipelines.acquisition.own_copy import receive_own
+from pipelines.acquisition.own_copy import known_length, measure_length, receive_own
 from pipelines.acquisition.own_index import index_of
 from pipelines.acquisition.reasons import Failure
 from pipelines.acquisition.youtube import Downloaded, download_video
@@ -98,7 +99,13 @@ def _from_own_files(
     missing = []
     for clip in recording.clips:
         offered = candidates(index, video_id(recording.media), clip.start_s, clip.end_s)
-        match, _ = verified(offered, clip.start_s, clip.end_s, lambda data: probe(data).duration_s)
+        match, _ = verified(
+            offered,
+            clip.start_s,
+            clip.end_s,
+            partial(measure_length, cache=cache, probe=lambda data: probe(data).duration_s),
+            known_length=lambda candidate: known_length(candidate.path, candidate.sha256, cache),
+        )
         if match is None:
             missing.append(clip)
         else:

@@ -138,6 +138,7 @@ def verified(
     end_s: Seconds | None,
     probe: Callable[[bytes], Seconds],
     tolerance_s: Seconds = TOLERANCE_S,
+    known_length: Callable[[Candidate], Seconds | None] = lambda candidate: None,
 ) -> tuple[tuple[Candidate, Seconds] | None, tuple[str, ...]]:
     """The first file that decodes and fits, with its offset; and a note on each that was passed over.
 
@@ -147,10 +148,12 @@ def verified(
         end_s: of the clip in the video; None: the end of the video.
         probe: decodes a whole file and answers its length; raises DecodeError where it cannot.
         tolerance_s: see `placed`.
+        known_length: answers the length of a file that was decoded before and has not changed since.
     """
     notes: list[str] = []
     for candidate in found:
-        problem, duration_s = _length(candidate, probe)
+        known_s = known_length(candidate)
+        problem, duration_s = _length(candidate, probe) if known_s is None else ("", known_s)
         offset_s = None if problem else placed(candidate, duration_s, start_s, end_s, tolerance_s)
         if offset_s is not None:
             return (candidate, offset_s), tuple(notes)

@@ -5,8 +5,10 @@ looks the same, and its blob is there, it is not read again; the blob is hashed 
 changed just before it was read may have changed again without looking otherwise, so that is not remembered.
 """
 
+import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets.files import clock_of
@@ -16,6 +18,7 @@ from pipelines.acquisition.origins import read_file
 from pipelines.cache import Cache
 from pipelines.soundness import Blob, mismatch
 
+CODE_VERSION = 1  # raise it when decoders count other samples
 STAGE = "own"
 SETTLED_S = 2.0  # no file system's time stamps are coarser (FAT)
 
@@ -46,12 +49,6 @@ def receive_own(path: Path, cache: Cache, *, label: str, sha256: str | None = No
     return blob
 
 
-def known_sha256(path: Path, cache: Cache) -> str | None:
-    """The digest of a file that still looks as it did when it was hashed."""
-    known = _known(look_of(path), _key(path), cache)
-    return None if known is None else known.sha256
-
-
 def look_of(path: Path) -> list[int]:
     """How a file looks without reading it: size, times of its content and inode in ns, inode, device."""
     status = os.stat(path)
@@ -67,12 +64,30 @@ def _known(look: list[int], key: str, cache: Cache) -> Blob | None:
     return Blob(known["sha256"], "", known["num_bytes"]) if known is not None and known["look"] == look else None
 
 
-def remember_length(sha256: str, duration_s: Seconds, cache: Cache) -> None:
-    """Keep how long the audio of a file lasts, decoded from end to end."""
-    cache.remember("own_length", sha256, {"duration_s": duration_s})
+def measure_length(data: bytes, *, cache: Cache, probe: Callable[[bytes], Seconds]) -> Seconds:
+    """How long the audio of a file lasts by `probe`, which decodes it from end to end; remembered by its content."""
+    duration_s = probe(data)
+    cache.remember("own_length", _length_key(hashlib.sha256(data).hexdigest()), {"duration_s": duration_s})
+    return duration_s
 
 
-def known_length(sha256: str, cache: Cache) -> Seconds | None:
-    """How long the audio of a file lasts, where it was decoded before."""
-    known = cache.result("own_length", sha256)
-    return None if known is None else float(known["duration_s"])
+def known_length(path: Path, sha256: str | None, cache: Cache) -> Seconds | None:
+    """How long the audio of a file lasts that was received and measured before, and has not changed since.
+
+    Args:
+        path: the file.
+        sha256: what it must be; None: not known.
+        cache: what was received and measured.
+    """
+    try:
+        known = _known(look_of(path), _key(path), cache)
+    except OSError:
+        return None
+    if known is None or mismatch(known, sha256, None) is not None:
+        return None
+    length = cache.result("own_length", _length_key(known.sha256))
+    return None if length is None else float(length["duration_s"])
+
+
+def _length_key(sha256: str) -> str:
+    return digest_of([CODE_VERSION, sha256])
