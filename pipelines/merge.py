@@ -127,14 +127,16 @@ def merge(sources: Sequence[Path], cache: Cache, *, with_files: bool = True) -> 
 
 def _copy_files(sources: Iterable[Path], cache: Cache, attempts: Mapping[str, Sequence[Attempt]]) -> list[int]:
     """Copy the fetched files that the cache lacks; their sizes in bytes."""
-    wanted = {one.sha256: key for key, history in sorted(attempts.items()) for one in history if one.sha256}
+    wanted = {one.sha256: one for _, history in sorted(attempts.items()) for one in history if one.sha256}
     copied = []
     for source in map(Cache, sources):
-        for sha256, key in wanted.items():
-            path = source.blob_path(sha256)
+        for sha256, one in wanted.items():
+            path, key = source.blob_path(sha256), one.key
             if cache.has_blob(sha256) or not path.is_file():
                 continue
             try:
+                if one.num_bytes not in (None, path.stat().st_size):  # before a disk is filled with it
+                    raise IntegrityError(f"has {path.stat().st_size:,} bytes, the ledger says {one.num_bytes:,}")
                 copied.append(cache.receive(read_file(path), label=key, sha256=sha256, md5=None).num_bytes)
             except IntegrityError as error:
                 print(f"note: {path}: {error}; left out, the next build asks for it again", file=sys.stderr)

@@ -13,11 +13,19 @@ from pathlib import Path
 from datasets.addresses import shown
 from datasets.environment import switch
 from datasets.errors import StorageError, UsageError
-from datasets.files import atomic_folder, default_cache_folder
+from datasets.files import atomic_folder, default_cache_folder, remove
 from datasets.manifest import read_manifest
 from datasets.source import load_source, source_names
 from pipelines.acquisition.ledger import parse_retry
-from pipelines.acquisition.origins import VIDEOS_PER_HOUR, Origins, is_http, mirror_path, mirror_sums, with_sums
+from pipelines.acquisition.origins import (
+    VIDEOS_PER_HOUR,
+    Origins,
+    holds_its_sums,
+    is_http,
+    mirror_path,
+    mirror_sums,
+    with_sums,
+)
 from pipelines.acquisition.youtube import Access, preflight
 from pipelines.arguments import output_root
 from pipelines.cache import Cache
@@ -200,8 +208,9 @@ def mirror_root(mirror: str | None, cache: Cache) -> str | None:
         from datasets.sample import sample_key, write_sample_mirror  # it loads scipy.signal: half a second
 
         root = cache.root / "sample" / sample_key()
-        if not root.is_dir():
+        if not holds_its_sums(root):
             note("generating the built-in sample mirror, once")
+            remove(root)  # a damaged one
             with atomic_folder(root) as folder:
                 write_sample_mirror(folder)
         return str(root)

@@ -53,7 +53,9 @@ def decode(stage: str, key: str, content: bytes) -> Any:
         raise DamagedResultError(f"it has more than {MAX_BYTES} bytes")
     body = content[_BODY : -len(_TAIL)]
     if content != b"".join((_HEAD, _seal(stage, key, body), _MIDDLE, body, _TAIL)):
-        raise OlderResultError("it has no digest") if _is_older(stage, content) else DamagedResultError("its digest is another")
+        if _is_older(stage, content):
+            raise OlderResultError("it has no digest")
+        raise DamagedResultError("its digest is another")
     result = _parsed(body)
     if not fits(stage, result):
         raise DamagedResultError(f"it is nothing that {stage} says")

@@ -57,7 +57,6 @@ MUTATIONS: tuple[Mutation, ...] = (flipped, other_digit, cut, without, twice, no
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
     """The content with one mutation that changed it."""
-    content = content or b"0"  # emptied before
     while (changed := rng.choice(MUTATIONS)(content, rng)) == content:
         continue
     return changed

@@ -7,15 +7,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from rotting import DAMAGES, mutated, real_copy, rot_one_bit
+from rotting import DAMAGES, mutated, real_copy, rot_one_bit, to_endless, to_folder, to_nothing
 
 from datasets.archive import open_archive
 from datasets.decode_error import DecodeError
 from datasets.errors import CacheDamageError
-from datasets.manifest import read_manifest
+from datasets.files import write_file
+from datasets.manifest import file_sha256, read_manifest
 from datasets.record import Media
+from pipelines.acquisition.origins import holds_its_sums
 from pipelines.build import main
 from pipelines.cache import Cache
+from pipelines.plan import mirror_root
 from pipelines.prepare import read_media
 
 MUTATIONS = int(os.environ.get("TUTTI_MUTATIONS", "0"))
@@ -100,9 +103,10 @@ def test_eight_damaged_blobs_are_healed_by_one_build(irmas, tmp_path, kind, caps
 def test_results_that_rot_are_found_anew(irmas, tmp_path):
     """All at once, several times over: every result of the cache with a mutation of its own."""
     cache, rng, done = irmas.copy("results"), random.Random(0), 0
+    sound = {path: path.read_bytes() for path in sorted((cache.root / "stages").rglob("*.json"))}
     while True:
-        for path in sorted((cache.root / "stages").rglob("*.json")):
-            path.write_bytes(mutated(path.read_bytes(), rng))
+        for path, content in sound.items():
+            path.write_bytes(mutated(content, rng))
             done += 1
         assert irmas.build(cache) == irmas.digest
         if done >= MUTATIONS:
@@ -172,3 +176,29 @@ def test_damage_of_every_kind_of_file_at_once_is_healed_by_one_build(tmp_path, s
 
     assert min(counts) >= 6
     assert capsys.readouterr().err.count("now, with all others that are damaged") <= 1
+
+
+@pytest.mark.parametrize("damage", [rot_one_bit, to_nothing, to_folder, to_endless])
+@pytest.mark.parametrize("name", ["one.zip", "SHA256SUMS"])
+def test_a_mirror_that_differs_from_its_checksums_is_told(tmp_path, name, damage):
+    """So the built-in sample is made again where it rots, instead of ending every build."""
+    write_file(tmp_path / "h" / "one.zip", b"0" * 1000)
+    write_file(tmp_path / "SHA256SUMS", f"{file_sha256(tmp_path / 'h' / 'one.zip')}  h/one.zip\n".encode())
+    assert holds_its_sums(tmp_path)
+
+    damage(next(tmp_path.rglob(name)))
+
+    assert not holds_its_sums(tmp_path)
+
+
+def test_a_damaged_sample_is_made_again(tmp_path, sample_mirror, monkeypatch):
+    def tiny(folder):
+        shutil.copytree(sample_mirror, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr("datasets.sample.write_sample_mirror", tiny)
+    root = Path(str(mirror_root("sample", Cache(tmp_path))))
+    rot_one_bit(next(root.rglob("*.zip")))
+    assert not holds_its_sums(root)
+
+    assert mirror_root("sample", Cache(tmp_path)) == str(root)
+    assert holds_its_sums(root)

@@ -1,13 +1,17 @@
 """Merging what several machines found out: nothing lost, nothing doubled, in an order that means the same."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rotting import to_endless, to_folder, to_pipe
 
-from datasets.errors import TryLaterError, UsageError
+from datasets.errors import StorageError, TryLaterError, UsageError
+from datasets.files import write_file
+from datasets.manifest import bucket_of
 from pipelines.acquisition.ledger import Attempt, Ledger, judge
 from pipelines.cache import Cache
 from pipelines.merge import LEDGER, ledger_of, line_of, main, merge, merge_attempts
@@ -135,6 +139,52 @@ def test_a_damaged_file_is_left_out_and_named(tmp_path: Path, capsys: pytest.Cap
     assert merge([theirs.root], ours).new_files == 0
     assert not ours.has_blob(blob)
     assert f"expected {blob}" in capsys.readouterr().err
+
+
+def test_a_file_that_is_larger_than_its_ledger_says_is_not_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = Cache(tmp_path / "theirs")
+    blob = theirs.put_blob(b"abc")
+    with theirs.blob_path(blob).open("r+b") as stream:
+        stream.truncate(1 << 42)
+    cache_with(theirs.root, fetched(sha256=blob))
+
+    assert merge([theirs.root], Cache(tmp_path / "ours")).new_files == 0
+    assert "bytes, the ledger says 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"sha256": "../../../etc/passwd"},
+        {"sha256": "A" * 64},
+        {"num_bytes": -1},
+        {"duration_s": 1e300 * 10},
+        {"offset_s": float("nan")},
+        {"method": "../x"},
+        {"time_s": 1e200},
+        {"key": "\ud800"},
+        {"outcome": "failed", "reason": "\x1b[2J"},
+    ],
+)
+def test_a_line_that_a_stranger_made_up_is_left_out(tmp_path: Path, said: dict[str, object]) -> None:
+    line = json.dumps({**json.loads(line_of(fetched())), **said})
+    journal = tmp_path / "theirs" / LEDGER / f"{bucket_of(KEY)}.jsonl"
+    write_file(journal, f"{line}\n{line_of(failed('timeout', HOUR))}".encode())
+    ours = Cache(tmp_path / "ours")
+
+    assert merge([tmp_path / "theirs"], ours).new_attempts == 1
+    assert Ledger(ours.root / LEDGER).attempts(KEY) == [failed("timeout", HOUR)]
+
+
+@pytest.mark.parametrize("damage", [to_endless, to_pipe, to_folder])
+def test_a_ledger_that_is_no_file_is_an_error_at_once(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    cache_with(tmp_path / "theirs", fetched())
+    damage(tmp_path / "theirs" / LEDGER / f"{bucket_of(KEY)}.jsonl")
+
+    with pytest.raises(StorageError, match=r"\.jsonl: "):
+        merge([tmp_path / "theirs"], Cache(tmp_path / "ours"))
 
 
 def test_without_files_only_the_ledger_grows(tmp_path: Path) -> None:

@@ -316,6 +316,26 @@ def test_old_versions_go_but_not_the_current_its_parent_the_newest_or_the_young(
     assert (root / "versions" / names[2]).is_dir()
 
 
+@pytest.mark.parametrize("left", ["all of it", "all but the manifest"])
+def test_a_removal_that_was_interrupted_leaves_no_version_to_be_seen_and_is_finished_by_the_next_one(
+    mine, capsys, left
+):
+    root = mine.tmp_path / "out"
+    names = [mine.build("--set", f"write.rows_per_group={rows}")["version"] for rows in (2, 4)]
+    hidden = root / "versions" / f".removed-{names[0]}"
+    shutil.copytree(root / "versions" / names[0], hidden)  # killed after it was renamed, here while it came back
+    if left != "all of it":
+        (hidden / "manifest" / "manifest.json").unlink()
+    capsys.readouterr()
+
+    assert versions(["list", str(root)]) == 0
+    assert capsys.readouterr().out.count("clips") == 2
+    assert versions(["gc", str(root), "--dry-run"]) == 0
+    assert hidden.is_dir()
+    assert versions(["gc", str(root)]) == 0
+    assert {folder.name for folder in (root / "versions").iterdir()} == set(names)
+
+
 def test_versions_are_listed_with_the_current_one_marked(mine, capsys):
     version = mine.build()["version"]
     capsys.readouterr()

@@ -15,14 +15,17 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from datasets.addresses import Credentials
 from datasets.errors import IntegrityError
+from datasets.files import read_plain
 from datasets.heartbeat import beat
 from datasets.record import Media
 from pipelines.acquisition.http import HttpRules, get_small
 from pipelines.acquisition.own_index import parse_sums, read_sums
 from pipelines.acquisition.youtube import Access
 from pipelines.cache import Cache
+from pipelines.soundness import settled_sha256
 
 CHUNK_BYTES = 1 << 20
+SUMS_BYTES = 64 << 20  # of a SHA256SUMS: half a million files
 SUMS_S = 300.0  # for a SHA256SUMS, which has 64 MiB at most
 AUDIO_EXTENSIONS = ("webm", "m4a", "opus", "ogg", "mp3", "flac", "wav", "mp4", "mka")
 VIDEOS_PER_HOUR = 240.0  # what YouTube tolerates from one address for days, with some room
@@ -102,6 +105,16 @@ def _sums_file(mirror: str, credentials: Credentials, cache: Cache) -> bytes | N
         rules = replace(http_rules(cache, credentials=credentials), total_s=SUMS_S)
         return get_small(mirror_url(mirror, "SHA256SUMS"), rules=rules)
     return read_sums(Path(mirror))
+
+
+def holds_its_sums(root: Path) -> bool:
+    """Whether a mirror's folder holds exactly what its SHA256SUMS lists, unharmed; texts about it may lie beside."""
+    try:
+        listed = parse_sums(read_plain(root / "SHA256SUMS", SUMS_BYTES), "SHA256SUMS")
+        here = {path.relative_to(root).as_posix() for path in root.rglob("*/*") if not path.is_dir()}
+        return listed.keys() == here and all(settled_sha256(root / name) == listed[name] for name in sorted(here))
+    except (OSError, IntegrityError):
+        return False
 
 
 def read_file(path: Path) -> Iterator[bytes]:
