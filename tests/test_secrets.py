@@ -122,6 +122,19 @@ def test_a_token_in_the_query_is_sent_with_every_request_and_kept_nowhere(server
     assert leaks(TOKEN, [tmp_path / "out", tmp_path / "cache"], said.out + said.err) == []
 
 
+def test_a_password_in_netrc_is_enough_and_is_kept_nowhere(server: Server, tmp_path: Path, capsys, monkeypatch):
+    server.protect(authorization=basic(USER, "fromNetrc1"))
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login {USER} password fromNetrc1\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    code = main(arguments(server.url, tmp_path))
+
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    assert leaks("fromNetrc1", [tmp_path / "out", tmp_path / "cache"], said.out + said.err) == []
+
+
 def wrong_password(server: Server) -> None:
     server.protect(authorization=basic(USER, "of somebody else"))
 
