@@ -108,6 +108,7 @@ class Child:
         self.memory_bytes = memory_bytes
         hard_bytes = resource.getrlimit(resource.RLIMIT_AS)[1]
         self.room_bytes = memory_bytes if hard_bytes == resource.RLIM_INFINITY else min(memory_bytes, hard_bytes)
+        self._seen_s: Seconds = 0.0  # of processor time, when it was last looked at
         self._hard_cpu_s = resource.getrlimit(resource.RLIMIT_CPU)[1]
         self._channel, theirs = socket.socketpair()
         for end in (self._channel, theirs):
@@ -262,6 +263,9 @@ class Child:
                     raise
                 if self._is_stopped():
                     raise SandboxError("the decoder was stopped (SIGSTOP)", "out_of_time") from None
+                if (used_s := self._used_s()) > self._seen_s:  # it works, though it has not answered yet
+                    self._seen_s = used_s
+                    beat()
 
     def _is_stopped(self) -> bool:
         try:
