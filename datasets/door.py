@@ -23,14 +23,13 @@ from typing import IO, Any, NoReturn, cast
 
 from datasets.addresses import without_secrets
 from datasets.errors import StorageError, TuttiError, UsageError
+from datasets.machine import machine_reason
 from datasets.os_errors import storage_error
 from datasets.printable import printable
+from datasets.processor_time import told_when_it_is_up
 
 AGAIN = "then run it again"
 _CLEAR_LINE = "\r\x1b[K"
-_OUT_OF_MEMORY = re.compile(
-    r"can't allocate memory|out of memory|bad_alloc|cannot allocate memory|failed to map segment", re.IGNORECASE
-)
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -67,7 +66,8 @@ def run_command(
     """
     with _streams(), _terminable():
         try:
-            code = command(_checked(sys.argv[1:] if arguments is None else arguments))
+            with told_when_it_is_up():
+                code = command(_checked(sys.argv[1:] if arguments is None else arguments))
             sys.stdout.flush()  # what fails here would be told by Python itself, in its own words
         except SystemExit as ended:  # argparse's --help
             return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
@@ -112,9 +112,7 @@ def _verdict(error: BaseException, then: str) -> tuple[str, int]:
         return "interrupted", 130
     if isinstance(error, Stopped):
         return f"stopped by {error}", error.exit_code
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | ImportError) and _OUT_OF_MEMORY.search(str(error))
-    ):
+    if machine_reason(error) == "out_of_memory":
         return f"error: not enough memory; free memory or raise `ulimit -v`, {then}", StorageError.exit_code
     if isinstance(error, OSError):
         return f"error: {storage_error(error, then=then)}", StorageError.exit_code

@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor
 MACHINE_REASONS = {
     "out_of_memory": "free memory, raise `ulimit -v`, or use fewer workers",
     "out_of_time": "raise `ulimit -t`, or wait until the machine is less busy",
-    "out_of_processes": "raise `ulimit -u`, or end other processes",
+    "out_of_processes": "raise `ulimit -u` and `ulimit -v`, or end other processes",
     "decoder_killed": "free memory: most likely the system ended the decoder for want of it",
     "decoder_crashed": "look at the named file: its decoder ends without an answer",
 }

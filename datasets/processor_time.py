@@ -1,0 +1,45 @@
+"""The end of the processor time that the user lets a process have (`ulimit -t`), told before the system ends it."""
+
+import contextlib
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from datasets.errors import TryLaterError
+
+SPARE_S = 2  # between our word and the end: enough to clear away what is half done
+
+
+@contextlib.contextmanager
+def told_when_it_is_up() -> Iterator[None]:
+    """Raise `TryLaterError` in the main thread two seconds before the system would end this process.
+
+    Processes that it starts have two seconds less as well.
+
+    Raises:
+        TryLaterError: the time is up.
+    """
+    soft_s, hard_s = resource.getrlimit(resource.RLIMIT_CPU)
+    limits = [limit for limit in (soft_s, hard_s) if limit != resource.RLIM_INFINITY]
+    if not limits or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    given_s = min(limits)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # it comes again every second
+        raise TryLaterError(
+            f"the processor time of this process is used up ({given_s} s); raise `ulimit -t`, then run it again: "
+            "it goes on where it was"
+        )
+
+    before = signal.signal(signal.SIGXCPU, stop)
+    resource.setrlimit(resource.RLIMIT_CPU, (max(1, given_s - SPARE_S), hard_s))
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGXCPU) is stop:  # else the process is about to end
+            signal.signal(signal.SIGXCPU, before)
+            resource.setrlimit(resource.RLIMIT_CPU, (soft_s, hard_s))
