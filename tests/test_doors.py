@@ -147,6 +147,23 @@ ENDS: list[tuple[BaseException | type[BaseException], int, str]] = [
 ]  # fmt: skip
 
 
+ENDS += [
+    (
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"), 74,
+        "error: not enough memory; free memory or raise `ulimit -v`, then run it again\n",
+    ),
+    (
+        ImportError("libx.so: cannot open shared object file: Too many open files"), 74,
+        "error: libx.so: cannot open shared object file: Too many open files; raise `ulimit -n`, then run it again\n",
+    ),
+    (
+        RuntimeError("Traceback (most recent call last):\n  File 'x'\nKeyError: 'a' [while running 'clean']\n"), 1,
+        "internal error: RuntimeError: KeyError: 'a' [while running 'clean']; please report it with the traceback that "
+        "TUTTI_DEBUG=1 shows\n",
+    ),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("error", "code", "line"), ENDS, ids=lambda value: type(value).__name__)
 def test_each_end_has_its_code_and_one_line(error, code, line, capsys):
     def command(_):
