@@ -79,10 +79,10 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         ready(plan.recipe.embed)
     with plan.output.locked(arguments.wait), plan.cache.in_use():
         before = standing(plan.output)  # another build may have held the lock
+        plan = replace(plan, parent=parent_of(before, plan.recipe) if plan.sticky else plan.parent)
         if not arguments.download_only:
             check_places(plan, before)
             tell_standing(plan, before)
-        plan = replace(plan, parent=parent_of(before, plan.recipe) if plan.sticky else plan.parent)
         sweep(plan.cache.incoming)
         plan, seconds = heal(
             plan,
@@ -159,12 +159,11 @@ def check_places(plan: Plan, before: Standing) -> None:
 
 def tell_standing(plan: Plan, before: Standing) -> None:
     """Say what of the current version does not count, and what of it this build drops."""
+    splits = f"splits hold from {'nothing' if plan.parent is None else f'version {plan.parent.name}'}"
     if before.problem:
-        splits = "nothing" if before.complete is None else f"version {before.complete.version}"
-        note(f"{plan.output.root}: {before.problem}; it is built anew, splits hold from {splits}")
+        note(f"{plan.output.root}: {before.problem}; it is built anew{f', {splits}' if plan.sticky else ''}")
     elif before.current is not None and before.complete is not before.current and plan.sticky:
-        splits = "nothing" if before.complete is None else f"version {before.complete.version}"
-        note(f"{plan.output.root}: version {before.name} is incomplete; splits hold from {splits}")
+        note(f"{plan.output.root}: version {before.name} is incomplete; {splits}")
     if before.current is not None:
         for loss in losses(before.current.content["recipe"], as_json(plan.recipe)):
             note(f"this build {loss}")

@@ -107,6 +107,8 @@ def _look_below(top: str, own: Own) -> Look:
     except OSError:
         return Look(ABSENT)
     if not stat.S_ISDIR(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):
+            return Look(None)  # a pipe, `--exclude <(...)`: what it gave cannot be looked at again
         stamp = _stamp(top, os.path.basename(top), status, table=True)
         folders = {"": digest_of(stamp)}
         return Look(digest_of([os.path.realpath(top), status.st_ino, stamp]), folders, status.st_ctime_ns)
@@ -159,9 +161,11 @@ def _walk(top: str, own: Own) -> Iterator[tuple[str, list[Stamp], list[int]]]:
 
 
 def _stamp(place: str, name: str, status: os.stat_result, *, table: bool = False) -> Stamp:
+    if not stat.S_ISREG(status.st_mode):
+        return name, 0, 0, 0, "no file"  # nobody opens it
     content = ""
     is_table = table or name.endswith(".csv") or name == "SHA256SUMS"
-    if is_table and stat.S_ISREG(status.st_mode) and status.st_size <= MAX_TABLE_BYTES:
+    if is_table and status.st_size <= MAX_TABLE_BYTES:
         try:
             content = hashlib.sha256(Path(place).read_bytes()).hexdigest()
         except OSError as error:

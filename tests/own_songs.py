@@ -31,9 +31,9 @@ class Mine:
             self.add(f"song{number:02d}", number)
         self.label()
 
-    def add(self, name: str, seed: int, group: str | None = None) -> None:
+    def add(self, name: str, seed: int, group: str | None = None, length_s: int = 2) -> None:
         rng = np.random.default_rng(seed)
-        soundfile.write(self.folder / f"{name}.wav", 0.1 * rng.standard_normal(2 * RATE), RATE)
+        soundfile.write(self.folder / f"{name}.wav", 0.1 * rng.standard_normal(length_s * RATE), RATE)
         self.rows[f"{name}.wav"] = (group or name, seed % 2, 1 - seed % 2)
 
     def label(self, *more_classes: str) -> None:

@@ -108,6 +108,18 @@ def test_links_in_a_circle_and_pipes_hold_nobody_up(data):
     assert changed(before) == [str(data / "linked" / "deep" / "two.wav")]
 
 
+def test_what_came_through_a_pipe_is_neither_changed_nor_remembered(data):
+    reading, writing = os.pipe()
+    os.write(writing, b"folder/one.wav*")
+    before = looks(Path(f"/dev/fd/{reading}"))
+    os.read(reading, 100)
+    os.close(writing)
+
+    assert [seen.digest for seen in before.of.values()] == [None]
+    assert changed(before) == []
+    os.close(reading)
+
+
 def test_a_table_written_through_a_mapping_that_was_dirty_before_shows(data):
     import mmap
 
