@@ -238,10 +238,16 @@ def within(folder: Path, relative: str) -> Path:
     Raises:
         IntegrityError: a link on the way leads out of the folder.
     """
-    path, root = folder / relative, os.path.realpath(folder)
-    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+    path = folder / relative
+    if not is_within(folder, relative):
         raise IntegrityError(f"{path}: is a link that leads out of {folder}; put the file itself in its place")
     return path
+
+
+def is_within(folder: Path, relative: str) -> bool:
+    """Whether a path below a folder lies in it, also through links."""
+    root = os.path.realpath(folder)
+    return os.path.commonpath([root, os.path.realpath(folder / relative)]) == root
 
 
 def manifest_path(folder: Path) -> Path:
@@ -285,10 +291,18 @@ def version_folder(folder: Path) -> Path:
     """
     if folder.name == "manifest.json" and folder.is_file():
         folder = folder.absolute().parent.parent
-    for candidate in (folder, within(folder, "current")):
+    for candidate in (folder, _current(folder)):
         if manifest_path(candidate).is_file():
             return candidate.resolve()
     raise UsageError(f"{folder}: no dataset here (no manifest/manifest.json); build one with pipelines.build")
+
+
+def _current(root: Path) -> Path:
+    """The version that `current` points to: one beside it, or in `versions`, which may lie on another disk."""
+    link, versions = root / "current", os.path.realpath(root / "versions")
+    if os.path.dirname(os.path.realpath(link)) == versions:
+        return link
+    return within(root, "current")
 
 
 def read_manifest(folder: Path) -> Manifest:

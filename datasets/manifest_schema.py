@@ -56,6 +56,8 @@ def contradictions(content: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{kind}: {path} stands twice" for path, times in paths.items() if times > 1)
     if content["dataset"] != content["recipe"]["name"]:
         yield f"dataset: {content['dataset']!r} is not the name of its recipe"
+    if content["recipe"].get("instruments") not in (None, content["instruments"]):
+        yield "instruments: not those of its recipe"
     if set(content["sources"]) != set(content["recipe"]["sources"]):
         yield "sources: not those of its recipe"
     if strange := sorted(set(counts["sources"]) - set(content["sources"])):

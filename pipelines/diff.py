@@ -288,7 +288,8 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Setting]:
 def _fields(path: str, a: Any, b: Any) -> Iterator[Setting]:
     if a == b:
         return
-    if path.endswith((".files", ".inputs")) and isinstance(a, list) and isinstance(b, list):
+    listed = path.startswith("sources.") and path.endswith((".files", ".inputs"))
+    if listed and isinstance(a, list) and isinstance(b, list):
         a, b = ({file["name"]: file for file in side} for side in (a, b))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for name in sorted(a.keys() | b.keys()):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from datasets.errors import IntegrityError
 from datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, read_clip_rows, read_manifest
 from datasets.record import Clip, Label, Labels, Recording, Rejected
 from datasets.sketch import MAX_DISTANCE, distance
@@ -146,6 +147,8 @@ def _shard_starts(manifest: Path) -> dict[str, tuple[list[str], list[str]]]:
     for split, members in ids.items():
         members.sort()
         infos = [info for info in sorted(listed.shards(split), key=lambda info: info.path) if info.num_rows]
+        if sum(info.num_rows for info in infos) != len(members):
+            raise IntegrityError(f"{manifest}: its shards hold other numbers of clips than its clip rows say")
         ends = itertools.accumulate(info.num_rows for info in infos)
         starts = [0, *ends][:-1]
         result[split] = ([members[start] for start in starts], [info.path for info in infos])

@@ -8,8 +8,9 @@ field of one stage or source; the type of the field says how the text is read.
 
 import importlib
 import pkgutil
+import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -135,34 +136,71 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def recipe_from_json(content: Mapping[str, Any]) -> Recipe:
-    """The inverse of `as_json`; fields that say where something lies have their defaults.
+def recipe_from_json(content: Any) -> Recipe:
+    """The inverse of `as_json`, of whatever JSON; fields that say where something lies have their defaults.
 
     Raises:
-        UsageError: written by other code than this.
+        UsageError: written by other code than this, or by nobody's.
     """
-    values = dict(content)
     try:
-        configs = {name: _read(load_source(name).Config, config) for name, config in values.pop("sources").items()}
+        values = dict(_object(content, "recipe"))
+        sources = _object(values.pop("sources", None), "sources")
+        configs = {name: _read(load_source(name).Config, config, name) for name, config in sources.items()}
         hints = typing.get_type_hints(Recipe)
-        return Recipe(sources=configs, **{name: _read(hints[name], value) for name, value in values.items()})
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+        if strange := sorted(values.keys() - hints.keys()):
+            raise ValueError(f"no field {strange[0][:MAX_CHARACTERS]!r}")
+        return Recipe(sources=configs, **{name: _read(hints[name], value, name) for name, value in values.items()})
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise UsageError(
             f"the manifest's recipe does not fit this version of tutti ({error}); rebuild with the one that wrote it"
         ) from error
 
 
-def _read(kind: Any, value: Any) -> Any:
-    """A JSON value as the type of its field."""
+MAX_CHARACTERS = 60  # of a wrong value that is shown
+MAX_INTEGER = 1 << 53  # what every reader of JSON understands
+
+
+def _object(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{path}: expected an object, found {str(value)[:MAX_CHARACTERS]!r}")
+    return value
+
+
+def _read(kind: Any, value: Any, path: str) -> Any:
+    """A JSON value as the type of its field.
+
+    Raises:
+        ValueError: it is of another type, or its object has a field that the type lacks.
+    """
     if is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
-        return kind(**{name: _read(hints[name], item) for name, item in value.items()})
+        known = {field.name for field in fields(kind) if not field.metadata.get("local")}
+        if strange := sorted(_object(value, path).keys() - known):
+            raise ValueError(f"{path}: no field {strange[0][:MAX_CHARACTERS]!r}")
+        return kind(**{name: _read(hints[name], item, f"{path}.{name}") for name, item in value.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(value, list):
-        inner = next((a for a in (kind, *arguments) if typing.get_origin(a) in (tuple, Sequence, list)), None)
-        inner = typing.get_args(inner)[0] if inner is not None and typing.get_args(inner) else Any
-        return tuple(_read(inner, item) for item in value)
-    if isinstance(value, Mapping):
-        inner = arguments[1] if origin is not None and len(arguments) == 2 else Any
-        return {key: _read(inner, item) for key, item in value.items()}
-    return value
+    if origin is typing.Literal and isinstance(value, str) and value in arguments:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _read(next((one for one in arguments if _may_be(one, value)), arguments[0]), value, path)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_read(arguments[0], item, f"{path}.{number}") for number, item in enumerate(value))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {name: _read(arguments[1], item, f"{path}.{name}") for name, item in _object(value, path).items()}
+    if _may_be(kind, value):
+        return value
+    raise ValueError(f"{path}: expected {getattr(kind, '__name__', kind)}, found {str(value)[:MAX_CHARACTERS]!r}")
+
+
+def _may_be(kind: Any, value: Any) -> bool:
+    """Whether a JSON value is of the kind, as far as its outermost type tells."""
+    if kind is float:
+        return type(value) in (int, float) and abs(value) <= MAX_INTEGER
+    if kind is int:
+        return type(value) is int and abs(value) <= MAX_INTEGER
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return isinstance(value, list)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
+    return isinstance(kind, type) and isinstance(value, kind)

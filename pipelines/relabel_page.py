@@ -6,7 +6,6 @@ relabel/sample.json      ids, given labels, digests: what `score` compares the a
 """
 
 import io
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,15 +16,18 @@ import pyarrow.parquet as pq
 import soundfile
 
 from datasets.audio import pcm_sha256
+from datasets.bounded import parse_json, read_bounded, read_json
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import atomic_folder, write_file
 from datasets.manifest import Manifest, canonical_json, digest_of
-from datasets.record import PRESENT, UNKNOWN
+from datasets.record import ABSENT, PRESENT, UNKNOWN
 from datasets.shard import audio_extension, open_shard
 from datasets.taxonomy import INSTRUMENTS
 
 SCHEMA_VERSION = 1  # of sample.json and of the answers
 COLUMNS = ["id", "source", "license", "presence", "audio_sha256"]
+MAX_BYTES = 1 << 25  # of sample.json and of a file of answers
+SHOWN_CHARACTERS = 60  # of a wrong value
 TEMPLATE = Path(__file__).with_name("relabel_page.html")
 
 
@@ -233,16 +235,38 @@ def read_sample(folder: Path) -> Sample:
     path = folder / "sample.json"
     if not path.is_file():
         raise UsageError(f"{folder}: no sample here (no sample.json); draw one with pipelines.relabel sample")
+    content = read_json(path, MAX_BYTES, what="a sample")
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise IntegrityError(f"{path}: schema version {str(version)[:20]}, this code reads {SCHEMA_VERSION}")
     try:
-        content = json.loads(path.read_bytes())
-        version = content["schema_version"]
-        labels = {clip["id"]: clip["labels"] for clip in content["clips"]}
-        instruments = tuple(content["instruments"])
+        instruments = tuple(_text(name) for name in _list(content["instruments"]))
+        labels = {_text(clip["id"]): _labels(clip["labels"], instruments) for clip in _list(content["clips"])}
+        for name in ("dataset", "version", "root_digest"):
+            _text(content[name])
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: not a sample ({error!r}); draw it again") from error
-    if version != SCHEMA_VERSION:
-        raise IntegrityError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}")
     return Sample(folder, digest_of(content), content, instruments, labels)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, found {str(value)[:SHOWN_CHARACTERS]!r}")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list, found {str(value)[:SHOWN_CHARACTERS]!r}")
+    return value
+
+
+def _labels(value: Any, instruments: Collection[str]) -> dict[str, int]:
+    if not isinstance(value, dict) or not value.keys() <= set(instruments):
+        raise ValueError(f"labels {str(value)[:SHOWN_CHARACTERS]!r} are not of the classes")
+    if not all(type(presence) is int and presence in (PRESENT, ABSENT) for presence in value.values()):
+        raise ValueError(f"labels {str(value)[:SHOWN_CHARACTERS]!r} are not 1 or 0")
+    return value
 
 
 def read_answers(path: Path, sample: Sample) -> Answers:
@@ -252,10 +276,10 @@ def read_answers(path: Path, sample: Sample) -> Answers:
         UsageError: the file cannot be read or belongs to another sample.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_bounded(path, MAX_BYTES))
         version, digest = content["schema_version"], content["sample"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: no answers here ({error!r}); save them with the page's Download button") from error
+    except (OSError, ValueError, KeyError, TypeError, IntegrityError) as error:
+        raise UsageError(f"{path}: no answers here ({error}); save them with the page's Download button") from error
     if version != SCHEMA_VERSION or digest != sample.digest:
         raise UsageError(f"{path}: answers to another sample than {sample.folder}; name theirs with --sample")
     try:
@@ -266,15 +290,14 @@ def read_answers(path: Path, sample: Sample) -> Answers:
         }
         if strange := sorted(set(clips) - set(sample.labels)):
             raise ValueError(f"{strange[0]} is no clip of the sample")
-        name = str(content["annotator"]).strip() or path.stem
+        name = _text(content["annotator"]).strip() or path.stem
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: cannot be understood ({error!r}); was it edited?") from error
     return Answers(name, {clip_id: clips[clip_id] for clip_id in sorted(clips)})
 
 
 def _answer(entry: Mapping[str, Any], instruments: Collection[str]) -> Answer:
-    if strange := sorted(set(entry["instruments"]) - set(instruments)):
+    heard = [_text(name) for name in _list(entry["instruments"])]
+    if strange := sorted(set(heard) - set(instruments)):
         raise ValueError(f"{strange[0]!r} is no class of the sample")
-    return Answer(
-        frozenset(entry["instruments"]), entry["unsure"] is True, entry["revealed"] is True, str(entry["note"])
-    )
+    return Answer(frozenset(heard), entry["unsure"] is True, entry["revealed"] is True, _text(entry["note"]))

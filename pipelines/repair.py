@@ -13,14 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from datasets.errors import IntegrityError, UsageError
-from datasets.files import sync_folder, temporary_folder
-from datasets.manifest import ClipRow, Manifest, file_sha256, read_manifest
+from datasets.files import sweep, sync_folder, temporary_folder
+from datasets.manifest import ClipRow, Manifest, file_sha256, is_within, read_manifest
 from datasets.record import SPLITS, Clip, Label, StoredAudio
 from datasets.shard import ShardInfo, audio_extension
 from pipelines.cache import Cache
 from pipelines.cache_contents import read_or_empty, results
 from pipelines.write import ShardJob, WriteConfig, write_shard_file
 
+_VERSION = re.compile(r"[0-9a-f]{12}")
 _PREPARED = re.compile(rb'"pcm_sha256":"([0-9a-f]{64})"')  # in a result of prepare
 
 
@@ -41,23 +42,31 @@ def repair(version_folder: Path, shards: Sequence[str], cache: Cache) -> None:
     if unknown := sorted(set(shards) - set(infos)):
         raise UsageError(f"{version_folder}: the manifest lists no shard {', '.join(unknown)}")
     wanted = [infos[path] for path in dict.fromkeys(shards)]
-    with temporary_folder(manifest.folder.parent) as folder, cache.in_use():
+    sweep(manifest.folder)  # what a killed repair left
+    with temporary_folder(manifest.folder) as folder, cache.in_use():
         lost = [info for info in wanted if not _found_elsewhere(manifest, info, folder)]
         if lost:
             _write_again(manifest, lost, cache, folder)
         sync_folder(folder)
         for info in wanted:
             target = manifest.path(info.path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (folder / info.path).replace(target)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (folder / info.path).replace(target)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                raise IntegrityError(f"{target}: something else has its place; move that away, then repair") from error
 
 
 def _found_elsewhere(manifest: Manifest, info: ShardInfo, folder: Path) -> bool:
     """Copy the shard's bytes from where they also lie, if they do."""
     version = manifest.folder
-    siblings = version.parent.glob(f"*/{info.path}") if version.parent.name == "versions" else ()
-    for path in (*sorted(version.glob("data/*")), *sorted(siblings)):
-        if path.is_file() and path.stat().st_size == info.num_bytes and file_sha256(path) == info.sha256:
+    beside = sorted(version.glob("data/*")) if is_within(version, "data") else []
+    if version.parent.name == "versions":
+        siblings = sorted(folder for folder in version.parent.iterdir() if _VERSION.fullmatch(folder.name))
+        beside += [sibling / info.path for sibling in siblings if is_within(version.parent, sibling.name)]
+    for path in beside:
+        inside = is_within(path.parents[1], f"data/{path.name}")
+        if inside and path.is_file() and path.stat().st_size == info.num_bytes and file_sha256(path) == info.sha256:
             target = folder / info.path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
@@ -79,14 +88,18 @@ def _write_again(manifest: Manifest, infos: Iterable[ShardInfo], cache: Cache, f
                 f"{info.path}: cannot be written again: {what}; build again with the same recipe into an empty --output"
             )
         clips = tuple(_clip(row, blobs[row["audio"]["pcm_sha256"]]) for row in members)
-        written = write_shard_file(
-            ShardJob(info.path, clips),
-            folder=folder,
-            instruments=manifest.instruments,
-            sample_rate=recipe["prepare"]["sample_rate"],
-            config=WriteConfig(**recipe["write"]),
-            cache=cache,
-        )
+        shape = WriteConfig(recipe["write"]["rows_per_shard"], recipe["write"]["rows_per_group"])
+        try:
+            written = write_shard_file(
+                ShardJob(info.path, clips),
+                folder=folder,
+                instruments=manifest.instruments,
+                sample_rate=recipe["prepare"]["sample_rate"],
+                config=shape,
+                cache=cache,
+            )
+        except ValueError as error:  # clips of another rate, or one twice
+            raise IntegrityError(f"{info.path}: its clip rows make no shard ({error}); check them first") from error
         # Another version of a library may give other bytes for the same content: verify will call it drift.
         if written.content_sha256 != info.content_sha256:
             raise IntegrityError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.manifest import Manifest, file_sha256
+from datasets.manifest import Manifest, file_sha256, within
 from pipelines.acquisition.origins import mirror_path
 from pipelines.cache import Cache
 from pipelines.soundness import settled_sha256
@@ -44,7 +44,7 @@ def check_sources(manifest: Manifest, cache: Cache, mirror: Path | None) -> Iter
     for file in upstream_files(manifest):
         copies = list(cache.blobs_beginning(file.sha256))
         if mirror is not None and file.url:
-            copies.append(mirror / mirror_path(file.url))
+            copies.append(within(mirror, mirror_path(file.url)))
         here = [copy for copy in copies if copy.is_file()]
         if not here:
             again = (

@@ -139,6 +139,18 @@ def sample_build(session_folder: Path, sample_mirror: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def songs_build(session_folder: Path) -> Path:
+    """Twelve songs of one's own in `songs`, built into `out` with `cache`; read it, do not write to it."""
+    from own_songs import Mine
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        Mine(folder / "songs", folder, songs=12).build()
+
+    return once(session_folder, "songs-build", make)
+
+
+@pytest.fixture(scope="session")
 def mirror_build(session_folder: Path, shared: Path) -> Path:
     """The output root of `ultimate`, built from the shared mirror of real recordings."""
 

@@ -24,6 +24,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from datasets.bounded import parse_json, read_bounded
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import write_file
 from datasets.manifest import file_sha256
@@ -39,6 +40,7 @@ SCHEMA_VERSION = 2  # 2: recipes with groups
 MODEL, CONFIG, METRICS, CHECKPOINT = "model.safetensors", "config.json", "metrics.json", "checkpoint.safetensors"
 TENSORBOARD, PICTURES = "tensorboard", "pictures"
 
+CONFIG_BYTES = 1 << 24  # largest config.json that is read
 _STATE = "state"  # the one metadata key: with two, their order in the file would be random
 
 
@@ -135,8 +137,8 @@ def finished_config(folder: Path) -> Iterator[dict[str, Any]]:
     if not (folder / METRICS).is_file() or not path.is_file():
         raise UsageError(f"{folder}: no finished run here (no {METRICS}); train one with train.run --output {folder}")
     try:
-        yield json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        yield parse_json(read_bounded(path, CONFIG_BYTES))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"{path}: not a run's config ({error!r}); train again") from error
 
 

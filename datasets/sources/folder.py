@@ -44,7 +44,7 @@ PARTITIONS = ("all", *SPLITS)
 RESERVED = ("path", "group", "split", "license", "start_s", "end_s")
 PRESENCE = {"1": PRESENT, "0": ABSENT, "": None}
 
-_CLASS = re.compile(r"[a-z0-9_]+")
+_CLASS = re.compile(r"[a-z0-9_]{1,100}")
 _SECONDS = re.compile(r"\d{1,7}(\.\d{1,9})?", re.ASCII)
 _MIN_LIKENESS = 0.82  # difflib ratio: "drum" and "trumpets" are slips, "mandola" and "viola" are instruments
 
@@ -60,7 +60,7 @@ class Config:
     def __post_init__(self) -> None:
         """Refuse a CSV elsewhere: a stranger's manifest names it too."""
         path = PurePosixPath(self.csv)
-        if not path.parts or path.is_absolute() or ".." in path.parts:
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in self.csv:
             raise UsageError(f"folder: csv {self.csv!r}: give the file's path below the folder, without '..'")
 
 

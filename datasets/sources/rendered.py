@@ -50,6 +50,7 @@ NOTES = True  # shards have a column of notes
 
 SCHEME = "render:"
 MAX_SCORE_S: Seconds = 900.0  # of a score that is rendered: 15 minutes are 165 MB of samples
+MAX_SCORES = 1_000_000  # that a recipe may ask for: months of composing
 SUFFIXES = (".mid", ".midi")
 
 
@@ -68,8 +69,10 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.scores < 0 or self.variants < 1 or not 0 < self.min_clip_s <= self.clip_s:
-            raise UsageError(f"rendered: {self}: expected variants >= 1 and 0 < min_clip_s <= clip_s")
+        if not 0 <= self.scores <= MAX_SCORES or not 1 <= self.variants <= MAX_SCORES:
+            raise UsageError(f"rendered: {self}: expected up to {MAX_SCORES:,} scores, and 1 to as many variants")
+        if not 0 < self.min_clip_s <= self.clip_s:
+            raise UsageError(f"rendered: {self}: expected 0 < min_clip_s <= clip_s")
         if not 16_000 <= self.sample_rate <= 96_000:
             raise UsageError(f"rendered: sample_rate {self.sample_rate}: expected 16,000 to 96,000 Hz")
 

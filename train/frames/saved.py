@@ -1,7 +1,6 @@
 """A frame-level run on disk: the files of train/saved.py, and `"task": "frames"` in config.json."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datasets.bounded import parse_json, read_bounded
 from datasets.errors import IntegrityError
 from datasets.files import write_file
 from datasets.manifest import Manifest
@@ -18,7 +18,16 @@ from train.frames.recipe import FramesRecipe, recipe_from_json, recipe_to_json
 from train.frames.rolls import UNPITCHED
 from train.frames.scores import Thresholds
 from train.frames.unet import FrameTagger
-from train.saved import CONFIG, MODEL, DataIdentity, encode_tensors, finished_config, load_weights, write_json
+from train.saved import (
+    CONFIG,
+    CONFIG_BYTES,
+    MODEL,
+    DataIdentity,
+    encode_tensors,
+    finished_config,
+    load_weights,
+    write_json,
+)
 
 SCHEMA_VERSION = 1  # of the config of frame-level runs
 
@@ -79,8 +88,8 @@ def save_frames_run(
 def is_frames_run(folder: Path) -> bool:
     """Whether a folder holds a run of this kind; False for anything that cannot be read."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = parse_json(read_bounded(folder / CONFIG, CONFIG_BYTES))
+    except (OSError, ValueError, IntegrityError):
         return False
     return isinstance(config, dict) and config.get("task") == FramesRecipe.task
 
