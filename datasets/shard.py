@@ -8,6 +8,7 @@ it an `Audio` column there. Class names stand in the `tutti` metadata: C is thei
 source of the dataset says which notes sound, there is one more column, `notes`: null for clips of other sources.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -20,10 +21,13 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import soundfile
 
+from datasets.copies import Copy
 from datasets.errors import IntegrityError
 from datasets.record import UNKNOWN, Clip, Label, Labels, Note
+from datasets.shard_audio import decode_audio
+from datasets.shard_file import open_parquet, reading
+from datasets.shard_rows import check_rows
 
 SCHEMA_VERSION = 1
 
@@ -257,23 +261,47 @@ def open_shard(path: Path) -> pq.ParquetFile:
     """Open a shard for reading.
 
     Raises:
-        IntegrityError: the file is no Parquet file or not of our schema.
+        IntegrityError: the file is no Parquet file, not of our schema, or cannot be read within bounds.
     """
-    try:
-        shard = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise IntegrityError(f"{path}: not a readable shard ({error}); run pipelines.verify") from error
-    version = shard_metadata(shard.schema_arrow).get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise IntegrityError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}")
-    return shard
+    return open_copy(path)[0]
+
+
+def open_copy(path: Path, known: Copy | None = None) -> tuple[pq.ParquetFile, Copy]:
+    """Open a shard for reading; and the copy that it is.
+
+    Args:
+        path: of the file.
+        known: a copy that was opened before, whose pages need no second look.
+
+    Raises:
+        IntegrityError: as of `open_shard`.
+    """
+    shard, copy = open_parquet(path, known)
+    with reading(path):
+        metadata = shard_metadata(shard.schema_arrow)
+        version = metadata.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise IntegrityError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}")
+        instruments = metadata.get("instruments")
+        if not isinstance(instruments, list) or not all(isinstance(name, str) for name in instruments):
+            raise ValueError("its metadata name no classes")
+        found = shard.schema_arrow
+        if not found.equals(_columns(len(instruments), "notes" in found.names)):
+            raise ValueError("its columns are not ours")
+    return shard, copy
+
+
+@functools.lru_cache(maxsize=8)
+def _columns(num_classes: int, notes: bool) -> pa.Schema:
+    """Names and types of a shard's columns: the classes are only counted there."""
+    return schema([""] * num_classes, 0, notes=notes)
 
 
 def shard_metadata(table_schema: pa.Schema) -> dict[str, Any]:
-    """Our own metadata of a shard: schema version and class names."""
+    """Our own metadata of a shard: schema version and class names; empty where they are not ours."""
     raw = (table_schema.metadata or {}).get(b"tutti", b"{}")
-    parsed: dict[str, Any] = json.loads(raw)
-    return parsed
+    parsed = json.loads(raw)
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def shard_instruments(path: Path) -> list[str]:
@@ -286,12 +314,54 @@ def has_notes(path: Path) -> bool:
     return "notes" in open_shard(path).schema_arrow.names
 
 
+def shard_table(
+    shard: pq.ParquetFile, path: Path, columns: Sequence[str] | None = None, *, group: int | None = None
+) -> pa.Table:
+    """Columns of an open shard, or of one of its row groups, checked; None: all.
+
+    Raises:
+        IntegrityError: they cannot be read, or break what they mean; the message names file, clip and column.
+    """
+    wanted = None if columns is None else list(columns)
+    with reading(path, "its rows cannot be read" if group is None else f"row group {group} cannot be read"):
+        if group is None:
+            table = shard.read(columns=wanted, use_threads=False)
+        else:
+            table = shard.read_row_group(group, columns=wanted, use_threads=False)
+        check_rows(path, table)
+    return table
+
+
+def read_groups(
+    path: Path, columns: Sequence[str] | None = None, shard: pq.ParquetFile | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a shard as dictionaries, row group by row group.
+
+    Args:
+        path: of the shard.
+        columns: to read; None: all.
+        shard: the open file; None: it is opened.
+
+    Raises:
+        IntegrityError: as of `open_shard` and `shard_table`; or ids do not ascend.
+    """
+    last_id = ""
+    with open_shard(path) if shard is None else contextlib.nullcontext(shard) as file:
+        for index in range(file.num_row_groups):
+            rows = shard_table(file, path, columns, group=index).to_pylist()
+            if rows and "id" in rows[0]:
+                if rows[0]["id"] <= last_id:
+                    raise IntegrityError(
+                        f"{path}: clip {rows[0]['id']}: follows {last_id}, ids must ascend; run pipelines.verify"
+                    )
+                last_id = rows[-1]["id"]
+            yield rows
+
+
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of a shard as dictionaries, one row group in memory at a time."""
-    shard = open_shard(path)
-    for index in range(shard.num_row_groups):
-        wanted = None if columns is None else list(columns)
-        yield from shard.read_row_group(index, columns=wanted, use_threads=False).to_pylist()
+    """Rows of a shard as dictionaries, one row group in memory at a time; raises as `read_groups`."""
+    for rows in read_groups(path, columns):
+        yield from rows
 
 
 def content_digest(path: Path) -> str:
@@ -302,14 +372,12 @@ def content_digest(path: Path) -> str:
     """
     instruments = shard_instruments(path)
     digest = hashlib.sha256()
-    columns = ["id", "audio", "audio_sha256", "presence", "confidence", "label_origin"]
+    columns = ["id", "audio", "sample_rate", "num_samples", "audio_sha256", "presence", "confidence", "label_origin"]
     for row in read_shard(path, [*columns, *(["notes"] if has_notes(path) else [])]):
-        try:
-            samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
-        except soundfile.LibsndfileError as error:
-            raise IntegrityError(f"{path.name}: the audio of {row['id']} is damaged ({error.error_string})") from error
+        where = f"{path.name}: the audio of {row['id']} is damaged"
+        samples = decode_audio(where, row["audio"]["bytes"], row["sample_rate"], row["num_samples"])
         if hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest() != row["audio_sha256"]:
-            raise IntegrityError(f"{path.name}: the audio of {row['id']} is damaged")
+            raise IntegrityError(where)
         known = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
         labels = {name: Label(value, origin, sure) for name, value, sure, origin in known if value != UNKNOWN}
         digest.update(content_of(row["id"], row["audio_sha256"], labels, notes_of_row(row), instruments))

@@ -170,12 +170,20 @@ def entries(cache: Cache, prepared: frozenset[bytes]) -> Iterator[Entry]:
     yield from _whole(cache.incoming, "part")
     yield from _whole(cache.root / "quarantine", "quarantine")
     yield from _whole(cache.root / "sample", "sample")
-    yield from _files(cache.root / "hot", "hot")
+    yield from hot_copies(cache)
     yield from _files(cache.root / "ledger", "ledger")
     known = {"blobs", "stages", "incoming", "quarantine", "sample", "hot", "ledger"}
     for found in _listing(cache.root):
         if found.name not in known:
             yield from _files(Path(found.path), "other") if found.is_dir() else _entry(found, "other")
+
+
+def hot_copies(cache: Cache) -> Iterator[Entry]:
+    """Hot copies, as young as their lists, which every use touches; and what was noted of checked files."""
+    entries = {entry.path: entry for entry in _files(cache.root / "hot", "hot")}
+    for path, entry in entries.items():
+        used = entries.get(f"{path.removesuffix('.int16')}.json", entry)
+        yield Entry(entry.kind, path, entry.num_bytes, max(entry.modified_s, used.modified_s))
 
 
 def blobs(cache: Cache) -> Iterator[Entry]:

@@ -4,18 +4,17 @@ Only the changed clips are decoded, from the shards of both versions, and compar
 by the limits that `near_duplicates` measured for copies.
 """
 
-import io
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from datasets.audio import resample, to_int16
-from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
-from datasets.shard import open_shard
+from datasets.shard import open_shard, shard_table
+from datasets.shard_audio import decode_audio
 from pipelines.diff import SameSound
 from pipelines.fingerprint import SAMPLE_RATE, fingerprint
 from pipelines.near_duplicates import NearDuplicateConfig, confirm
@@ -23,6 +22,9 @@ from pipelines.near_duplicates import NearDuplicateConfig, confirm
 OFFSETS = range(-6, 7)  # hops of 16 ms: codecs delay by up to 50 ms, and containers round to 20 ms
 # Nearly all of the clip: a copy that begins elsewhere is another excerpt.
 LIMITS = NearDuplicateConfig(min_overlap_share=0.9, min_overlap_s=60.0)
+
+MAX_SECONDS = 1_800  # longest clip that is heard
+COLUMNS = ["id", "audio", "sample_rate", "num_samples"]
 
 
 def listener(a: Manifest, b: Manifest, max_clips: int) -> SameSound | None:
@@ -57,20 +59,23 @@ def stored_samples(manifest: Manifest, ids: AbstractSet[str]) -> Iterator[tuple[
         IntegrityError: a clip cannot be decoded.
     """
     for info in manifest.shards():
-        shard = open_shard(manifest.shard_file(info))
-        for group in range(shard.num_row_groups):
-            here = shard.read_row_group(group, columns=["id"], use_threads=False).column("id").to_pylist()
-            if ids.isdisjoint(here):
-                continue
-            rows = shard.read_row_group(group, columns=["id", "audio"], use_threads=False).to_pylist()
-            yield from ((row["id"], _decoded(row["audio"]["bytes"], row["id"])) for row in rows if row["id"] in ids)
+        path = manifest.shard_file(info)
+        with open_shard(path) as shard:
+            for group in range(shard.num_row_groups):
+                here = shard_table(shard, path, ["id"], group=group).column("id").to_pylist()
+                if not ids.isdisjoint(here):
+                    rows = shard_table(shard, path, COLUMNS, group=group).to_pylist()
+                    yield from ((row["id"], _decoded(row)) for row in rows if row["id"] in ids and _is_short(row))
 
 
-def _decoded(data: bytes, clip_id: str) -> NDArray[np.int16]:
-    try:
-        samples, sample_rate = soundfile.read(io.BytesIO(data), dtype="int16")
-    except soundfile.LibsndfileError as error:
-        raise IntegrityError(f"{clip_id}: its audio is damaged ({error.error_string}); run pipelines.verify") from error
+def _is_short(row: Mapping[str, Any]) -> bool:
+    """A longer clip is not heard: fingerprints take several times its samples."""
+    return bool(row["num_samples"] <= MAX_SECONDS * row["sample_rate"])
+
+
+def _decoded(row: Mapping[str, Any]) -> NDArray[np.int16]:
+    sample_rate = row["sample_rate"]
+    samples = decode_audio(row["id"], row["audio"]["bytes"], sample_rate, row["num_samples"])
     if sample_rate == SAMPLE_RATE:
-        return np.asarray(samples, np.int16)
+        return samples
     return to_int16(resample(samples.astype(np.float32) / np.float32(32768), sample_rate, SAMPLE_RATE))

@@ -5,15 +5,11 @@ relabel/audio/001.flac   the clips, in an order and under names that say nothing
 relabel/sample.json      ids, given labels, digests: what `score` compares the answers with
 """
 
-import io
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
-import soundfile
 
 from datasets.audio import pcm_sha256
 from datasets.bounded import parse_json, read_bounded, read_json
@@ -21,13 +17,16 @@ from datasets.errors import IntegrityError, UsageError
 from datasets.files import atomic_folder, write_file
 from datasets.manifest import Manifest, canonical_json, digest_of
 from datasets.record import ABSENT, PRESENT, UNKNOWN
-from datasets.shard import audio_extension, open_shard
+from datasets.shard import audio_extension, shard_table
+from datasets.shard_audio import decode_audio
 from datasets.taxonomy import INSTRUMENTS
+from train.reading.checked import CheckedShard, check_shards
 
 SCHEMA_VERSION = 1  # of sample.json and of the answers
 COLUMNS = ["id", "source", "license", "presence", "audio_sha256"]
 MAX_BYTES = 1 << 25  # of sample.json and of a file of answers
 SHOWN_CHARACTERS = 60  # of a wrong value
+AUDIO_COLUMNS = ["id", "audio", "sample_rate", "num_samples"]
 TEMPLATE = Path(__file__).with_name("relabel_page.html")
 
 
@@ -41,7 +40,7 @@ class Candidate:
     license: str
     pcm_sha256: str
     labels: Mapping[str, int]  # instrument -> PRESENT or ABSENT; an instrument left out is unknown
-    shard: Path
+    shard: CheckedShard
     row_group: int
 
 
@@ -88,21 +87,22 @@ class Answers:
 
 
 def candidates(manifest: Manifest, splits: Collection[str], sources: Collection[str]) -> Iterator[Candidate]:
-    """Kept clips of some splits and sources; none named: all."""
-    for info in manifest.shards():
-        if splits and info.split not in splits:
-            continue
-        path = manifest.shard_file(info)
-        shard = open_shard(path)
-        for group in range(shard.num_row_groups):
-            for row in shard.read_row_group(group, columns=COLUMNS, use_threads=False).to_pylist():
-                if sources and row["source"] not in sources:
-                    continue
-                stated = zip(manifest.instruments, row["presence"], strict=True)
-                known = {name: presence for name, presence in stated if presence != UNKNOWN}
-                yield Candidate(
-                    row["id"], row["source"], info.split, row["license"], row["audio_sha256"], known, path, group
-                )
+    """Kept clips of some splits and sources; none named: all.
+
+    Raises:
+        IntegrityError: a shard is not what the manifest lists, or cannot be read.
+    """
+    infos = [info for info in manifest.shards() if not splits or info.split in splits]
+    for file in check_shards(manifest, infos, None, num_threads=1):
+        with file.open() as shard:
+            for group in range(shard.num_row_groups):
+                for row in shard_table(shard, file.path, COLUMNS, group=group).to_pylist():
+                    if sources and row["source"] not in sources:
+                        continue
+                    stated = zip(manifest.instruments, row["presence"], strict=True)
+                    known = {name: presence for name, presence in stated if presence != UNKNOWN}
+                    facts = (row["id"], row["source"], file.info.split, row["license"], row["audio_sha256"], known)
+                    yield Candidate(*facts, file, group)
 
 
 def draw(
@@ -182,28 +182,21 @@ def _row(candidate: Candidate, drawn_for: str, path: str) -> dict[str, Any]:
 
 def _read_audio(candidates: Sequence[Candidate]) -> dict[str, bytes]:
     """Clip id -> complete audio file; only the row groups that hold one are read."""
-    groups: dict[tuple[Path, int], set[str]] = {}
+    groups: dict[tuple[Path, int], list[Candidate]] = {}
     for candidate in candidates:
-        groups.setdefault((candidate.shard, candidate.row_group), set()).add(candidate.id)
-    digests = {candidate.id: candidate.pcm_sha256 for candidate in candidates}
+        groups.setdefault((candidate.shard.path, candidate.row_group), []).append(candidate)
     found: dict[str, bytes] = {}
-    for (path, group), ids in groups.items():
-        shard: pq.ParquetFile = open_shard(path)
-        for row in shard.read_row_group(group, columns=["id", "audio"], use_threads=False).to_pylist():
-            if row["id"] in ids:
-                data: bytes = row["audio"]["bytes"]
-                _check_audio(row["id"], data, digests[row["id"]])
-                found[row["id"]] = data
+    for (path, group), wanted in groups.items():
+        digests = {candidate.id: candidate.pcm_sha256 for candidate in wanted}
+        with wanted[0].shard.open() as shard:
+            rows = shard_table(shard, path, AUDIO_COLUMNS, group=group).to_pylist()
+        for row in rows:
+            if row["id"] in digests:
+                samples = decode_audio(row["id"], row["audio"]["bytes"], row["sample_rate"], row["num_samples"])
+                if pcm_sha256(samples) != digests[row["id"]]:
+                    raise IntegrityError(f"{row['id']}: its audio is not what its digest says; run pipelines.verify")
+                found[row["id"]] = row["audio"]["bytes"]
     return found
-
-
-def _check_audio(clip_id: str, data: bytes, digest: str) -> None:
-    try:
-        samples, _ = soundfile.read(io.BytesIO(data), dtype="int16")
-    except soundfile.LibsndfileError as error:
-        raise IntegrityError(f"{clip_id}: its audio is damaged ({error.error_string}); run pipelines.verify") from error
-    if pcm_sha256(samples) != digest:
-        raise IntegrityError(f"{clip_id}: its audio is not what its digest says; run pipelines.verify")
 
 
 def page(content: Mapping[str, Any]) -> str:

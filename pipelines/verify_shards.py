@@ -6,7 +6,6 @@ damaged, it is decoded clip by clip to name what is lost.
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import soundfile
 
 from datasets.audio import pcm_sha256
 from datasets.bounded import regular_status
@@ -32,6 +29,7 @@ from datasets.shard import (
     read_shard,
     schema,
 )
+from datasets.shard_audio import decode_audio
 from pipelines.verify_manifest import MANIFEST, Finding
 from pipelines.verify_rows import Rows, shared_digest, shared_of_row, shared_of_shard
 
@@ -93,31 +91,44 @@ def _look_at(manifest: Manifest, listed: Mapping[str, str], decode: bool, info: 
         seen.state, seen.details = "swapped", [f"it holds {listed[found]}"]
         return seen
     try:
-        if found != info.sha256 or decode:
+        problems = _outside(manifest, info)
+        if problems or found != info.sha256 or decode:
             seen.details, content = _inside(manifest, info)
+            seen.details = [*problems, *seen.details]
             damaged = bool(seen.details) or content != info.content_sha256
             if damaged and not seen.details:
                 seen.details = ["other rows"]
             seen.state = "damaged" if damaged else ("sound" if found == info.sha256 else "same content")
         seen.digests = list(_digests(manifest, info))
-    except Exception as error:  # whatever reading damaged bytes raises, the shard is unreadable
-        seen.state, seen.details = "unreadable", [str(error).partition("\n")[0] or type(error).__name__]
+    except OSError:  # the machine's: no descriptors, a bad sector
+        raise
+    except Exception as error:  # whatever rows that are not ours lead to, the shard is unreadable
+        words = str(error).removeprefix(f"{path}: ").removesuffix("; run pipelines.verify").partition("\n")[0]
+        seen.state, seen.details = "unreadable", [words or type(error).__name__]
     return seen
+
+
+def _outside(manifest: Manifest, info: ShardInfo) -> list[str]:
+    """What is wrong with a shard as a whole."""
+    with open_shard(manifest.path(info.path)) as shard:
+        instruments, rate = manifest.instruments, manifest.content["recipe"]["prepare"]["sample_rate"]
+        found, problems = shard.schema_arrow, []  # its fields carry Parquet's own numbers as metadata
+        expected = schema(instruments, rate, notes="notes" in found.names)  # that it should be there, clip rows tell
+        if not found.equals(expected) or any(
+            found.metadata.get(key) != text for key, text in expected.metadata.items()
+        ):
+            problems.append("its columns or their metadata are not ours")
+        if shard.metadata.num_rows != info.num_rows:
+            problems.append(f"it has {shard.metadata.num_rows} rows, the manifest says {info.num_rows}")
+        return problems
 
 
 def _inside(manifest: Manifest, info: ShardInfo) -> tuple[list[str], str]:
     """What is wrong with the rows of a shard by themselves, and their content digest."""
     path, digest, problems = manifest.path(info.path), hashlib.sha256(), []
-    shard = open_shard(path)
-    instruments, rate = manifest.instruments, manifest.content["recipe"]["prepare"]["sample_rate"]
-    found = shard.schema_arrow  # its fields carry Parquet's own numbers as metadata
-    expected = schema(instruments, rate, notes="notes" in found.names)  # that it should be there, clip rows tell
-    if not found.equals(expected) or any(found.metadata.get(key) != text for key, text in expected.metadata.items()):
-        problems.append("its columns or their metadata are not ours")
-    if shard.metadata.num_rows != info.num_rows:
-        problems.append(f"it has {shard.metadata.num_rows} rows, the manifest says {info.num_rows}")
+    instruments = manifest.instruments
     for row in read_shard(path, ["audio", *_columns(path)]):
-        if not _is_sound(row["audio"], row["audio_sha256"], row["num_samples"]):
+        if not _is_sound(row):
             problems.append(f"the audio of {row['id']} is damaged")
         columns = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
         labels = {name: Label(value, origin, sure) for name, value, sure, origin in columns if value != UNKNOWN}
@@ -129,14 +140,14 @@ def _columns(path: Path) -> list[str]:
     return [*_COLUMNS, *(["notes"] if has_notes(path) else [])]
 
 
-def _is_sound(audio: Mapping[str, Any], pcm: str, num_samples: int) -> bool:
-    data = audio["bytes"]
+def _is_sound(row: Mapping[str, Any]) -> bool:
+    data, digest = row["audio"]["bytes"], row["audio_sha256"]
     try:
-        samples, _ = soundfile.read(io.BytesIO(data), dtype="int16")
-    except soundfile.LibsndfileError:
+        samples = decode_audio(row["id"], data, row["sample_rate"], row["num_samples"])
+    except IntegrityError:
         return False
-    named = audio["path"] == f"{pcm[:16]}.{audio_extension(data)}"
-    return named and len(samples) == num_samples and pcm_sha256(samples) == pcm
+    named = row["audio"]["path"] == f"{digest[:16]}.{audio_extension(data)}"
+    return named and pcm_sha256(samples) == digest
 
 
 def _digests(manifest: Manifest, info: ShardInfo) -> Iterator[tuple[str, bytes]]:

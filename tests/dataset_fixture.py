@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from whole_manifest import manifest_content
 
 from datasets.audio import encode, pcm_sha256, to_int16
-from datasets.manifest import canonical_json, file_sha256, manifest_path
+from datasets.manifest import Manifest, canonical_json, file_sha256, manifest_path
 from datasets.record import Clip, Label, StoredAudio
 from datasets.shard import ShardInfo, shard_path, write_shard
 
@@ -72,13 +72,14 @@ def write_manifest(folder: Path, infos: Sequence[ShardInfo], instruments: Sequen
     path.write_text(canonical_json(content) + "\n", encoding="utf-8")
 
 
-def reseal(folder: Path) -> None:
-    """Let the manifest say the size and the digest that its shards have now: what a forger would do."""
+def reseal(folder: Path, manifest: Manifest | None = None) -> None:
+    """Let the manifest list the shards as they are now, as a stranger does who means harm; also one that was read."""
     path = manifest_path(folder)
     content = json.loads(path.read_text(encoding="utf-8"))
-    for shard in content["shards"]:
-        file = folder / shard["path"]
-        shard |= {"num_bytes": file.stat().st_size, "sha256": file_sha256(file)}
+    for each in (content, *([] if manifest is None else [manifest.content])):
+        for info in each["shards"]:
+            shard = folder / info["path"]
+            info |= {"num_bytes": shard.stat().st_size, "sha256": file_sha256(shard)}
     path.write_text(canonical_json(content) + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import signals
-from dataset_fixture import write_manifest
+from dataset_fixture import reseal, write_manifest
 from rows import clip, human, stored
 
 from datasets.audio import encode, pcm_sha256, to_int16
@@ -170,7 +170,10 @@ def test_damaged_audio_is_an_integrity_error_and_leaves_nothing(data, tmp_path, 
     path.write_bytes(content.replace(b"fLaC", b"fLaX"))
 
     assert main(["sample", "--data", str(data), "--output", str(tmp_path / "new")]) == 3
-    assert "its audio is damaged" in capsys.readouterr().err
+    assert "its bytes are not those that the manifest lists" in capsys.readouterr().err
+    reseal(data)
+    assert main(["sample", "--data", str(data), "--output", str(tmp_path / "new")]) == 3
+    assert "audio cannot be decoded (neither FLAC nor WAV)" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 

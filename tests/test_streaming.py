@@ -12,7 +12,7 @@ import pytest
 import signals
 import soundfile
 import torch
-from dataset_fixture import SAMPLE_RATE, Example, write_dataset
+from dataset_fixture import SAMPLE_RATE, Example, reseal, write_dataset
 
 from datasets.audio import to_int16
 from datasets.errors import IntegrityError, UsageError
@@ -142,6 +142,7 @@ def damaged(folder: Path, audio_format: str, damage: int) -> Manifest:
     start = content.rfind({"wav": b"RIFF", "flac": b"fLaC"}[audio_format])
     content[start + damage] ^= 1
     path.write_bytes(content)
+    reseal(folder, manifest)
     return manifest
 
 
@@ -247,6 +248,7 @@ def test_a_split_without_clips_is_an_epoch_without_steps(tmp_path: Path) -> None
     path = manifest.folder / info.path
     pq.write_table(pq.read_table(path).slice(0, 0), path)
     manifest.content["shards"][0]["num_rows"] = 0
+    reseal(tmp_path, manifest)
     reader = StreamingReader(manifest, "train", READING)
     assert (reader.num_steps(), list(reader.batches(0))) == (0, [])
     split = hot_copy(manifest, "train", tmp_path / "cache")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dataset_fixture import learnable_dataset
+from dataset_fixture import learnable_dataset, reseal
 
 from datasets.errors import IntegrityError
 from datasets.files import default_cache_folder
@@ -274,6 +274,7 @@ def test_a_damaged_clip_is_named_by_either_tier(data: Path, tmp_path: Path) -> N
     content = bytearray(path.read_bytes())
     content[content.rfind(b"fLaC") + 1_000] ^= 255
     path.write_bytes(content)
+    reseal(broken)
     for reading in ("resident", "streaming"):
         with pytest.raises(IntegrityError, match=r"train-00001-of-00003\.parquet: clip fixture/train/031@0"):
             trained(broken, tmp_path / reading, *SMALL, f"reading={reading}")
@@ -334,7 +335,8 @@ def test_the_cache_command_counts_hot_copies_and_collects_those_that_nobody_used
     assert cache_command(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["kinds"]["hot"]
     copies = sorted((cache / "hot").glob("*.int16"))
-    assert listed["count"] == 3 * 3  # samples, list of parts, lock
+    checked = list((cache / "hot" / "checked").iterdir())
+    assert listed["count"] == 3 * 3 + len(checked)  # samples, list of parts, lock; and which shards were checked
     assert listed["num_bytes"] > sum(path.stat().st_size for path in copies) > 500_000
 
     long_ago = time.time() - 40 * 86_400

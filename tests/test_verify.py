@@ -104,7 +104,8 @@ def test_swapped_rows_are_corruption(version: Path) -> None:
     swapped = pa.concat_tables([table.slice(1, 1), table.slice(0, 1), table.slice(2)])
     pq.write_table(swapped, version / TEST_SHARD)
 
-    assert problems(version) == [f"{TEST_SHARD}: corrupt: other rows"]
+    first, second = table["id"].to_pylist()[:2]
+    assert problems(version) == [f"{TEST_SHARD}: corrupt: clip {first}: follows {second}, ids must ascend"]
 
 
 def test_a_changed_column_that_no_digest_covers_is_found_against_the_clip_rows(version: Path) -> None:

@@ -39,7 +39,7 @@ from train.features import (
     ThreeChannelsConfig,
 )
 from train.model import Input, input_of
-from train.reading.hot_copy import hot_copy
+from train.reading.hot_copy import checked_folder, hot_copy
 from train.reading.resident import linear, on_device
 from train.reading.shards import SplitTable, split_table
 from train.reading.streaming import Streaming
@@ -146,14 +146,14 @@ def _classical(recipe: TrainRecipe) -> ClassicalConfig:
     return config
 
 
-def open_table(manifest: Manifest, split: str, recipe: TrainRecipe) -> SplitTable:
-    """What the shards say of a split, without its audio.
+def open_table(manifest: Manifest, split: str, recipe: TrainRecipe, hot_copies: Path | None = None) -> SplitTable:
+    """What the shards say of a split, without its audio; copies that were checked are noted beside hot copies.
 
     Raises:
         UsageError: no such split, an empty one, or another sample rate than the recipe's.
         IntegrityError: the data are damaged.
     """
-    table = split_table(manifest, split)
+    table = split_table(manifest, split, checked_folder(hot_copies))
     if not len(table):
         raise UsageError(f"{manifest.folder}: split {split!r} is empty; build with more data or another split recipe")
     if table.sample_rate != recipe.sample_rate:
@@ -205,7 +205,7 @@ def load_clips(
         IntegrityError: the data are damaged.
         StorageError: the hot copy cannot be written.
     """
-    table = open_table(manifest, split, recipe)
+    table = open_table(manifest, split, recipe, hot_copies)
     if recipe.loss.kind == "cross_entropy":
         table = replace(table, presence=one_present(table.presence, table.ids))
     presence = torch.from_numpy(table.presence).to(device)

@@ -5,7 +5,7 @@ export: nothing that cannot be proved leaves the house.
 """
 
 import hashlib
-import io
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import soundfile
 
 from datasets.audio import pcm_sha256
+from datasets.copies import file_digest
 from datasets.errors import IntegrityError, UsageError
-from datasets.manifest import Manifest, file_sha256
+from datasets.manifest import Manifest
 from datasets.record import SPLITS, UNKNOWN
 from datasets.settings import nearest
-from datasets.shard import ShardInfo, audio_extension, content_digest, open_shard, read_shard
+from datasets.shard import ShardInfo, audio_extension, content_digest, open_shard, read_groups, shard_table
+from datasets.shard_audio import decode_audio
+from datasets.source import has_notes
 from pipelines.dataset_card import Counts
+from train.reading.checked import CheckedShard
 
 Row: TypeAlias = dict[str, Any]  # a row of a shard, by column
 
@@ -58,13 +60,17 @@ class Selection:
         Raises:
             IntegrityError: a shard or the audio of a clip is damaged; the message names it.
         """
+        last_id, sample_rate = "", self.manifest.content["recipe"]["prepare"]["sample_rate"]
+        notes = has_notes(self.manifest.content["sources"])
         for info in self.manifest.shards(split):
             path = self.manifest.shard_file(info)
-            check_shard(path, info)
-            for row in read_shard(path):
-                if self.licenses is None or row["license"] in self.licenses:
-                    check_audio(path, row)
-                    yield row
+            with check_shard(path, info).open() as shard:
+                for row in itertools.chain.from_iterable(read_groups(path, shard=shard)):
+                    check_row(path, row, last_id, sample_rate, notes=notes)
+                    last_id = row["id"]
+                    if self.licenses is None or row["license"] in self.licenses:
+                        check_audio(path, row)
+                        yield row
 
 
 def select(manifest: Manifest, splits: Sequence[str] = (), licenses: Collection[str] | None = None) -> Selection:
@@ -122,10 +128,8 @@ def count_clips(manifest: Manifest, split: str) -> Counter[tuple[str, str]]:
     counts = Counter[tuple[str, str]]()
     for info in manifest.shards(split):
         path = manifest.shard_file(info)
-        try:
-            columns = open_shard(path).read(columns=["license", "source"], use_threads=False).to_pydict()
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise IntegrityError(f"{path}: not a readable shard ({error}); {REMEDY}") from error
+        with open_shard(path) as shard:
+            columns = shard_table(shard, path, ["id", "license", "source"]).to_pydict()
         counts.update(zip(columns["license"], columns["source"], strict=True))
     return counts
 
@@ -145,23 +149,37 @@ def check_licenses(licenses: Collection[str], known: Mapping[str, int]) -> None:
             raise error
 
 
-def check_shard(path: Path, info: ShardInfo) -> None:
+def check_shard(path: Path, info: ShardInfo) -> CheckedShard:
     """The file is the one that the manifest lists: labels, licences and all.
 
     Raises:
         IntegrityError: it is not; the message names the clip where its audio is to blame.
     """
-    if file_sha256(path) == info.sha256:
-        return
+    copy, found = file_digest(path, info.num_bytes)
+    if found == info.sha256:
+        return CheckedShard(path, info, copy)
     try:
         same = content_digest(path) == info.content_sha256
     except IntegrityError as error:
         raise IntegrityError(f"{error}; {REMEDY}") from error
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise IntegrityError(f"{path}: corrupt ({error}); {REMEDY}") from error
     # Licences and groups are in no content digest, so a rewritten file proves too little to be passed on.
     what = "was rewritten by another program" if same else "holds other rows than the manifest says"
     raise IntegrityError(f"{path}: {what}; {REMEDY}")
+
+
+def check_row(path: Path, row: Row, last_id: str, sample_rate: int, *, notes: bool) -> None:
+    """The row fits into the split and the version: what goes out is written by these.
+
+    Raises:
+        IntegrityError: its id does not ascend, or it has another sample rate or notes where no source has any.
+    """
+    where = f"{path}: clip {row['id']}"
+    if row["id"] <= last_id:
+        raise IntegrityError(f"{where}: follows {last_id}, ids of a split must ascend; {REMEDY}")
+    if row["sample_rate"] != sample_rate:
+        raise IntegrityError(f"{where}: {row['sample_rate']} Hz, the manifest says {sample_rate} Hz; {REMEDY}")
+    if ("notes" in row) != notes:
+        raise IntegrityError(f"{where}: its notes are not what the sources of the manifest have; {REMEDY}")
 
 
 def check_audio(path: Path, row: Row) -> None:
@@ -171,15 +189,8 @@ def check_audio(path: Path, row: Row) -> None:
         IntegrityError: they are not; the message names the clip.
     """
     where = f"{path.name}: clip {row['id']}"
-    try:
-        samples, sample_rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise IntegrityError(f"{where}: its audio cannot be decoded ({error}); {REMEDY}") from error
-    if (
-        sample_rate != row["sample_rate"]
-        or samples.shape != (row["num_samples"],)
-        or pcm_sha256(samples) != row["audio_sha256"]
-    ):
+    samples = decode_audio(where, row["audio"]["bytes"], row["sample_rate"], row["num_samples"])
+    if pcm_sha256(samples) != row["audio_sha256"]:
         raise IntegrityError(f"{where}: its audio is not what its digest says; {REMEDY}")
 
 

@@ -22,11 +22,12 @@ from torch import Tensor
 from datasets.errors import UsageError
 from datasets.manifest import Manifest
 from datasets.record import Seconds
-from datasets.shard import open_shard
+from datasets.shard import shard_table
 from train.data import AudioSplit, read_split
 from train.features.cqt import Cqt
 from train.frames.recipe import FramesRecipe
 from train.frames.rolls import NoteArrays, NoteTable, Rolls, make_rolls, table_of
+from train.reading.checked import check_shards
 
 _SAMPLES_AT_ONCE = 1 << 20  # of audio in one front-end batch: its products take six times as much
 
@@ -73,14 +74,14 @@ def read_notes(manifest: Manifest, split: str) -> tuple[NoteArrays, NDArray[np.b
     """
     manifest.shard_paths(split)  # raises for an unknown split
     columns: list[pa.ListArray] = []
-    for info in manifest.shards(split):
-        with open_shard(manifest.shard_file(info)) as shard:
+    for file in check_shards(manifest, manifest.shards(split), None, num_threads=1):
+        with file.open() as shard:
             if "notes" not in shard.schema_arrow.names:
                 raise UsageError(
                     f"{manifest.folder}: clips of split {split!r} have no notes; this recipe learns from scores: "
                     "build --dataset musescore, or another dataset with notes"
                 )
-            columns += shard.read(columns=["notes"], use_threads=False).column("notes").chunks
+            columns += shard_table(shard, file.path, ["id", "notes"]).column("notes").chunks
     return _note_arrays(columns)
 
 

@@ -3,28 +3,33 @@
     split = hot_copy(read_manifest(folder), "train", cache_folder)      an AudioSplit over a np.memmap
 
     hot/<key>.int16     all clips end to end, little endian
-    hot/<key>.json      its parts, one per shard, each with its digest; renamed into place last
+    hot/<key>.json      its parts, one per shard; renamed into place last, and as young as the last use
+    hot/checked/        which copies, of these files and of shards, were hashed already (datasets/copies.py)
 
 A file is named by the contents of its shards, so that every version with the same shards shares it,
 and a version that shares some of them copies those parts instead of decoding. Labels and loudness are
-always the shards' own. Each part is hashed before it is handed out; a damaged one is decoded again.
+always the shards' own. Nothing here is believed: every clip is hashed once per copy and compared with the
+digest that its shard states; what is damaged is decoded again.
 Several processes may ask at once: one of them writes, the others wait. Files that are mapped
 may be replaced or removed at any time: those who hold them keep what they have.
 """
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.copies import Copy, Memory, copy_of
 from datasets.errors import StorageError
 from datasets.files import atomic_file, exclusive, sweep, write_file
 from datasets.manifest import Manifest, canonical_json, digest_of
@@ -35,7 +40,8 @@ from train.reading.shards import RowGroup, SplitTable, in_order, read_audio, spl
 FORMAT = 1  # of the files; another number gives other names
 PCM = np.dtype("<i2")
 
-_COPY_BYTES = 1 << 22  # at once, from one hot copy to another
+_CLIPS_AT_ONCE = 64  # that one thread hashes
+_LISTING_BYTES = 1 << 24
 _GROUPS_AHEAD = 4  # decoded row groups that wait to be written: 20 MiB of ten-second clips
 
 
@@ -46,12 +52,11 @@ class Part:
     key: str  # digest of the shard's content digest, sample rate and clips' own digests
     first: int  # sample at which it begins
     num_samples: int
-    sha256: str  # of its bytes
 
-    def holds(self, samples: NDArray[np.int16]) -> bool:
-        """Whether a hot copy's samples are what they were when it was written."""
-        part = samples[self.first : self.first + self.num_samples]
-        return hashlib.sha256(part.data).hexdigest() == self.sha256
+
+def checked_folder(cache_folder: Path | None) -> Path | None:
+    """Where is noted which copies were checked; None: nowhere."""
+    return None if cache_folder is None else cache_folder / "hot" / "checked"
 
 
 def hot_copy(
@@ -70,7 +75,7 @@ def hot_copy(
         split: its split.
         cache_folder: any folder on a local disk; copies of all data sets may share it.
         num_threads: that decode and hash; default: one per processor, at most eight.
-        verify: hash what is there already (1 to 2 GB/s per thread); False checks sizes only.
+        verify: hash what is there already, once per copy (1 to 2 GB/s per thread); False checks sizes only.
         table: of the split, where it has been read.
 
     Returns:
@@ -82,38 +87,37 @@ def hot_copy(
         StorageError: the disk is full, or the folder cannot be written.
     """
     threads = min(os.cpu_count() or 1, 8) if num_threads is None else num_threads
-    table = split_table(manifest, split) if table is None else table
+    table = split_table(manifest, split, checked_folder(cache_folder)) if table is None else table
     if not table.sizes.sum():
         return audio_split(table, np.empty(0, PCM))
-    keys = part_keys(table)
-    path = hot_path(cache_folder, table)
-    samples = _intact(path, keys, table, threads, verify)
+    parts = _parts(table)
+    path = _path(cache_folder, [part.key for part in parts])
+    checked = checked_folder(cache_folder) if verify else None
+    samples = _intact(path, parts, table, threads, checked)
     if samples is None:
         try:
             with exclusive(path.with_name(f"{path.name}.lock")):
-                samples = _intact(path, keys, table, threads, verify)  # another process may have been first
+                samples = _intact(path, parts, table, threads, checked)  # another process may have been first
                 if samples is None:
                     sweep(path.parent)
-                    _write(path, keys, table, threads)
+                    _write(path, parts, table, threads)
                     samples = np.memmap(path, PCM, "r")
         except OSError as error:
             raise StorageError(
                 f"{path}: cannot be written ({words(error)}); {remedy(error, path)}, or choose another cache folder"
             ) from error
-    _touch(path)
+    with contextlib.suppress(OSError):  # somebody else's cache, or gone meanwhile
+        os.utime(path.with_suffix(".json"))  # `python -m pipelines.cache gc` counts its grace from then
     return audio_split(table, samples)
-
-
-def _touch(path: Path) -> None:
-    """Note that it was used: `python -m pipelines.cache gc` counts its grace from then."""
-    for used in (path, path.with_suffix(".json")):
-        with contextlib.suppress(OSError):  # somebody else's cache, or gone meanwhile
-            os.utime(used)
 
 
 def hot_path(cache_folder: Path, table: SplitTable) -> Path:
     """Where the hot copy of a split lies, or would lie."""
-    return cache_folder / "hot" / f"{digest_of([FORMAT, part_keys(table)])}.int16"
+    return _path(cache_folder, part_keys(table))
+
+
+def _path(cache_folder: Path, keys: list[str]) -> Path:
+    return cache_folder / "hot" / f"{digest_of([FORMAT, keys])}.int16"
 
 
 def part_keys(table: SplitTable) -> list[str]:
@@ -133,47 +137,91 @@ def _clip_bounds(table: SplitTable) -> list[tuple[int, int]]:
     return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
-def _intact(path: Path, keys: list[str], table: SplitTable, num_threads: int, verify: bool) -> NDArray[np.int16] | None:
-    parts = _read_parts(path)
-    if parts is None or [part.key for part in parts] != keys:
+def _parts(table: SplitTable) -> list[Part]:
+    """The parts of a split's hot copy."""
+    offsets = table.offsets.tolist()
+    return [
+        Part(key, offsets[first], offsets[stop] - offsets[first])
+        for key, (first, stop) in zip(part_keys(table), _clip_bounds(table), strict=True)
+    ]
+
+
+def _intact(
+    path: Path, parts: list[Part], table: SplitTable, num_threads: int, checked: Path | None
+) -> NDArray[np.int16] | None:
+    """The samples of a hot copy whose clips are those of the table; unless `checked` is None, they are hashed."""
+    if _read_parts(path) != parts:
         return None
+    memory, claim = Memory(checked), f"hot {digest_of([[part.key for part in parts], table.sizes.tolist()])}"
+    start = memory.start()
     try:
+        copy = _regular(path)
         samples: NDArray[np.int16] = np.memmap(path, PCM, "r")
+        if copy is None or copy != _regular(path):  # replaced meanwhile
+            return None
     except (OSError, ValueError):  # gone, empty, or not whole samples
         return None
-    if len(samples) != table.sizes.sum():
+    if len(samples) != table.offsets[-1]:
         return None
-    if verify:
-        with ThreadPoolExecutor(max(1, num_threads)) as pool:
-            if not all(pool.map(lambda part: part.holds(samples), parts)):
-                return None
+    if checked is None or memory.holds(copy, claim):
+        return samples
+    with ThreadPoolExecutor(max(1, num_threads)) as pool:
+        starts = range(0, len(table), _CLIPS_AT_ONCE)
+        if not all(pool.map(lambda first: _are_sound(samples, table, first), starts)):
+            return None
+    memory.note(copy, claim, start)
     return samples
+
+
+def _are_sound(samples: NDArray[np.int16], table: SplitTable, first: int) -> bool:
+    """Whether some clips, from one on, are those of their digests."""
+    bounds = table.offsets[first : first + _CLIPS_AT_ONCE + 1].tolist()
+    return all(
+        hashlib.sha256(samples[begin:end].data).hexdigest() == digest
+        for (begin, end), digest in zip(itertools.pairwise(bounds), table.audio_sha256[first:], strict=False)
+    )
+
+
+def _regular(path: Path) -> Copy | None:
+    """The copy that a file is; none where it is no regular file."""
+    status = path.stat()
+    return copy_of(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _read_parts(path: Path) -> list[Part] | None:
     """Parts of a hot copy; none where it is not there, or its list is damaged."""
+    listing = path.with_suffix(".json")
     try:
-        return [Part(**part) for part in json.loads(path.with_suffix(".json").read_text("utf-8"))["parts"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        copy = _regular(listing)
+        if copy is None or copy.num_bytes > _LISTING_BYTES:
+            return None
+        return [_part(entry) for entry in json.loads(listing.read_bytes())["parts"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
-def _write(path: Path, keys: list[str], table: SplitTable, num_threads: int) -> None:
+def _part(entry: dict[str, Any]) -> Part:
+    part = Part(entry["key"], entry["first"], entry["num_samples"])
+    if not isinstance(part.key, str) or type(part.first) is not int or type(part.num_samples) is not int:
+        raise TypeError("not a part")
+    if part.first < 0 or part.num_samples < 0:
+        raise ValueError("not a part")
+    return part
+
+
+def _write(path: Path, parts: list[Part], table: SplitTable, num_threads: int) -> None:
     sources = _sources(path.parent)
-    parts: list[Part] = []
     with atomic_file(path, durable=False) as stream:  # digests guard it, and it can be made again
-        for number, (key, (first, stop)) in enumerate(zip(keys, _clip_bounds(table), strict=True)):
-            start, num_samples = stream.tell(), int(table.sizes[first:stop].sum())
-            digest = None
-            for source, part in sources.get(key, ()):
-                if part.num_samples == num_samples and (digest := _copy(source, part, stream)) is not None:
+        for number, (part, (first, stop)) in enumerate(zip(parts, _clip_bounds(table), strict=True)):
+            copied = False
+            for source, found in sources.get(part.key, ()):
+                if copied := _copy(source, found, table, range(first, stop), stream):
                     break
-                stream.seek(start)
+                stream.seek(part.first * PCM.itemsize)
                 stream.truncate()
-            if digest is None:
+            if not copied:
                 groups = [group for group in table.groups if group.shard == number]
-                digest = _decode(table, groups, stream, num_threads)
-            parts.append(Part(key, start // PCM.itemsize, num_samples, digest))
+                _decode(table, groups, stream, num_threads)
     content = {"format": FORMAT, "sample_rate": table.sample_rate, "parts": [asdict(part) for part in parts]}
     write_file(path.with_suffix(".json"), canonical_json(content).encode(), durable=False)
 
@@ -188,23 +236,24 @@ def _sources(folder: Path) -> dict[str, list[tuple[Path, Part]]]:
     return sources
 
 
-def _copy(source: Path, part: Part, target: IO[bytes]) -> str | None:
-    """Copy a part; none where it is damaged or gone."""
-    digest = hashlib.sha256()
+def _copy(source: Path, part: Part, table: SplitTable, clips: range, target: IO[bytes]) -> bool:
+    """Copy the samples of some clips, each compared with its digest; whether all were sound."""
     try:
+        if _regular(source) is None:
+            return False
         with source.open("rb") as stream:
             stream.seek(part.first * PCM.itemsize)
-            left = part.num_samples * PCM.itemsize
-            while left and (block := stream.read(min(left, _COPY_BYTES))):
-                digest.update(block)
-                target.write(block)
-                left -= len(block)
-    except FileNotFoundError:
-        return None
-    return part.sha256 if digest.hexdigest() == part.sha256 else None
+            for clip in clips:
+                content = stream.read(int(table.sizes[clip]) * PCM.itemsize)
+                if hashlib.sha256(content).hexdigest() != table.audio_sha256[clip]:
+                    return False
+                target.write(content)
+    except (FileNotFoundError, PermissionError):
+        return False
+    return True
 
 
-def _decode(table: SplitTable, groups: list[RowGroup], target: IO[bytes], num_threads: int) -> str:
+def _decode(table: SplitTable, groups: list[RowGroup], target: IO[bytes], num_threads: int) -> None:
     def decoded(group_and_row: tuple[RowGroup, int, object]) -> NDArray[np.int16]:
         group, row, audio = group_and_row
         return table.decode(group.path, group.first + row, audio)
@@ -212,10 +261,6 @@ def _decode(table: SplitTable, groups: list[RowGroup], target: IO[bytes], num_th
     rows: Iterator[tuple[RowGroup, int, object]] = (
         (group, row, audio) for group in groups for row, audio in enumerate(read_audio(group))
     )
-    digest = hashlib.sha256()
     ahead = _GROUPS_AHEAD * max((group.size for group in groups), default=1)
     for samples in in_order(decoded, rows, num_threads=num_threads, ahead=ahead):
-        content = samples.astype(PCM, copy=False).tobytes()
-        digest.update(content)
-        target.write(content)
-    return digest.hexdigest()
+        target.write(samples.astype(PCM, copy=False).tobytes())

@@ -9,7 +9,8 @@ Shapes: N clips, C classes, T samples.
 
 import contextlib
 import functools
-import io
+import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,18 +20,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import soundfile
 from numpy.typing import NDArray
 
 from datasets.audio import pcm_sha256
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
-from datasets.record import ABSENT, PRESENT, UNKNOWN, Decibels, Lufs
-from datasets.shard import ShardInfo, open_shard, shard_metadata
+from datasets.record import Decibels, Lufs
+from datasets.shard import ShardInfo, shard_table
+from datasets.shard_audio import decode_audio, decode_into
+from train.reading.checked import CheckedShard, check_shards
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+MAX_THREADS = 8  # that hash: more do not make one disk faster
 
 _COLUMNS = ["id", "group", "sample_rate", "num_samples", "presence", "loudness_lufs", "gain_db", "audio_sha256"]
 
@@ -54,11 +57,16 @@ def remaining_gain_db(
 class RowGroup:
     """Rows of a shard that are read together."""
 
-    path: Path
+    file: CheckedShard
     index: int  # within the shard
     shard: int  # within the split
     first: int  # clip of its first row, counted over the split
     size: int  # rows
+
+    @property
+    def path(self) -> Path:
+        """Of the shard."""
+        return self.file.path
 
 
 @dataclass(frozen=True)
@@ -100,14 +108,7 @@ class SplitTable:
             IntegrityError: the audio is not what the clip's row says; the message names shard and clip.
         """
         where = f"{path}: clip {self.ids[clip]}"
-        samples, sample_rate = _read(where, audio)
-        if not samples.size:
-            raise IntegrityError(f"{where}: holds no samples; run pipelines.verify")
-        if samples.shape != (self.sizes[clip],) or sample_rate != self.sample_rate:
-            raise IntegrityError(
-                f"{where}: audio of shape {samples.shape} at {sample_rate} Hz, its row says "
-                f"{self.sizes[clip]} samples at {self.sample_rate} Hz; run pipelines.verify"
-            )
+        samples = decode_audio(where, audio, self.sample_rate, int(self.sizes[clip]))
         if pcm_sha256(samples) != self.audio_sha256[clip]:
             raise IntegrityError(f"{where}: samples differ from audio_sha256; run pipelines.verify")
         return samples
@@ -121,36 +122,28 @@ class SplitTable:
             IntegrityError: the audio is damaged or ends too early; the message names shard and clip.
         """
         where = f"{path}: clip {self.ids[clip]}"
-        samples, _ = _read(where, audio, first, part)
-        if samples.shape != part.shape:
-            raise IntegrityError(f"{where}: ends before sample {first + len(part)}; run pipelines.verify")
-
-
-def _read(
-    where: str, audio: Any, first: int = 0, out: NDArray[np.int16] | None = None
-) -> tuple[NDArray[np.int16], int]:
-    try:
-        samples, sample_rate = soundfile.read(io.BytesIO(audio), start=first, dtype="int16", out=out)
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise IntegrityError(f"{where}: audio cannot be decoded ({error}); run pipelines.verify") from error
-    return samples, int(sample_rate)
+        decode_into(where, audio, self.sample_rate, int(self.sizes[clip]), first, part)
 
 
 def read_audio(group: RowGroup) -> list[Any]:
-    """The audio files of a row group, one buffer per row (none where a row has no audio)."""
-    with open_shard(group.path) as shard:
-        try:
-            table = shard.read_row_group(group.index, columns=["audio.bytes"], use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise IntegrityError(
-                f"{group.path}: row group {group.index} cannot be read ({error}); run pipelines.verify"
-            ) from error
+    """The audio files of a row group, one buffer per row (none where a row has no audio).
+
+    Raises:
+        IntegrityError: they cannot be read, or the shard is no longer what it was.
+    """
+    with group.file.open() as shard:
+        table = shard_table(shard, group.path, ["audio.bytes"], group=group.index)
     column = table.column("audio").combine_chunks().field("bytes")
     return [value.as_buffer() if value.is_valid else None for value in column]
 
 
-def split_table(manifest: Manifest, split: str) -> SplitTable:
-    """Read what exactly the shards that the manifest lists say of a split.
+def split_table(manifest: Manifest, split: str, checked: Path | None = None) -> SplitTable:
+    """Read what exactly the shards that the manifest lists say of a split; each is checked against its digest.
+
+    Args:
+        manifest: of the version.
+        split: its split.
+        checked: folder in which is noted which copies have been checked; None: all are, in every process.
 
     Raises:
         UsageError: the dataset has no such split.
@@ -158,29 +151,28 @@ def split_table(manifest: Manifest, split: str) -> SplitTable:
     """
     manifest.shard_paths(split)  # raises for an unknown split
     infos = manifest.shards(split)
+    files = check_shards(manifest, infos, checked, num_threads=min(os.cpu_count() or 1, MAX_THREADS))
     tables: list[pa.Table] = []
     groups: list[RowGroup] = []
     first = 0
-    for number, info in enumerate(infos):
-        path = manifest.shard_file(info)
-        with _checked_shard(manifest, info) as shard:
+    for number, file in enumerate(files):
+        with file.open() as shard:
             for index in range(shard.num_row_groups):
                 size = shard.metadata.row_group(index).num_rows
-                groups.append(RowGroup(path, index, number, first, size))
+                groups.append(RowGroup(file, index, number, first, size))
                 first += size
-            try:
-                table = shard.read(columns=_COLUMNS, use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise IntegrityError(f"{path}: its rows cannot be read ({error}); run pipelines.verify") from error
-        _check_rows(path, table)
-        tables.append(table.replace_schema_metadata(None))
+            tables.append(shard_table(shard, file.path, _COLUMNS).replace_schema_metadata(None))
     whole = pa.concat_tables(tables)
     sample_rates = sorted(set(whole.column("sample_rate").to_pylist()))
     if len(sample_rates) > 1:
         raise IntegrityError(f"{manifest.folder}: split {split!r} mixes sample rates {sample_rates}")
+    ids = tuple(whole.column("id").to_pylist())
+    if len(set(ids)) < len(ids):
+        twice = next(one for one, other in itertools.pairwise(sorted(ids)) if one == other)
+        raise IntegrityError(f"{manifest.folder}: clip {twice} is in split {split!r} twice; run pipelines.verify")
     return SplitTable(
-        ids=tuple(whole.column("id").to_pylist()),
-        songs=tuple(map(str, whole.column("group").to_pylist())),
+        ids=ids,
+        songs=tuple(whole.column("group").to_pylist()),
         sample_rate=sample_rates[0] if sample_rates else 0,
         sizes=whole.column("num_samples").to_numpy().astype(np.int64),
         presence=_presence(whole, len(manifest.instruments)),
@@ -196,33 +188,6 @@ def _presence(table: pa.Table, num_classes: int) -> NDArray[np.int8]:
     values = table.column("presence").combine_chunks().flatten().to_numpy(zero_copy_only=False)
     presence: NDArray[np.int8] = values.astype(np.int8).reshape(len(table), num_classes)
     return presence
-
-
-def _checked_shard(manifest: Manifest, info: ShardInfo) -> pq.ParquetFile:
-    path = manifest.shard_file(info)
-    shard = open_shard(path)
-    if shard.metadata.num_rows != info.num_rows:
-        raise IntegrityError(
-            f"{path}: {shard.metadata.num_rows} rows, the manifest says {info.num_rows}; run pipelines.verify"
-        )
-    instruments = shard_metadata(shard.schema_arrow)["instruments"]
-    if instruments != manifest.instruments:
-        raise IntegrityError(f"{path}: labels {instruments}, the manifest {manifest.instruments}; run pipelines.verify")
-    return shard
-
-
-def _check_rows(path: Path, table: pa.Table) -> None:
-    for row, size in enumerate(table.column("num_samples").to_pylist()):
-        if size is None or size < 1:
-            raise IntegrityError(f"{path}: clip {table['id'][row]}: holds no samples; run pipelines.verify")
-    known = {PRESENT, ABSENT, UNKNOWN}
-    values = set(table.column("presence").combine_chunks().flatten().unique().to_pylist())
-    if values - known:
-        row = next(n for n, labels in enumerate(table["presence"].to_pylist()) if set(labels) - known)
-        strange = sorted(set(table["presence"][row].as_py()) - known, key=str)
-        raise IntegrityError(
-            f"{path}: clip {table['id'][row]}: presence {strange}, expected 1, 0 or -1; run pipelines.verify"
-        )
 
 
 def in_order(

@@ -1,0 +1,73 @@
+"""The audio of a shard's row, decoded within bounds: what the row says is known before memory is taken.
+
+samples = decode_audio(where, row["audio"]["bytes"], row["sample_rate"], row["num_samples"])
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from datasets.errors import IntegrityError
+
+_FORMATS = {b"fLaC": "FLAC", b"RIFF": "WAV"}  # what write_shard is given; libsndfile would try many more
+
+
+def decode_audio(where: str, audio: Any, sample_rate: int, num_samples: int) -> NDArray[np.int16]:
+    """All samples (num_samples,) of a clip.
+
+    Args:
+        where: shard and clip, for the message.
+        audio: the complete audio file, anything with a buffer.
+        sample_rate: in Hz, as the row says.
+        num_samples: as the row says.
+
+    Raises:
+        IntegrityError: the audio is damaged, or not what the row says.
+    """
+    samples = np.empty(num_samples, np.int16)
+    decode_into(where, audio, sample_rate, num_samples, 0, samples)
+    return samples
+
+
+def decode_into(
+    where: str, audio: Any, sample_rate: int, num_samples: int, first: int, part: NDArray[np.int16]
+) -> None:
+    """Fill `part` with a clip's samples from `first` on; the others are not decoded.
+
+    Raises:
+        IntegrityError: the audio is damaged, or not what the row says.
+    """
+    with _decoding(where), _open(audio) as file:
+        if (file.channels, file.samplerate, file.frames) != (1, sample_rate, num_samples):
+            shape = (file.frames,) if file.channels == 1 else (file.frames, file.channels)
+            raise IntegrityError(
+                f"{where}: audio of shape {shape} at {file.samplerate} Hz, its row says "
+                f"{num_samples} samples at {sample_rate} Hz; run pipelines.verify"
+            )
+        if first:
+            file.seek(first)
+        if len(file.read(dtype="int16", out=part)) != len(part):
+            raise IntegrityError(f"{where}: ends before sample {first + len(part)}; run pipelines.verify")
+
+
+def _open(audio: Any) -> soundfile.SoundFile:
+    head = bytes(memoryview(audio)[:4])
+    if head not in _FORMATS:
+        raise ValueError("neither FLAC nor WAV")
+    file = soundfile.SoundFile(io.BytesIO(audio))
+    if file.format != _FORMATS[head] or file.subtype != "PCM_16":
+        raise ValueError(f"{file.format}, {file.subtype}, expected 16-bit PCM")
+    return file
+
+
+@contextlib.contextmanager
+def _decoding(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise IntegrityError(f"{where}: audio cannot be decoded ({error}); run pipelines.verify") from error

@@ -1,0 +1,118 @@
+"""A shard opened with care: whatever lies there, it is read within bounds or is an IntegrityError that names it.
+
+    with reading(path): shard, copy = open_parquet(path)
+
+A shard may be damaged, or be what a stranger's manifest says it is and still be made to harm. The footer is read
+within limits, and the headers of all pages say beforehand how much memory they take (datasets/parquet_pages.py).
+"""
+
+import contextlib
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.bounded import regular_status
+from datasets.copies import Copy, Memory, copy_of
+from datasets.errors import IntegrityError
+from datasets.parquet_pages import expansion_problem
+
+MAX_FOOTER_BYTES = 1 << 24
+# Of lists in a footer: row groups, columns. Deeper schemas than the stack holds end the process in C++ (at 12,000).
+MAX_ROW_GROUPS = 4096
+# Decoded, a shard takes what it takes on disk and little more: its audio is compressed already.
+_EXPANSION, _EXPANSION_BYTES = 4, 1 << 26
+
+_MAGIC = b"PAR1"
+_BOUNDED = "parquet 1"  # the claim that a copy can be read within bounds
+# What says that the file is not there or is no file; other refusals of the system are the machine's.
+_OF_THE_FILE = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str = "not a readable shard") -> Iterator[None]:
+    """Whatever reading strange bytes raises within the block becomes one error that names the file.
+
+    Raises:
+        IntegrityError: as said.
+        OSError: the system refuses: no descriptors, no permission.
+    """
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except OSError as error:
+        if error.errno not in _OF_THE_FILE:
+            raise
+        raise _unreadable(path, what, error) from error
+    except (pa.ArrowException, ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        raise _unreadable(path, what, error) from error
+    except (MemoryError, RecursionError, struct.error) as error:
+        raise _unreadable(path, what, error) from error
+
+
+def _unreadable(path: Path, what: str, error: BaseException) -> IntegrityError:
+    words = str(error).partition("\n")[0][:200] or type(error).__name__
+    return IntegrityError(f"{path}: {what} ({words}); run pipelines.verify")
+
+
+def open_parquet(path: Path, known: Copy | None = None) -> tuple[pq.ParquetFile, Copy]:
+    """Open a Parquet file that can be read within bounds, mapped; and the copy that it is.
+
+    Args:
+        path: of the file.
+        known: a copy that was opened before, whose pages need no second look.
+
+    Raises:
+        IntegrityError: there is none.
+        OSError: the system refuses.
+    """
+    with reading(path):
+        regular_status(path)  # a pipe would wait for ever
+        memory = Memory()
+        start = memory.start()
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(pa.memory_map(str(path)))
+            descriptor = source.fileno()
+            copy = copy_of(os.fstat(descriptor))
+            _check_ends(descriptor, copy.num_bytes)
+            shard = pq.ParquetFile(
+                source,
+                pre_buffer=False,
+                thrift_string_size_limit=MAX_FOOTER_BYTES,
+                thrift_container_size_limit=MAX_ROW_GROUPS,
+            )
+            if copy != known and not memory.holds(copy, _BOUNDED):
+                _check_counts(shard.metadata)
+                most = _EXPANSION * copy.num_bytes + _EXPANSION_BYTES
+                if problem := expansion_problem(descriptor, shard.metadata, max_bytes=most):
+                    raise ValueError(problem)
+                memory.note(copy, _BOUNDED, start)
+            stack.pop_all()  # the file stays open as long as the shard is used
+        return shard, copy
+
+
+def _check_ends(descriptor: int, num_bytes: int) -> None:
+    tail = os.pread(descriptor, 8, max(0, num_bytes - 8))
+    if num_bytes < 12 or os.pread(descriptor, 4, 0) != _MAGIC or tail[4:] != _MAGIC:
+        raise ValueError("not a Parquet file")
+    (footer,) = struct.unpack("<I", tail[:4])
+    if footer > min(MAX_FOOTER_BYTES, num_bytes - 12):
+        raise ValueError(f"a footer of {footer:,} bytes")
+
+
+def _check_counts(metadata: pq.FileMetaData) -> None:
+    """Rows that the footer promises must be in the columns: readers make room for them."""
+    flat = [n for n in range(metadata.num_columns) if metadata.schema.column(n).max_repetition_level == 0]
+    num_rows = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        num_rows += group.num_rows
+        if group.num_rows < 0 or any(group.column(n).num_values != group.num_rows for n in flat):
+            raise ValueError(f"row group {index}: its columns have other numbers of rows than {group.num_rows}")
+    if num_rows != metadata.num_rows:
+        raise ValueError(f"its row groups have {num_rows} rows, its footer says {metadata.num_rows}")
