@@ -17,6 +17,7 @@ from datasets.manifest import ClipRow
 from datasets.record import SPLITS
 from datasets.shard import NOTES_TYPE, ShardInfo, schema
 from datasets.source import has_notes
+from pipelines.markdown import inline, line, link
 
 COLUMNS = {
     "id": "source/upstream-key@start_ms, stable for ever",
@@ -50,6 +51,8 @@ _HUB_LICENSES = {
     "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0",
     "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "mit", "apache-2.0", "odbl", "pddl", "unknown",
 }  # fmt: skip
+# What YAML has only as an escape, or breaks a line at: https://yaml.org/spec/1.2.2/#51-character-set
+_NOT_IN_YAML = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _CC_URL = re.compile(r"https?://creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/(\d\.\d)/?")
 
 # https://huggingface.co/docs/hub/datasets-cards: size_categories
@@ -98,7 +101,7 @@ def front_matter(content: Mapping[str, Any], counts: Counts, shards: Sequence[Sh
     num_bytes = {split: sum(shard.num_bytes for shard in shards if shard.split == split) for split in splits}
     licenses = sorted({hub_license(name) for name in counts.licenses})
     lines = [
-        f"pretty_name: {json.dumps(content['dataset'])}",
+        f"pretty_name: {yaml_string(content['dataset'])}",
         "license:",
         *(f"- {name}" for name in licenses),
         *(["license_name: per-clip"] if "other" in licenses else []),  # the card's table and the column `license`
@@ -131,6 +134,11 @@ def front_matter(content: Mapping[str, Any], counts: Counts, shards: Sequence[Sh
     total = sum(num_bytes.values())
     lines += [f"  download_size: {total}", f"  dataset_size: {total}"]
     return "".join(f"{line}\n" for line in lines)
+
+
+def yaml_string(text: str) -> str:
+    """A string of YAML in double quotes: a JSON string whose escapes both languages read alike."""
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def _sample_rate(content: Mapping[str, Any]) -> int:
@@ -177,10 +185,10 @@ def readme(content: Mapping[str, Any], counts: Counts, *, usage: str) -> str:
     first = next((split for split in counts.splits if counts.splits[split]), SPLITS[0])
     sample_rate, num_classes = _sample_rate(content), len(content["instruments"])
     parts = [
-        f"# {content['dataset']}",
+        f"# {inline(content['dataset'])}",
         f"Clips of music with labels of {num_classes} instruments, mono at {sample_rate:,} Hz, built with tutti. "
         f"Root digest of the version: `{content['root_digest']}`.",
-        f"Classes, in the order of the label columns: {', '.join(content['instruments'])}. "
+        f"Classes, in the order of the label columns: {', '.join(map(inline, content['instruments']))}. "
         "In `presence`, 1 = present, 0 = absent, -1 = unknown: nobody said.",
         table(("split", "clips"), counts.splits.items()),
     ]
@@ -198,9 +206,12 @@ def readme(content: Mapping[str, Any], counts: Counts, *, usage: str) -> str:
         ]
     parts += ["## Sources", source_table(content["sources"], counts.sources)]
     cited = [entry["citation"] for name, entry in content["sources"].items() if name in counts.sources]
-    parts += ["## Citation", "\n".join(f"- {citation}" for citation in cited)]
+    parts += ["## Citation", "\n".join(f"- {line(citation)}" for citation in cited)]
     columns = COLUMNS | ({"notes": NOTES_COLUMN} if has_notes(content["sources"]) else {})
-    parts += ["## Columns", table(("column", "meaning"), columns.items())]
+    parts += [
+        "## Columns",
+        table(("column", "meaning"), ((_Markdown(name), _Markdown(meaning)) for name, meaning in columns.items())),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -209,18 +220,24 @@ def source_table(sources: Mapping[str, Mapping[str, Any]], counts: Mapping[str, 
     rows = []
     for name, entry in sources.items():
         if name in counts:
-            title = f"[{entry['title']}]({entry['homepage']})" if entry["homepage"] else entry["title"]
-            link = entry["license_url"]
-            license_id = f"[{entry['license']}]({link})" if link else entry["license"]
+            title = _Markdown(link(entry["title"], entry["homepage"]))
+            license_id = _Markdown(link(entry["license"], entry["license_url"]))
             rows.append((title, license_id, counts[name]))
     return table(("source", "licence of the corpus", "clips"), rows)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; numbers with separators, bars escaped."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    """A Markdown table; numbers with separators, texts so that nothing in them acts."""
+    lines = [header, [_Markdown("---")] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in cells) + " |" for cells in lines)
+
+
+class _Markdown(str):
+    """Text that is Markdown already."""
 
 
 def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|").replace("\n", " ")
+    if isinstance(value, int):
+        return f"{value:,}"
+    text = value if isinstance(value, _Markdown) else inline(str(value))
+    return text.replace("|", "\\|")

@@ -4,7 +4,10 @@
     python -m pipelines.export build/ultimate --format csv --output /data/test --split test --license-allow CC0-1.0
 
 Every shard and every clip is checked against its digest on the way out. The output appears at once when it is
-complete, and equal inputs give equal bytes. Exit codes: 0 done, 2 usage, 3 damage was found, 74 disk, 75 try later.
+complete, and equal inputs give equal bytes. In CSV, text that begins with = + - @ gets an apostrophe in front: no
+spreadsheet calculates it, and `--dataset folder` takes it off again.
+
+Exit codes: 0 done, 2 usage, 3 damage was found, 74 disk, 75 try later.
 """
 
 import importlib

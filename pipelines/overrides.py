@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.csv_cells import plain_cell, safe_row
 from datasets.errors import UsageError
 from datasets.record import ABSENT, PRESENT, UNKNOWN, Label, Labels
 from datasets.settings import nearest
@@ -117,7 +118,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parse(cells: Sequence[str], where: str, instruments: Collection[str] | None) -> Override:
-    clip_id, instrument, presence, note = (cell.strip() for cell in (*cells, "")[:4])
+    clip_id, instrument, presence, note = (plain_cell(cell.strip()) for cell in (*cells, "")[:4])
     if "@" not in clip_id:
         raise UsageError(f"{where}: {clip_id!r} is no id of a clip; expected source/key@start_ms as in the manifest")
     if not instrument:
@@ -136,7 +137,7 @@ def overrides_csv(overrides: Iterable[Override]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     for row in ordered_overrides(overrides):
-        writer.writerow((row.id, row.instrument, TEXTS[row.presence], " ".join(row.note.split())))
+        writer.writerow(safe_row((row.id, row.instrument, TEXTS[row.presence], " ".join(row.note.split()))))
     return text.getvalue()
 
 

@@ -146,7 +146,7 @@ def _is_sound(row: Mapping[str, Any]) -> bool:
         samples = decode_audio(row["id"], data, row["sample_rate"], row["num_samples"])
     except IntegrityError:
         return False
-    named = row["audio"]["path"] == f"{digest[:16]}.{audio_extension(data)}"
+    named: bool = row["audio"]["path"] == f"{digest[:16]}.{audio_extension(data)}"
     return named and pcm_sha256(samples) == digest
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets.csv_cells import safe_row
 from datasets.errors import UsageError
 from datasets.files import write_file
 from datasets.manifest import Manifest, read_manifest
@@ -230,7 +231,8 @@ def as_csv(results: Sequence[Result]) -> str:
             for name, spread in figures.items():
                 if spread is not None:
                     deviation = "" if spread.deviation is None else round(spread.deviation, 6)
-                    writer.writerow([result.row.name, split, name, round(spread.mean, 6), deviation, spread.count])
+                    facts = (split, name, round(spread.mean, 6), deviation, spread.count)
+                    writer.writerow(safe_row([result.row.name, *facts]))
     return text.getvalue()
 
 

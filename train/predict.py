@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from datasets import audio
+from datasets.csv_cells import safe_row
 from datasets.errors import TuttiError, UsageError
 from datasets.files import write_file
 from datasets.scores.score import is_our_midi
@@ -270,7 +271,9 @@ def as_csv(files: Sequence[dict[str, Any]], run: SavedRun) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    writer.writerows(_rows(files, dict(zip(run.data.instruments, run.thresholds, strict=True))))
+    writer.writerows(
+        safe_row(row) for row in _rows(files, dict(zip(run.data.instruments, run.thresholds, strict=True)))
+    )
     return text.getvalue()
 
 

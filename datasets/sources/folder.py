@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from datasets.csv_cells import plain_cell
 from datasets.errors import UsageError
 from datasets.record import ABSENT, PRESENT, SPLITS, Clip, Label, Labels, Media, Recording, Seconds, clip_id
 from datasets.source import Card, Input, LocalFile, RemoteFile
@@ -231,10 +232,10 @@ def _clip(path: str, row: Row, classes: tuple[str, ...], config: Config) -> Clip
         id=clip_id("folder", path, start_s),
         source="folder",
         recording=_nfc(path),
-        group=f"folder/{_nfc(row.cells.get('group') or path)}",
+        group=f"folder/{_nfc(plain_cell(row.cells.get('group', '')) or path)}",
         partition=split or "all",
         labels=labels_of(row, classes),
-        license=row.cells.get("license") or config.license,
+        license=plain_cell(row.cells.get("license", "")) or config.license,
         start_s=start_s,
         end_s=end_s,
         declared_s=None if end_s is None else round(end_s - start_s, 6),

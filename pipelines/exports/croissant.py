@@ -5,6 +5,7 @@ https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
 """
 
 import json
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from datasets.shard import ShardInfo, schema
 from pipelines.dataset_card import COLUMNS, Counts
 from pipelines.exports._selection import Selection
 from pipelines.exports._shards import write_shards
+from pipelines.markdown import web_address
 
 USAGE = """\
 import mlcroissant
@@ -71,7 +73,8 @@ def write(selection: Selection, folder: Path) -> None:
 
 def croissant_json(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> str:
     """The text of croissant.json, indented for people; arguments as of `describe`."""
-    return json.dumps(describe(content, counts, shards), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json.dumps(describe(content, counts, shards), indent=1, sort_keys=True, ensure_ascii=False)
+    return text.replace("<", "\\u003c") + "\n"  # web sites put it into pages: no text of a corpus may end a script
 
 
 def describe(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def describe(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardI
         # No clock in outputs: there is no date, and the contents are the version.
         "version": f"{content['schema_version']}.0.0+{content['root_digest'][:12]}",
         "license": [license_url(name) for name in counts.licenses],
-        "isBasedOn": [entry["homepage"] for entry in sources if entry["homepage"]],
+        "isBasedOn": [url for entry in sources if (url := web_address(entry["homepage"])) is not None],
         "citeAs": "\n".join(entry["citation"] for entry in sources),
         "keywords": ["music", "instrument recognition", "audio classification"],
         "distribution": [*(file_object(shard) for shard in shards if shard.num_rows), file_set()],
@@ -107,8 +110,9 @@ def describe(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardI
 
 def license_url(license_id: str) -> str:
     """A URL where there is one: SPDX has a page for each of its identifiers."""
-    known = "://" not in license_id and not license_id.startswith("LicenseRef-") and license_id != "unknown"
-    return f"https://spdx.org/licenses/{license_id}" if known else license_id
+    if license_id.startswith("LicenseRef-") or license_id == "unknown":
+        return license_id
+    return web_address(license_id) or f"https://spdx.org/licenses/{urllib.parse.quote(license_id, safe='+')}"
 
 
 def file_object(shard: ShardInfo) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The folder is one that `--dataset folder --data-from` reads: `path`, `group`, `split`, `license`, then the
 classes with 1, 0 or nothing. Whatever else is known stands in clips.csv, by the same path: a column that is no
-class would be one for that reader.
+class would be one for that reader. Text that begins like a formula has an apostrophe in front (datasets/csv_cells.py).
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from datasets.csv_cells import safe_row
 from datasets.files import atomic_file, write_file
 from datasets.record import ABSENT, PRESENT, UNKNOWN
 from pipelines.exports._selection import Row, Selection, audio_path, decimal
@@ -21,6 +22,7 @@ import csv
 
 for row in csv.DictReader(open("FOLDER/labels.csv", encoding="utf-8", newline="")):
     row["path"], row["split"]  # and one column per class: 1 present, 0 absent, empty unknown
+# Text that begins with = + - @ has an apostrophe in front, so that no spreadsheet calculates it.
 """
 
 CELL = {PRESENT: "1", ABSENT: "0", UNKNOWN: ""}
@@ -34,13 +36,13 @@ def write(selection: Selection, folder: Path) -> None:
     """labels.csv, clips.csv and `audio/`; rows by split, then by id."""
     instruments = selection.manifest.instruments
     with table(folder / "labels.csv") as labels, table(folder / "clips.csv") as clips:
-        labels.writerow(["path", "group", "split", "license", *instruments])
+        labels.writerow(safe_row(["path", "group", "split", "license", *instruments]))
         clips.writerow(PROVENANCE)
         for split in selection.splits:
             for row in selection.rows(split):
                 write_file(folder / audio_path(row), row["audio"]["bytes"], durable=False)
-                labels.writerow(label_cells(row, split))
-                clips.writerow(provenance_cells(row))
+                labels.writerow(safe_row(label_cells(row, split)))
+                clips.writerow(safe_row(provenance_cells(row)))
 
 
 def label_cells(row: Row, split: str) -> list[str]:

@@ -14,6 +14,7 @@ from datasets.record import Note, Seconds
 from datasets.targets import PICTURE
 from datasets.taxonomy import INSTRUMENTS
 from train.frames.rolls import LOWEST_PITCH, NUM_PITCHES
+from train.scoring.pictures import plain
 
 _COLORS = colormaps["tab20"].colors  # type: ignore[attr-defined]  # twenty, light and dark by turns
 _INCHES_PER_S = 0.5  # a note of a tenth of a second is still some pixels wide
@@ -61,7 +62,7 @@ def piano_roll_png(
     high = max([note.pitch for note in notes], default=LOWEST_PITCH + 51)
     roll.set_yticks(list(_CS), [f"C{pitch // 12 - 1}" for pitch in _CS])
     roll.set_ylim(max(LOWEST_PITCH, low - 3) - 0.5, min(LOWEST_PITCH + NUM_PITCHES - 1, high + 3) + 0.5)
-    roll.set_title(title)
+    roll.set_title(plain(title))
     roll.set_ylabel("pitch")
     roll.grid(alpha=0.3)
     roll.set_axisbelow(True)
@@ -80,4 +81,4 @@ def piano_roll_png(
 
 
 def _words(name: str) -> str:
-    return INSTRUMENTS[name].display_name if name in INSTRUMENTS else name
+    return INSTRUMENTS[name].display_name if name in INSTRUMENTS else plain(name)

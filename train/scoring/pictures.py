@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_curve
 
 from datasets.files import write_file
+from datasets.printable import printable
 from datasets.record import PRESENT, UNKNOWN, Seconds
 from datasets.targets import PICTURE
 from train.scoring.metrics import Presence, Scores, example_f1, predict, predominant_confusion, roc_aucs
@@ -42,7 +43,12 @@ def save(figure: Figure, path: Path) -> Path:
 
 def words(name: str) -> str:
     """An instrument's name for people."""
-    return name.replace("_", " ")
+    return plain(name.replace("_", " "))
+
+
+def plain(text: str) -> str:
+    """Text for a picture: matplotlib reads what stands between dollars as a formula, and fails where it is none."""
+    return printable(text).replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -62,7 +68,7 @@ def instrument_bars(report: Report, title: str) -> Figure:
     axes.axhline(report["model"]["macro_f1"] or 0.0, color="0.35", linewidth=1, linestyle="--", label="macro F1")
     labels = [f"{words(name)}\n{row['support']} of {row['known']}" for name, row in rows.items()]
     axes.set_xticks(place, labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set(ylim=(0, 1), ylabel="share", title=f"{title}: per instrument (present of known labels)")
+    axes.set(ylim=(0, 1), ylabel="share", title=f"{plain(title)}: per instrument (present of known labels)")
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.3))
@@ -84,9 +90,9 @@ def ablation_bars(rows: Mapping[str, Mapping[str, tuple[float, float] | None]], 
         places = [place + (index - (len(names) - 1) / 2) * width for place, _ in drawn]
         means, deviations = [found[0] for _, found in drawn], [found[1] for _, found in drawn]
         axes.bar(places, means, width, yerr=deviations, capsize=2, label=words(name), color=_hue(index))
-    axes.set_xticks(range(len(rows)), list(rows), rotation=30, ha="right")
+    axes.set_xticks(range(len(rows)), [plain(name) for name in rows], rotation=30, ha="right")
     axes.set_ylim(0, 1)
-    axes.set_title(title)
+    axes.set_title(plain(title))
     axes.legend(fontsize="small")
     return figure
 
@@ -104,7 +110,7 @@ def roc_lines(presence_NC: Presence, scores_NC: Scores, instruments: Sequence[st
         axes.plot(false_share, true_share, style, color=_hue(index), linewidth=1.4, label=label)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="false positive rate", ylabel="true positive rate")
-    axes.set_title(f"{title}: ROC and its area")
+    axes.set_title(f"{plain(title)}: ROC and its area")
     axes.set_aspect("equal")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
@@ -123,7 +129,9 @@ def f1_histogram(presence_NC: Presence, scores_NC: Scores, thresholds_C: Scores,
     if len(values):
         axes.axvline(values.mean(), color="0.2", linestyle="--", linewidth=1, label=f"mean {values.mean():.2f}")
         axes.legend(fontsize=8, loc="upper center")
-    axes.set(xlim=(0, 1), xlabel="F1 of a clip", ylabel="clips", title=f"{title}: F1 per clip, {len(values)} clips")
+    axes.set(
+        xlim=(0, 1), xlabel="F1 of a clip", ylabel="clips", title=f"{plain(title)}: F1 per clip, {len(values)} clips"
+    )
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     return figure
@@ -145,7 +153,7 @@ def confusion_matrix(presence_NC: Presence, scores_NC: Scores, instruments: Sequ
     axes.set_yticks(range(len(names)), names, fontsize=8)
     right, total = int(np.trace(counts_CC)), int(counts_CC.sum())
     axes.set(xlabel="scores highest", ylabel="plays")
-    axes.set_title(f"{title}: one instrument, {right} of {total} right", fontsize=10)
+    axes.set_title(f"{plain(title)}: one instrument, {right} of {total} right", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the row", shrink=0.8)
     return figure
 
@@ -177,7 +185,7 @@ def activity(
     end_s = max((end for _, end in spans_s), default=1.0)
     axes.set(xlim=(0, end_s), ylim=(len(instruments) - 0.5, -0.5), xlabel="time (s)")
     axes.set_yticks(range(len(instruments)), [words(name) for name in instruments], fontsize=8)
-    axes.set_title(f"{title}: probability; orange: present", fontsize=10)
+    axes.set_title(f"{plain(title)}: probability; orange: present", fontsize=10)
     figure.colorbar(_scale(colors), ax=axes, label="probability", pad=0.01)
     return figure
 
