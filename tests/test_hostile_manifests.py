@@ -190,7 +190,7 @@ def test_a_strangers_version_harms_nobody(bench: Bench) -> None:
                 if path := os.environ.get("TUTTI_HOSTILE_LOG"):
                     with Path(path).open("a") as log:
                         log.write(fault + "\n\n")
-    print(f"{len(found)} versions, {codes.total()} runs: {dict(codes)}; at most {seconds} s, {memory:,} bytes")
+    print(f"{len(found)} versions, {codes.total()} runs: {dict(codes)}; at most {seconds} s, {memory:,} bytes more")
 
     assert faults == []
     assert look_of(bench.elsewhere) == before
