@@ -14,36 +14,42 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 HF_VENV := .venv-hf
 BIN := $(VENV)/bin
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := install --quiet --disable-pip-version-check
+LOCKED := --require-hashes --no-deps
 
 .PHONY: help
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(VENV)/.installed ## create .venv with everything in it, pinned by constraints.txt
+setup: $(VENV)/.installed ## create .venv: the versions of constraints.txt, the files of requirements.lock
 
-# Dependencies only: tutti itself runs from its root and is never installed. Torch comes first and by
-# its pin: unpinned, another package's requirement may bring a build for another CUDA.
-$(VENV)/.installed: pyproject.toml constraints.txt
+# Dependencies only: tutti itself runs from its root and is never installed. Every file must have a digest of the lock,
+# and nothing is installed that is not in it. Torch comes by its pin: its build, and so its digest, differs by machine;
+# what a CUDA build needs beside is pinned by that build itself.
+$(VENV)/.installed: constraints.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "tutti needs Python 3.11, this is " + sys.version.split()[0] + "; try: make setup PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV): a few minutes the first time"
-	@$(BIN)/python $(PIP_INSTALL) $(TORCH_FLAGS) torch
-	@$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["dependencies"], *sum(project["optional-dependencies"].values(), []), sep="\n")' > $(VENV)/requirements.txt
-	@$(BIN)/python $(PIP_INSTALL) --requirement $(VENV)/requirements.txt
+	@$(BIN)/python -m pip $(PIP_INSTALL) $(LOCKED) --only-binary :all: --requirement requirements.lock
+	@$(BIN)/python -m pip $(PIP_INSTALL) --constraint constraints.txt $(TORCH_FLAGS) torch
 	@touch $@
 
 .PHONY: setup-hf
 setup-hf: $(HF_VENV)/.installed ## create .venv-hf, where a test opens our shards with Hugging Face datasets
 
-# What both environments need (torch, numpy, pyarrow) is read from .venv through a .pth file.
-$(HF_VENV)/.installed: tests/huggingface-requirements.txt constraints.txt $(VENV)/.installed
-	@test -x $(HF_VENV)/bin/python || $(BIN)/python -m venv $(HF_VENV)
+# What both environments need (torch, numpy, pyarrow) is read from .venv through a .pth file; pip and setuptools too,
+# so that what comes as source only is built by the pinned setuptools and nothing is fetched for it.
+$(HF_VENV)/.installed: requirements-huggingface.lock $(VENV)/.installed
+	@$(BIN)/python -m venv --clear --without-pip $(HF_VENV)
 	@echo "installing into $(HF_VENV)"
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(HF_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared-with-main.pth"
-	@$(HF_VENV)/bin/python $(PIP_INSTALL) --requirement tests/huggingface-requirements.txt
+	@$(BIN)/python -m pip --python $(HF_VENV)/bin/python $(PIP_INSTALL) $(LOCKED) --no-build-isolation --requirement requirements-huggingface.lock
 	@touch $@
+
+.PHONY: lock
+lock: setup ## write constraints.txt and the lock files anew; UPGRADE="NAME ..." or UPGRADE=all for newer versions
+	$(BIN)/python .ci/lock.py $(if $(UPGRADE),--upgrade $(UPGRADE))
 
 .PHONY: demo
 demo: setup ## build the built-in sample, train on it, evaluate: the whole path in minutes, offline

@@ -201,8 +201,16 @@ def read_plain(path: Path, most_bytes: int) -> bytes:
     Raises:
         OSError: see `open_plain`.
     """
-    with os.fdopen(open_plain(path), "rb") as stream:
-        return stream.read(min(os.fstat(stream.fileno()).st_size, most_bytes) + 1)
+    descriptor = open_plain(path)
+    try:
+        wanted = min(os.fstat(descriptor).st_size, most_bytes) + 1
+        content = os.read(descriptor, wanted)
+        if len(content) < wanted - 1:  # one read gives 2 GiB at most
+            with os.fdopen(os.dup(descriptor), "rb") as stream:
+                content += stream.read(wanted - len(content))
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:

@@ -31,7 +31,7 @@ def heal(plan: Plan, work: Callable[[Plan], Answer]) -> tuple[Plan, Answer]:
         try:
             return plan, work(plan)
         except CacheDamageError as error:
-            note(f"{error}: now, with all others that are damaged")
+            note(f"{str(error).partition(';')[0]}; this build makes it again, with all others that are damaged")
             plan = _wary(plan, number)
     try:
         return plan, work(plan)

@@ -156,11 +156,6 @@ ENDS += [
         ImportError("libx.so: cannot open shared object file: Too many open files"), 74,
         "error: libx.so: cannot open shared object file: Too many open files; raise `ulimit -n`, then run it again\n",
     ),
-    (
-        RuntimeError("Traceback (most recent call last):\n  File 'x'\nKeyError: 'a' [while running 'clean']\n"), 1,
-        "internal error: RuntimeError: KeyError: 'a' [while running 'clean']; please report it with the traceback that "
-        "TUTTI_DEBUG=1 shows\n",
-    ),
 ]  # fmt: skip
 
 
@@ -187,6 +182,16 @@ def test_an_internal_error_is_one_line_that_says_where_and_how_to_report_it(kind
     assert line.endswith("; please report it with the traceback that TUTTI_DEBUG=1 shows\n")
     assert line.count("\n") == 1
     assert "\x1b" not in line
+
+
+def test_of_the_traceback_that_a_worker_hands_on_its_last_line_is_told(capsys):
+    def command(_):
+        raise RuntimeError("Traceback (most recent call last):\n  File 'x'\nKeyError: 'a' [while running 'clean']\n")
+
+    assert run_command(command, []) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("internal error: RuntimeError: KeyError: 'a' [while running 'clean'] (tests/test_doors.py:")
+    assert line.count("\n") == 1
 
 
 def test_the_traceback_is_shown_to_those_who_ask(capsys, monkeypatch):

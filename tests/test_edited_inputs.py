@@ -14,9 +14,8 @@ from pipelines.verify import verify
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Mine:
-    songs = Mine(tmp_path / "mine", tmp_path, songs=12)
+    songs = Mine(tmp_path / "mine", tmp_path, songs=8)
     (tmp_path / "corrections.csv").write_text("id,instrument,presence\nfolder/song01.wav@0,cello,1\n")
-    (tmp_path / "exclude.txt").write_text("folder/song02.wav*\n")
     return songs
 
 
@@ -39,10 +38,6 @@ EDITS = {
     "corrections": (
         lambda m: flip(m.tmp_path / "corrections.csv", "cello", "flute"),
         ("--overrides", "{0}/corrections.csv"), "corrections.csv",
-    ),
-    "exclusions": (
-        lambda m: flip(m.tmp_path / "exclude.txt", "song02", "song03"),
-        ("--exclude", "{0}/exclude.txt"), "exclude.txt",
     ),
 }  # fmt: skip
 

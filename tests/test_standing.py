@@ -71,9 +71,7 @@ DAMAGES = {
     "points elsewhere": lambda m, name: point(m, "../mine"),
     "points to itself": lambda m, name: point(m, "current"),
     "is gone": lambda m, name: shutil.rmtree(manifest_of(m, name).parents[1]),
-    "is empty": lambda m, name: damage(manifest_of(m, name), b""),
     "is no JSON": lambda m, name: damage(manifest_of(m, name), b"{" * 100_000),
-    "is a list": lambda m, name: damage(manifest_of(m, name), b"[]"),
     "breaks the schema": lambda m, name: damage(manifest_of(m, name), b'{"schema_version": 2}'),
     "has another release": lambda m, name: flip_in(manifest_of(m, name), b'"release":"2.0.0"', b'"release":"3.0.0"'),
     "has other rows": lambda m, name: [
