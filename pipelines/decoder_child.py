@@ -130,6 +130,7 @@ class Child:
             if (reason := machine_reason(error)) is None:
                 raise
             raise CannotStartError(f"{error.strerror}", reason) from error
+        self._seen = psutil.Process(self._process.pid)  # there until it is waited for
         try:
             header, _ = self._receive(time.monotonic() + START_S, 1 * MIB)
         except TimeoutError as error:
@@ -195,7 +196,7 @@ class Child:
 
     def _used_s(self) -> Seconds:
         try:
-            times = psutil.Process(self._process.pid).cpu_times()
+            times = self._seen.cpu_times()
         except psutil.Error:
             return 0.0
         return float(times.user + times.system)
@@ -269,7 +270,7 @@ class Child:
 
     def _is_stopped(self) -> bool:
         try:
-            return bool(psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
+            return bool(self._seen.status() == psutil.STATUS_STOPPED)
         except psutil.Error:
             return False
 

@@ -1,15 +1,20 @@
 """Builds that are killed: in a process group of their own, at an instant or at a named point."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 from conftest import ROOT
 
 from datasets.manifest import read_manifest
+from pipelines import sandbox
 from pipelines.verify import verify
 
 
@@ -34,6 +39,28 @@ def kill_after(process: subprocess.Popen[str], seconds: float, number: int = sig
         os.killpg(process.pid, number)
     process.communicate(timeout=60)
     return process.returncode
+
+
+@contextlib.contextmanager
+def no_decoder_lives() -> Iterator[None]:
+    """Kill every decoder of this process as soon as it is seen, as a system without memory does."""
+    over = threading.Event()
+
+    def hunt() -> None:
+        while not over.wait(0.01):
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if "pipelines.sandboxed" in child.cmdline():
+                        child.kill()
+
+    sandbox.close()  # what is warm might be done before it is seen
+    hunter = threading.Thread(target=hunt)
+    hunter.start()
+    try:
+        yield
+    finally:
+        over.set()
+        hunter.join()
 
 
 def visible_version(output: Path) -> str | None:

@@ -101,7 +101,9 @@ def heals(build, undisturbed, **how):
 
 def decoders(process):
     with contextlib.suppress(psutil.Error):
-        return [child for child in psutil.Process(process.pid).children(True) if child.name() == "tutti-decoder"]
+        return [
+            child for child in psutil.Process(process.pid).children(True) if "pipelines.sandboxed" in child.cmdline()
+        ]
     return []
 
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from downloads import put
+from killer import no_decoder_lives
 from rows import clip
 from server import Answer, Server
 from signals import encoded, sine, webm
@@ -105,6 +106,33 @@ def test_a_video_that_went_after_it_was_fetched_is_still_here(site, cache):
         sighted(cache, "removed", age_s)
 
     assert ask(cache) == [row]
+
+
+def test_a_video_whose_decoder_is_killed_is_pending_for_that_and_the_ledger_holds_nothing_against_it(site, cache):
+    site.video(VIDEO, media=FULL)
+
+    with no_decoder_lives():
+        rows = ask(cache)
+
+    assert states(rows) == [("download", "pending", "decoder_killed")]
+    assert ledger(cache).attempts(f"youtube/{VIDEO}") == []
+    (row,) = ask(cache)
+    assert row.media.sha256 == hashlib.sha256(FULL).hexdigest()
+
+
+def test_an_own_file_whose_decoder_is_killed_is_neither_passed_over_nor_looked_for_elsewhere(site, cache, tmp_path):
+    site.video(VIDEO, media=FULL)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / f"{VIDEO}.webm").write_bytes(FULL)
+
+    with no_decoder_lives():
+        rows = ask(cache, own_roots=(str(own),))
+
+    assert states(rows) == [("download", "pending", "decoder_killed")]
+    assert site.calls() == {}
+    (row,) = ask(cache, own_roots=(str(own),))
+    assert row.clips[0].acquired == "own"
 
 
 @pytest.mark.parametrize("reason", ["bot", "http_403", "timeout", "no_formats", "extractor_bug"])

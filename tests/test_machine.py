@@ -1,9 +1,13 @@
 """What a machine lacks is told as such, forgotten, and made good by the next build."""
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import signals
+from conftest import ROOT
 
 from datasets.errors import TryLaterError, YieldError
 from datasets.machine import MACHINE_REASONS, MachineError
@@ -56,3 +60,35 @@ def test_a_yield_that_only_the_machine_spoiled_is_to_be_tried_later():
         check_yield(manifest(5, out_of_memory=4, undecodable=1), RECIPE, min_yield=0.9)
     with pytest.raises(YieldError, match=r"kept 50\.0% of its clips, less than --min-yield"):
         check_yield(manifest(5, out_of_memory=1, undecodable=4), RECIPE, min_yield=0.9)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from datasets.errors import TryLaterError
+from train.reading.mono import load_mono
+
+class Level:
+    sample_rate, target_lufs, max_gain_db = 16_000, -12.0, 40.0
+
+load_mono(Path(sys.argv[1]), Level)  # all that it imports
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (24 << 20),) * 2)
+try:
+    load_mono(Path(sys.argv[2]), Level)
+except TryLaterError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_a_user_s_file_that_memory_does_not_suffice_for_is_not_called_damaged(tmp_path, kind):
+    short, long = tmp_path / "short.wav", tmp_path / "long.wav"
+    short.write_bytes(signals.encoded(signals.noise(1.0)))
+    long.write_bytes(signals.encoded(signals.silence(400.0), kind=kind))
+    command = [sys.executable, "-c", LITTLE_MEMORY, str(short), str(long)]
+
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    told = f"{long}: not enough memory to decode it; free memory or raise `ulimit -v`\n"
+    assert (result.returncode, result.stdout) == (0, told), result.stderr

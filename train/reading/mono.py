@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from datasets import audio
-from datasets.errors import IntegrityError, UsageError
+from datasets.errors import IntegrityError, TryLaterError, UsageError
 from datasets.record import Decibels, Lufs
 
 
@@ -35,7 +35,15 @@ def load_mono(path: Path, level: Level) -> audio.Mono:
     Raises:
         UsageError: no such file.
         IntegrityError: it is no audio that the decoders read.
+        TryLaterError: memory does not suffice for it.
     """
+    try:
+        return _load(path, level)
+    except MemoryError as error:  # a property of this machine, not of the file
+        raise TryLaterError(f"{path}: not enough memory to decode it; free memory or raise `ulimit -v`") from error
+
+
+def _load(path: Path, level: Level) -> audio.Mono:
     try:
         data = path.read_bytes()
     except OSError as error:
