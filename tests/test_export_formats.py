@@ -11,6 +11,7 @@ from conftest import built
 from exported import kept, presence, small_shards
 
 from datasets.audio import decode
+from datasets.csv_cells import plain_cell
 from datasets.manifest import read_manifest, version_folder
 from datasets.shard import read_shard
 from pipelines.export import export
@@ -135,11 +136,11 @@ def test_clips_csv_tells_where_each_file_comes_from(version: Path, tmp_path: Pat
     export(version, "csv", tmp_path / "out")
 
     with (tmp_path / "out" / "clips.csv").open(encoding="utf-8", newline="") as lines:
-        found = {
-            row["id"]: (row["recording"], float(row["start_s"]), row["audio_sha256"]) for row in csv.DictReader(lines)
-        }
+        rows = list(csv.DictReader(lines))
+    found = {row["id"]: (plain_cell(row["recording"]), float(row["start_s"]), row["audio_sha256"]) for row in rows}
     expected = {row["id"]: (row["recording"], row["start_s"], row["audio"]["pcm_sha256"]) for row in kept(version)}
     assert found == expected
+    assert "'-krMpWrpfw9" in {row["recording"] for row in rows}  # a video's id, and no formula
 
 
 @pytest.mark.slow

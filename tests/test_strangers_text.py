@@ -160,7 +160,7 @@ def test_ordinary_text_stays_as_it_is() -> None:
 def test_croissant_ends_no_script_and_reads_back_as_it_was(text: str) -> None:
     written = croissant_json(content(text), counts(text), SHARDS)
 
-    assert "<" not in written
+    assert not [part for part in ("</", "<!", "<?", "<script") if part in written.lower()]
     assert json.loads(written)["name"] == text
     (license_url,) = json.loads(written)["license"]
     assert license_url.startswith(("https://spdx.org/licenses/", "https://example.org/"))

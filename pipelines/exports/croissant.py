@@ -5,6 +5,7 @@ https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
 """
 
 import json
+import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ for clip in mlcroissant.Dataset("FOLDER/croissant.json").records("clips"):
 """
 
 PARQUET = "application/x-parquet"
+# Web sites put it into pages: no text of a corpus may end a script there.
+_ENDS_A_SCRIPT = re.compile(r"<(?=[/!?]|script)", re.IGNORECASE)
 SHARDS = "shards"  # id of the file set
 DATA_TYPES = {
     "string": "sc:Text",
@@ -74,7 +77,7 @@ def write(selection: Selection, folder: Path) -> None:
 def croissant_json(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> str:
     """The text of croissant.json, indented for people; arguments as of `describe`."""
     text = json.dumps(describe(content, counts, shards), indent=1, sort_keys=True, ensure_ascii=False)
-    return text.replace("<", "\\u003c") + "\n"  # web sites put it into pages: no text of a corpus may end a script
+    return _ENDS_A_SCRIPT.sub(r"\\u003c", text) + "\n"
 
 
 def describe(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> dict[str, Any]:
