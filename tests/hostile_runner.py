@@ -78,7 +78,7 @@ def run(job: dict[str, Any], answer: int) -> None:
     """The child's life."""
     touched: list[str] = []
     os.chdir(job["folder"])
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    size, began = (int(pages) * resource.getpagesize() for pages in Path("/proc/self/statm").read_text().split()[:2])
     resource.setrlimit(resource.RLIMIT_AS, (size + LIMIT_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     main = importlib.import_module(job["module"]).main
@@ -90,7 +90,7 @@ def run(job: dict[str, Any], answer: int) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        os.write(answer, json.dumps({"code": code, "touched": sorted(set(touched))[:20]}).encode())
+        os.write(answer, json.dumps({"code": code, "touched": sorted(set(touched))[:20], "began": began}).encode())
         end(0)
 
     os._exit = tell  # a build that is stopped ends so
@@ -136,7 +136,6 @@ def forked(job: dict[str, Any]) -> dict[str, Any]:
         out.seek(0)
         err.seek(0)
         told = json.loads(said) if said else {"code": os.waitstatus_to_exitcode(status), "touched": []}
-        before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()  # a fork's share of it
         assert usage is not None
         return {
             **told,
@@ -144,7 +143,7 @@ def forked(job: dict[str, Any]) -> dict[str, Any]:
             "stdout": out.read(1 << 20).decode(errors="replace"),
             "stderr": err.read(1 << 20).decode(errors="replace"),
             "seconds": round(time.monotonic() - start, 3),
-            "more_memory": usage.ru_maxrss * 1024 - before,
+            "more_memory": usage.ru_maxrss * 1024 - told.pop("began", 0),
         }
 
 

@@ -50,6 +50,7 @@ class Runner:
         (folder / "home").mkdir()
         (folder / "tmp").mkdir()
         places = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "TUTTI_CACHE_DIR": str(folder / "cache")}
+        places["MPLCONFIGDIR"] = str(folder / "tmp")  # matplotlib keeps a list of fonts, made when it is imported
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("hostile_runner.py"))],
             env={**os.environ, **threads, **places}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
