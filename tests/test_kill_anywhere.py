@@ -9,7 +9,7 @@ import shutil
 import signal
 
 import pytest
-from conftest import built
+from conftest import built, run_build
 from killer import kill_after, leftovers, start, stopwatch, visible_version
 
 from pipelines.build import main
@@ -101,17 +101,16 @@ def test_a_build_that_dies_at_a_named_point_shows_the_old_or_the_new_version_and
 @pytest.mark.parametrize(
     "point", ["written:*/blobs/*", "synced:*/blobs/*", "written:*.parquet", "synced:*/manifest.json"]
 )
-def test_a_disk_that_is_full_ends_the_build_with_74_and_the_bytes_needed(rebuild, versions, point, monkeypatch, capsys):
+def test_a_disk_that_is_full_ends_the_build_with_74_and_the_bytes_needed(rebuild, versions, point):
     arguments, output, cache = rebuild
     _, older, wanted = versions
-    with monkeypatch.context() as full:
-        full.setenv("TUTTI_FAIL_AT", point)
-        assert main(arguments) == 74
-    error = capsys.readouterr().err
+    full = run_build(*arguments, env={"TUTTI_FAIL_AT": point})
+    assert full.returncode == 74
+    error = full.stderr
 
     assert "No space left on device; it needs more than" in error
     assert "free space, then run the same command again" in error
     assert visible_version(output) == older
-    assert main(arguments) == 0
+    assert run_build(*arguments).returncode == 0
     assert visible_version(output) == wanted
     assert leftovers(output, cache) == []
