@@ -126,10 +126,14 @@ def _is_ours(path: Path, text: bytes) -> bool:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
-    with open(descriptor, "rb") as stream:
+    try:
         status = os.fstat(descriptor)
         private = status.st_uid == os.geteuid() and not status.st_mode & 0o022
-        return private and stat.S_ISREG(status.st_mode) and stream.read(len(text) + 1) == text
+        return private and stat.S_ISREG(status.st_mode) and os.read(descriptor, len(text) + 1) == text
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def file_digest(path: Path, num_bytes: int) -> tuple[Copy, str]:

@@ -9,7 +9,6 @@ within limits, and the headers of all pages say beforehand how much memory they 
 import contextlib
 import errno
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,15 +18,11 @@ import pyarrow.parquet as pq
 from datasets.bounded import regular_status
 from datasets.copies import Copy, Memory, copy_of
 from datasets.errors import IntegrityError
-from datasets.parquet_pages import expansion_problem
+from datasets.parquet_pages import MAX_FOOTER_BYTES, MAX_ROW_GROUPS, expansion_problem, read_footer
 
-MAX_FOOTER_BYTES = 1 << 24
-# Of lists in a footer: row groups, columns. Deeper schemas than the stack holds end the process in C++ (at 12,000).
-MAX_ROW_GROUPS = 4096
 # Decoded, a shard takes what it takes on disk and little more: its audio is compressed already.
 _EXPANSION, _EXPANSION_BYTES = 4, 1 << 26
 
-_MAGIC = b"PAR1"
 _BOUNDED = "parquet 1"  # the claim that a copy can be read within bounds
 # What says that the file is not there or is no file; other refusals of the system are the machine's.
 _OF_THE_FILE = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
@@ -51,7 +46,7 @@ def reading(path: Path, what: str = "not a readable shard") -> Iterator[None]:
         raise _unreadable(path, what, error) from error
     except (pa.ArrowException, ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise _unreadable(path, what, error) from error
-    except (MemoryError, RecursionError, struct.error) as error:
+    except (MemoryError, RecursionError) as error:
         raise _unreadable(path, what, error) from error
 
 
@@ -79,40 +74,16 @@ def open_parquet(path: Path, known: Copy | None = None) -> tuple[pq.ParquetFile,
             source = stack.enter_context(pa.memory_map(str(path)))
             descriptor = source.fileno()
             copy = copy_of(os.fstat(descriptor))
-            _check_ends(descriptor, copy.num_bytes)
+            if copy != known and not memory.holds(copy, _BOUNDED):
+                most = _EXPANSION * copy.num_bytes + _EXPANSION_BYTES
+                if problem := expansion_problem(descriptor, read_footer(descriptor), max_bytes=most):
+                    raise ValueError(problem)
+                memory.note(copy, _BOUNDED, start)
             shard = pq.ParquetFile(
                 source,
                 pre_buffer=False,
                 thrift_string_size_limit=MAX_FOOTER_BYTES,
                 thrift_container_size_limit=MAX_ROW_GROUPS,
             )
-            if copy != known and not memory.holds(copy, _BOUNDED):
-                _check_counts(shard.metadata)
-                most = _EXPANSION * copy.num_bytes + _EXPANSION_BYTES
-                if problem := expansion_problem(descriptor, shard.metadata, max_bytes=most):
-                    raise ValueError(problem)
-                memory.note(copy, _BOUNDED, start)
             stack.pop_all()  # the file stays open as long as the shard is used
         return shard, copy
-
-
-def _check_ends(descriptor: int, num_bytes: int) -> None:
-    tail = os.pread(descriptor, 8, max(0, num_bytes - 8))
-    if num_bytes < 12 or os.pread(descriptor, 4, 0) != _MAGIC or tail[4:] != _MAGIC:
-        raise ValueError("not a Parquet file")
-    (footer,) = struct.unpack("<I", tail[:4])
-    if footer > min(MAX_FOOTER_BYTES, num_bytes - 12):
-        raise ValueError(f"a footer of {footer:,} bytes")
-
-
-def _check_counts(metadata: pq.FileMetaData) -> None:
-    """Rows that the footer promises must be in the columns: readers make room for them."""
-    flat = [n for n in range(metadata.num_columns) if metadata.schema.column(n).max_repetition_level == 0]
-    num_rows = 0
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        num_rows += group.num_rows
-        if group.num_rows < 0 or any(group.column(n).num_values != group.num_rows for n in flat):
-            raise ValueError(f"row group {index}: its columns have other numbers of rows than {group.num_rows}")
-    if num_rows != metadata.num_rows:
-        raise ValueError(f"its row groups have {num_rows} rows, its footer says {metadata.num_rows}")

@@ -8,7 +8,6 @@ field of one stage or source; the type of the field says how the text is read.
 
 import importlib
 import pkgutil
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 from datasets.errors import UsageError
 from datasets.settings import nearest, parse_value
 from datasets.source import load_source
+from datasets.typed_json import MAX_CHARACTERS, object_of, read_as
 from pipelines import recipes
 from pipelines.clean import CleanConfig
 from pipelines.curate import CurateConfig
@@ -143,64 +143,14 @@ def recipe_from_json(content: Any) -> Recipe:
         UsageError: written by other code than this, or by nobody's.
     """
     try:
-        values = dict(_object(content, "recipe"))
-        sources = _object(values.pop("sources", None), "sources")
-        configs = {name: _read(load_source(name).Config, config, name) for name, config in sources.items()}
+        values = dict(object_of(content, "recipe"))
+        sources = object_of(values.pop("sources", None), "sources")
+        configs = {name: read_as(load_source(name).Config, config, name) for name, config in sources.items()}
         hints = typing.get_type_hints(Recipe)
         if strange := sorted(values.keys() - hints.keys()):
             raise ValueError(f"no field {strange[0][:MAX_CHARACTERS]!r}")
-        return Recipe(sources=configs, **{name: _read(hints[name], value, name) for name, value in values.items()})
+        return Recipe(sources=configs, **{name: read_as(hints[name], value, name) for name, value in values.items()})
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise UsageError(
             f"the manifest's recipe does not fit this version of tutti ({error}); rebuild with the one that wrote it"
         ) from error
-
-
-MAX_CHARACTERS = 60  # of a wrong value that is shown
-MAX_INTEGER = 1 << 53  # what every reader of JSON understands
-
-
-def _object(value: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{path}: expected an object, found {str(value)[:MAX_CHARACTERS]!r}")
-    return value
-
-
-def _read(kind: Any, value: Any, path: str) -> Any:
-    """A JSON value as the type of its field.
-
-    Raises:
-        ValueError: it is of another type, or its object has a field that the type lacks.
-    """
-    if is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
-        known = {field.name for field in fields(kind) if not field.metadata.get("local")}
-        if strange := sorted(_object(value, path).keys() - known):
-            raise ValueError(f"{path}: no field {strange[0][:MAX_CHARACTERS]!r}")
-        return kind(**{name: _read(hints[name], item, f"{path}.{name}") for name, item in value.items()})
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal and isinstance(value, str) and value in arguments:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        return _read(next((one for one in arguments if _may_be(one, value)), arguments[0]), value, path)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_read(arguments[0], item, f"{path}.{number}") for number, item in enumerate(value))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {name: _read(arguments[1], item, f"{path}.{name}") for name, item in _object(value, path).items()}
-    if _may_be(kind, value):
-        return value
-    raise ValueError(f"{path}: expected {getattr(kind, '__name__', kind)}, found {str(value)[:MAX_CHARACTERS]!r}")
-
-
-def _may_be(kind: Any, value: Any) -> bool:
-    """Whether a JSON value is of the kind, as far as its outermost type tells."""
-    if kind is float:
-        return type(value) in (int, float) and abs(value) <= MAX_INTEGER
-    if kind is int:
-        return type(value) is int and abs(value) <= MAX_INTEGER
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        return isinstance(value, list)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
-    return isinstance(kind, type) and isinstance(value, kind)

@@ -37,6 +37,7 @@ from datasets.manifest import (
     root_digest,
     split_digest,
 )
+from datasets.parquet_pages import MAX_ROW_GROUPS
 from datasets.record import PRESENT, SPLITS, Clip, Rejected
 from datasets.shard import ShardInfo, notes_digest, shard_path, write_shard
 from datasets.source import has_notes, load_source
@@ -63,6 +64,8 @@ class WriteConfig:
         """Refuse a shard without rows."""
         if self.rows_per_shard < 1 or self.rows_per_group < 1:
             raise ValueError("rows_per_shard and rows_per_group are at least 1")
+        if self.rows_per_shard > MAX_ROW_GROUPS * self.rows_per_group:
+            raise ValueError(f"a shard has at most {MAX_ROW_GROUPS:,} row groups: more rows_per_group")
 
 
 @dataclass(frozen=True, slots=True)

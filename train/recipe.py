@@ -11,13 +11,14 @@ import importlib
 import math
 import pkgutil
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from datasets.errors import UsageError
 from datasets.record import Decibels, Lufs, Seconds
 from datasets.settings import nearest, parse_value
+from datasets.typed_json import object_of, read_as
 from train import recipes
 from train.chunking import Chunking
 from train.features import ImageConfig, LogMelConfig
@@ -25,6 +26,9 @@ from train.fitting.losses import Loss
 from train.fitting.optimize import OptimizeConfig
 from train.model import input_of, load_model, tiny_config
 from train.scoring.thresholds import ThresholdSearch
+
+_MAX_SIZE = 1 << 20  # of a number in a model's settings, in a recipe that was read from a file
+_MAX_WINDOW_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class TrainRecipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
+            if value is not None and value > _MAX_WINDOW_S:
+                raise ValueError(f"{name} must be at most {_MAX_WINDOW_S:g}, got {value}")
         if self.standardize == "audioset" and (self.features.kind, self.features.n_mels) != ("kaldi", 128):
             raise ValueError("standardize=audioset are the statistics of Kaldi's 128 bands: set features.kind=kaldi")
         if self.train_share > 1:
@@ -244,19 +250,30 @@ def recipe_to_json(recipe: TrainRecipe) -> dict[str, Any]:
     return dataclasses.asdict(recipe)
 
 
-def recipe_from_json(content: Mapping[str, Any]) -> TrainRecipe:
+def recipe_from_json(content: Any) -> TrainRecipe:
     """The inverse of `recipe_to_json`.
 
     Raises:
         UsageError: the model exists no longer.
-        TypeError, ValueError: fields are missing, unknown or out of range.
+        KeyError, TypeError, ValueError: fields are missing, unknown, of another type or out of range.
     """
-    values = dict(content)
-    values["model_config"] = load_model(values["model"]).Config(**values["model_config"])
+    values = dict(object_of(content, "recipe"))
+    model = read_as(str, values["model"], "model")
+    values["model_config"] = read_as(load_model(model).Config, values["model_config"], "model_config")
+    _check_sizes(values["model_config"])
     for name, kind in typing.get_type_hints(TrainRecipe).items():
-        if dataclasses.is_dataclass(kind):
-            values[name] = typing.cast(Any, kind)(**values[name])
+        if name != "model_config":
+            values[name] = read_as(kind, values[name], name)
     return TrainRecipe(**values)
+
+
+def _check_sizes(config: Any) -> None:
+    """A stranger's network may be small or large, but not so that only its construction takes for ever."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if len(numbers) > _MAX_SIZE or any(type(number) is int and abs(number) > _MAX_SIZE for number in numbers):
+            raise ValueError(f"model_config.{item.name}: at most {_MAX_SIZE:,}, found {str(value)[:60]}")
 
 
 def chunking_of(recipe: TrainRecipe, length: int, hop: int | None) -> Chunking:

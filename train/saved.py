@@ -28,12 +28,15 @@ from datasets.bounded import parse_json, read_bounded
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import write_file
 from datasets.manifest import file_sha256
+from datasets.typed_json import object_of, read_as
 from train.features import Standardization
 from train.front_end import evaluation_unit, input_size, length_in
 from train.inference import Tagger, make_tagger
 from train.model import load_model
 from train.reading.vggish import NUM_FEATURES
 from train.recipe import TrainRecipe, recipe_from_json, recipe_to_json
+from train.run_config import DataIdentity as DataIdentity
+from train.run_config import check_network, data_of, digest_of_weights, statistics_of
 
 SCHEMA_VERSION = 2  # 2: recipes with groups
 
@@ -42,16 +45,6 @@ TENSORBOARD, PICTURES = "tensorboard", "pictures"
 
 CONFIG_BYTES = 1 << 24  # largest config.json that is read
 _STATE = "state"  # the one metadata key: with two, their order in the file would be random
-
-
-@dataclass(frozen=True)
-class DataIdentity:
-    """What a run learned from."""
-
-    dataset: str
-    version: str
-    root_digest: str
-    instruments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -114,14 +107,17 @@ def load_run(folder: Path, device: torch.device) -> SavedRun:
         if config["schema_version"] != SCHEMA_VERSION:
             found = config["schema_version"]
             raise IntegrityError(f"{folder / CONFIG}: schema version {found}, this code reads {SCHEMA_VERSION}")
-        recipe = recipe_from_json(config["recipe"])
-        instruments = tuple(config["instruments"])
-        data = DataIdentity(instruments=instruments, **config["data"])
-        thresholds = tuple(float(config["thresholds"][name]) for name in instruments)
-        standardized = config["standardization"]
-        statistics = standardized and Standardization(tuple(standardized["mean_db"]), tuple(standardized["std_db"]))
-    tagger = build_tagger(without_weights(recipe), len(instruments), statistics)
-    load_weights(tagger.network, folder, config["model_sha256"])
+        recipe = without_weights(recipe_from_json(config["recipe"]))
+        data, digest = data_of(config), digest_of_weights(config)
+        found = read_as(Mapping[str, float], config["thresholds"], "thresholds")
+        thresholds = tuple(float(found[name]) for name in data.instruments)
+        statistics = None
+        if config["standardization"] is not None:
+            statistics = statistics_of(config, "mean_db", "std_db")
+        check_weights(folder, digest)
+        check_network(recipe, len(data.instruments), (folder / MODEL).stat().st_size)
+        tagger = build_tagger(recipe, len(data.instruments), statistics)
+    load_weights(tagger.network, folder, digest)
     return SavedRun(recipe, data, thresholds, tagger.to(device).eval())
 
 
@@ -138,8 +134,9 @@ def finished_config(folder: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{folder}: no finished run here (no {METRICS}); train one with train.run --output {folder}")
     try:
         yield parse_json(read_bounded(path, CONFIG_BYTES))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise IntegrityError(f"{path}: not a run's config ({error!r}); train again") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise IntegrityError(f"{path}: not a run's config ({words}); train again") from error
 
 
 def load_weights(network: nn.Module, folder: Path, sha256: str) -> None:
@@ -148,14 +145,24 @@ def load_weights(network: nn.Module, folder: Path, sha256: str) -> None:
     Raises:
         IntegrityError: they are not those with this digest, or of another network.
     """
-    if not (folder / MODEL).is_file() or file_sha256(folder / MODEL) != sha256:
-        raise IntegrityError(f"{folder / MODEL}: not the weights that {CONFIG} names; train again")
+    check_weights(folder, sha256)
     try:
         network.load_state_dict(safetensors.torch.load_file(folder / MODEL))
     except (RuntimeError, safetensors.SafetensorError) as error:
+        words = " ".join(str(error).split())[:200]
         raise IntegrityError(
-            f"{folder / MODEL}: weights do not fit the recipe's model ({error}); train again"
+            f"{folder / MODEL}: weights do not fit the recipe's model ({words}); train again"
         ) from error
+
+
+def check_weights(folder: Path, sha256: str) -> None:
+    """Compare the weights of a run with their digest.
+
+    Raises:
+        IntegrityError: they are not those with this digest.
+    """
+    if not (folder / MODEL).is_file() or file_sha256(folder / MODEL) != sha256:
+        raise IntegrityError(f"{folder / MODEL}: not the weights that {CONFIG} names; train again")
 
 
 def without_weights(recipe: TrainRecipe) -> TrainRecipe:
@@ -283,9 +290,9 @@ def checkpoint_state(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            state: dict[str, Any] = json.loads((file.metadata() or {})[_STATE])
+            state: dict[str, Any] = parse_json((file.metadata() or {})[_STATE].encode())
         version = state["schema_version"]
-    except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path}: not a checkpoint ({error!r}); remove it and train again") from error
     if version != SCHEMA_VERSION:
         raise IntegrityError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}")
@@ -308,16 +315,17 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Opt
         if optimizer is not None:
             _load_optimizer(optimizer, _with_prefix(tensors, "optimizer."))
         return Progress(
-            finished_epochs=state["finished_epochs"],
-            best_epoch=state["best_epoch"],
-            best_score=state["best_score"],
+            finished_epochs=read_as(int, state["finished_epochs"], "finished_epochs"),
+            best_epoch=read_as(int, state["best_epoch"], "best_epoch"),
+            best_score=read_as(float | None, state["best_score"], "best_score"),
             best_weights=_with_prefix(tensors, "best."),
             step_losses=list(tensors["step_losses"].unbind()) if "step_losses" in tensors else [],
             average=_with_prefix(tensors, "average."),
-            history=state["history"],
+            history=[dict(object_of(entry, "history")) for entry in state["history"]],
         )
-    except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        raise IntegrityError(f"{path}: does not fit the recipe's model ({error}); remove it and train again") from error
+    except (safetensors.SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise IntegrityError(f"{path}: does not fit the recipe's model ({words}); remove it and train again") from error
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,13 +8,14 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, cast
 
 from datasets.errors import UsageError
 from datasets.record import Decibels, Lufs, Seconds
 from datasets.settings import nearest
+from datasets.typed_json import object_of, read_as
 from train.features.cqt import CqtConfig
 from train.fitting.optimize import OptimizeConfig
 from train.frames.decode import DecodeConfig
@@ -145,15 +146,14 @@ def recipe_to_json(recipe: FramesRecipe) -> dict[str, Any]:
     return dataclasses.asdict(recipe) | {"instruments": list(recipe.instruments)}
 
 
-def recipe_from_json(content: Mapping[str, Any]) -> FramesRecipe:
+def recipe_from_json(content: Any) -> FramesRecipe:
     """The inverse of `recipe_to_json`.
 
     Raises:
         TypeError, ValueError, KeyError: fields are missing, unknown or out of range.
     """
-    values = dict(content)
-    values["instruments"] = tuple(values["instruments"])
+    values = dict(object_of(content, "recipe"))
     for name, kind in typing.get_type_hints(FramesRecipe).items():
-        if dataclasses.is_dataclass(kind):
-            values[name] = cast(Any, kind)(**values[name])
+        if name in values:
+            values[name] = read_as(kind, values[name], name)
     return FramesRecipe(**values)

@@ -13,16 +13,19 @@ from datasets.bounded import parse_json, read_bounded
 from datasets.errors import IntegrityError
 from datasets.files import write_file
 from datasets.manifest import Manifest
+from datasets.typed_json import object_of, read_as
 from train.features import Standardization
 from train.frames.recipe import FramesRecipe, recipe_from_json, recipe_to_json
 from train.frames.rolls import UNPITCHED
 from train.frames.scores import Thresholds
 from train.frames.unet import FrameTagger
+from train.run_config import data_of, digest_of_weights, statistics_of
 from train.saved import (
     CONFIG,
     CONFIG_BYTES,
     MODEL,
     DataIdentity,
+    check_weights,
     encode_tensors,
     finished_config,
     load_weights,
@@ -107,12 +110,13 @@ def load_frames_run(folder: Path, device: torch.device) -> FramesRun:
                 f"{folder / CONFIG}: not a frame-level run of schema version {SCHEMA_VERSION}; train again"
             )
         recipe = recipe_from_json(config["recipe"])
-        instruments = tuple(config["instruments"])
-        data = DataIdentity(instruments=instruments, **config["data"])
-        found = config["thresholds"]
-        by_instrument = tuple(float(found["instrument"][name]) for name in instruments)
-        thresholds = Thresholds(float(found["roll"]), float(found["pitch"]), by_instrument)
-        statistics = Standardization(*(tuple(config["standardization"][name]) for name in ("mean", "std")))
-    tagger = build_tagger(recipe, instruments, statistics)
-    load_weights(tagger.network, folder, config["model_sha256"])
-    return FramesRun(recipe, data, thresholds, tagger.to(device).eval())
+        data, digest = data_of(config), digest_of_weights(config)
+        found = object_of(config["thresholds"], "thresholds")
+        by_name = read_as(Mapping[str, float], found["instrument"], "thresholds.instrument")
+        by_instrument = tuple(float(by_name[name]) for name in data.instruments)
+        roll, pitch = (float(read_as(float, found[name], f"thresholds.{name}")) for name in ("roll", "pitch"))
+        statistics = statistics_of(config, "mean", "std")
+        check_weights(folder, digest)
+        tagger = build_tagger(recipe, data.instruments, statistics)
+    load_weights(tagger.network, folder, digest)
+    return FramesRun(recipe, data, Thresholds(roll, pitch, by_instrument), tagger.to(device).eval())
