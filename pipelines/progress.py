@@ -98,14 +98,14 @@ class Reporter:
         self._steps += 1
         if self._pulse is None:
             self._start_pulse()
+        if time.monotonic() - self._written_s > FLUSH_S:  # not at a row's end: the next one is on its way
+            self.flush()
         try:
             yield tally
         finally:
             self._rows.pop(thread, None)
             self._steps += 1
             tally.seconds += time.perf_counter() - start
-            if time.monotonic() - self._written_s > FLUSH_S:
-                self.flush()
 
     def _start_pulse(self) -> None:
         self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)

@@ -22,7 +22,8 @@ from datasets.printable import printable
 from pipelines.progress import HOST, Beat, RowInWork, read_beats
 
 DEFAULT_TIMEOUT_S = 1800.0
-FIRST_WORD_S = 300.0
+FIRST_WORD_S = 300.0  # or a third of the time-out, but not before
+WORD_S = 3.0
 START_S = 120.0  # before any row: imports from a cold disk, on a machine that is busy with other workers
 SCARCE_S = 30.0  # quiet for so long after the runner could not have threads or memory: it waits for those
 SUSPECT_S = 10.0  # quiet for so long after a thread of the runner died: nothing will come
@@ -123,7 +124,7 @@ class StallWatch:
                 f"the build has stood still for {idle_s:,.0f} s: {self.situation()}; what is done is kept: run the "
                 "same command again, it goes on where it was; --stall-timeout S sets how long to wait, 0: for ever"
             )
-        first_s = min(FIRST_WORD_S, limit_s / 3) if self.timeout_s else FIRST_WORD_S
+        first_s = min(FIRST_WORD_S, max(WORD_S, limit_s / 3)) if self.timeout_s else FIRST_WORD_S
         if idle_s < first_s:
             self._told_s = 0.0
         elif idle_s >= 2 * self._told_s:
