@@ -41,6 +41,16 @@ def kill_after(process: subprocess.Popen[str], seconds: float, number: int = sig
     return process.returncode
 
 
+def wait_for_lock(process: subprocess.Popen[str], output: Path) -> None:
+    """Until the build has done with its imports and holds its output."""
+    holder = f"pid {process.pid} "
+    while process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            if (output / ".lock").read_text().startswith(holder):
+                return
+        time.sleep(0.002)
+
+
 @contextlib.contextmanager
 def no_decoder_lives() -> Iterator[None]:
     """Kill every decoder of this process as soon as it is seen, as a system without memory does."""

@@ -1,8 +1,9 @@
 """Kill a build anywhere and run it again: it ends where an undisturbed one ends.
 
-`TUTTI_KILLS` says how many random kills there are (25 without it).
+`TUTTI_KILLS` says how many random kills there are (25 without it): so many, as builds that end before do not count.
 """
 
+import math
 import os
 import random
 import shutil
@@ -10,40 +11,58 @@ import signal
 
 import pytest
 from conftest import built, run_build
-from killer import kill_after, leftovers, start, stopwatch, visible_version
+from killer import kill_after, leftovers, start, stopwatch, visible_version, wait_for_lock
 
+from datasets.manifest import read_manifest
 from pipelines.build import main
 
 KILLS = int(os.environ.get("TUTTI_KILLS", "25"))
 KILLS_PER_BUILD = 5
-
-
-@pytest.fixture
-def places(tmp_path, sample_mirror):
-    """Arguments of a build from nothing, its output and its cache."""
-    output, cache = tmp_path / "out", tmp_path / "cache"
-    arguments = ["--dataset", "ultimate", "--embedder", "none", "--mirror", str(sample_mirror)]
-    return [*arguments, "--output", str(output), "--cache-dir", str(cache)], output, cache
+STRIDE = next(step for step in (7, 11, 13, 17, 19) if math.gcd(step, KILLS) == 1)
 
 
 @pytest.mark.slow
-def test_a_build_killed_at_random_instants_ends_with_the_version_of_an_undisturbed_one(places):
-    arguments, output, cache = places
+def test_a_build_killed_at_any_instant_ends_with_the_version_of_an_undisturbed_one(tmp_path, sample_mirror):
+    output, cache, temporary = tmp_path / "out", tmp_path / "cache", tmp_path / "temporary"
+    arguments = ["--dataset", "irmas", "--limit", "12", "--mirror", str(sample_mirror)]
+    arguments += ["--output", str(output), "--cache-dir", str(cache)]
+    temporary.mkdir()
+    clean = start(arguments)
+    wait_for_lock(clean, output)
     begun = stopwatch()
-    wanted = built(*arguments)
+    assert kill_after(clean, 120) == 0
     clean_s = stopwatch() - begun
-    instants = random.Random(0)
+    version, root_digest = visible_version(output), read_manifest(output).root_digest
+    shutil.rmtree(output)
+    shutil.rmtree(cache)
 
-    for number in range(KILLS):
-        if number % KILLS_PER_BUILD == 0:
+    lengths_s = {"from nothing": clean_s, "going on": clean_s / 2}  # of work, the shortest that was seen
+    instants, killed, ended, kind = random.Random(0), 0, 0, "from nothing"
+    while killed < KILLS:
+        # One kill in each of as many equal parts of a build's work, all parts in an order of no meaning.
+        part = killed * STRIDE % KILLS
+        process = start(arguments, TMPDIR=str(temporary))
+        wait_for_lock(process, output)
+        begun = stopwatch()
+        status = kill_after(process, lengths_s[kind] * (part + instants.random()) / KILLS)
+        assert visible_version(output) in (None, version)
+        assert status in (0, -signal.SIGKILL)
+        if status == 0:
+            ended += 1
+            assert ended <= KILLS, "builds end before they are killed"
+            lengths_s[kind] = 0.95 * min(lengths_s[kind], stopwatch() - begun)
+        else:
+            killed += 1
+        kind = "going on"
+        if status == 0 or killed % KILLS_PER_BUILD == 0 or killed == KILLS:
+            assert main(arguments) == 0
+            assert read_manifest(output).root_digest == root_digest
+            assert visible_version(output) == version
+            assert leftovers(output, cache) == []
+            assert list(temporary.iterdir()) == []
             shutil.rmtree(output)
             shutil.rmtree(cache)
-        kill_after(start(arguments), instants.uniform(0, clean_s))
-        assert visible_version(output) in (None, wanted["version"])
-        if number % KILLS_PER_BUILD == KILLS_PER_BUILD - 1 or number == KILLS - 1:
-            assert built(*arguments)["root_digest"] == wanted["root_digest"]
-            assert visible_version(output) == wanted["version"]
-            assert leftovers(output, cache) == []
+            kind = "from nothing"
 
 
 POINTS = [

@@ -1,4 +1,4 @@
-"""The build stays in charge: signals, dead workers, locks, and an error that looks like one."""
+"""The build stays in charge: signals, locks, and an error that looks like one."""
 
 import json
 import os
@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import ROOT, built
 
@@ -80,21 +79,6 @@ def test_a_killed_build_goes_on_where_it_was_and_ends_with_the_same_digest(
     assert json.loads(output)["root_digest"] == read_manifest(sample_build).root_digest, error
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert list(tmp_path.rglob("*.tmp")) == []
-
-
-def test_a_dead_worker_process_ends_the_build_instead_of_hanging_it(start, tmp_path: Path) -> None:
-    process = start("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    wait_for_prepared_clips(tmp_path)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "sdk_worker" in " ".join(child.cmdline())
-    ]
-    os.kill(workers[-1].pid, signal.SIGKILL)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "a worker process died (SIGKILL)" in error
-    assert not [child for child in workers if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_second_build_of_the_same_output_is_turned_away_with_the_holder_named(start, tmp_path: Path) -> None:
