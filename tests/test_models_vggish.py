@@ -87,6 +87,24 @@ def test_a_cut_file_and_a_missing_one_are_told_apart(tmp_path: Path) -> None:
         read_openmic(npz, labels)
 
 
+def test_an_array_that_is_larger_than_its_clips_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    npz, labels = write(tmp_path)
+    arrays = dict(np.load(npz, allow_pickle=True))
+    np.savez_compressed(npz, **{**arrays, "X": np.zeros((1_000, 10, 128), int)})  # 10 MB of zeros in a few kB
+    with pytest.raises(IntegrityError, match=r"X\.npy has 10,240,128 bytes, at most 1,079,296 are of these clips"):
+        read_openmic(npz, labels)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"sample_key,instrument,relevance\na,piano,much\n", b'"' + b"x" * 200_000]
+)
+def test_labels_that_are_no_table_are_an_error_that_names_the_line(tmp_path: Path, content: bytes) -> None:
+    npz, labels = write(tmp_path)
+    labels.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"labels\.csv, line \d+: not an aggregated label"):
+        read_openmic(npz, labels)
+
+
 def test_a_clip_that_openmic_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"000083_1: no clip of OpenMIC-2018 \(did you mean '000083_0'\?\)"):
         read_openmic(*write(tmp_path)).features(["000083_1"])

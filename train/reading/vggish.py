@@ -10,14 +10,18 @@ Shapes: N clips, C classes, S seconds (10), D numbers per second (128).
 """
 
 import csv
+import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.bounded import open_regular, read_bounded
 from datasets.errors import IntegrityError, UsageError
 from datasets.settings import nearest
 from datasets.sources.openmic2018 import INSTRUMENTS
@@ -27,6 +31,9 @@ NUM_SECONDS, NUM_FEATURES = 10, 128
 _UNASKED = 0.5  # what Y_true holds where the crowd was not asked
 # VGGish's postprocessor clips to [-2, 2] and stores 8 bits (Hershey et al. 2017, AudioSet's release).
 _RANGE, _STEPS = 4.0, 255
+_HEADER_BYTES = 1 << 20  # of an array in the archive, and of small ones
+_LABELS_BYTES = 1 << 26  # of the label CSV; OpenMIC's has 2 MB
+_DAMAGE = (ValueError, TypeError, LookupError, OSError, EOFError, ArithmeticError, MemoryError, RuntimeError)
 _REDO = "unpack openmic-2018-v1.0.0.tgz again"
 
 
@@ -68,10 +75,13 @@ def read_openmic(npz: Path | str, labels_csv: Path | str) -> VggishClips:
             raise UsageError(f"{path}: not there; unpack openmic-2018-v1.0.0.tgz and name the file in its folder")
     keys, relevance_NC = _relevances(labels_csv)
     try:
-        with np.load(npz, allow_pickle=False) as arrays:
-            embeddings, truth, mask = arrays["X"], arrays["Y_true"], arrays["Y_mask"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise IntegrityError(f"{npz}: not OpenMIC's arrays ({error}); {_REDO}") from error
+        with open_regular(npz) as stream:
+            _check_size(stream, len(keys))
+            with np.load(stream, allow_pickle=False) as arrays:
+                embeddings, truth, mask = arrays["X"], arrays["Y_true"], arrays["Y_mask"]
+    except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+        words = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise IntegrityError(f"{npz}: not OpenMIC's arrays ({words}); {_REDO}") from error
     if embeddings.shape != (len(keys), NUM_SECONDS, NUM_FEATURES) or not np.issubdtype(embeddings.dtype, np.integer):
         raise IntegrityError(
             f"{npz}: X is {embeddings.dtype} {embeddings.shape}, expected whole numbers of shape "
@@ -83,15 +93,34 @@ def read_openmic(npz: Path | str, labels_csv: Path | str) -> VggishClips:
     return VggishClips(keys, embeddings.astype(np.uint8))
 
 
+def _check_size(stream: BinaryIO, num_clips: int) -> None:
+    """Refuse arrays that are larger than those of so many clips, before any of them is unpacked.
+
+    Raises:
+        ValueError: as said.
+        zipfile.BadZipFile: it is no archive.
+    """
+    most = _HEADER_BYTES + num_clips * NUM_SECONDS * NUM_FEATURES * 8  # whole numbers of 64 bits at most
+    for member in zipfile.ZipFile(stream).infolist():
+        if member.file_size > most:
+            raise ValueError(
+                f"{member.filename[:40]} has {member.file_size:,} bytes, at most {most:,} are of these clips"
+            )
+    stream.seek(0)
+
+
 def _relevances(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Sorted keys, and relevances (N, C) with NaN where the crowd was not asked."""
     answers: dict[str, dict[str, float]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                answers.setdefault(row["sample_key"], {})[row["instrument"]] = float(row["relevance"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise IntegrityError(f"{path}, line {number}: not an aggregated label ({error!r}); {_REDO}") from error
+    line = 1
+    try:
+        text = read_bounded(path, _LABELS_BYTES).decode("utf-8")
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        for row in rows:
+            line = rows.line_num
+            answers.setdefault(row["sample_key"], {})[row["instrument"]] = float(row["relevance"])
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise IntegrityError(f"{path}, line {line}: not an aggregated label ({error!r}); {_REDO}") from error
     keys = tuple(sorted(answers))
     relevance_NC = np.array([[answers[key].get(name, np.nan) for name in INSTRUMENTS] for key in keys], np.float64)
     return keys, relevance_NC.reshape(len(keys), len(INSTRUMENTS))
