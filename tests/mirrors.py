@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import os
 import random
 import shutil
 import tarfile
@@ -20,15 +19,8 @@ AUDIOSET_EVAL = "storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/eval_s
 
 
 def copy_mirror(source: Path, target: Path) -> Path:
-    """A copy whose files can be replaced (not changed in place: they are hard links where possible)."""
-
-    def link(old: str, new: str) -> None:
-        try:
-            os.link(old, new)
-        except OSError:
-            shutil.copyfile(old, new)
-
-    shutil.copytree(source, target, copy_function=link)
+    """A copy; no hard links, which would change the times of files that a build of another test reads just then."""
+    shutil.copytree(source, target)
     return target
 
 
