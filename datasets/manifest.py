@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from datasets.clip_line import DIGEST_DIGITS, decode
 from datasets.clip_line import ClipRow as ClipRow
 from datasets.errors import IntegrityError, UsageError
 from datasets.heartbeat import beat
-from datasets.record import Clip, Rejected
+from datasets.record import PRESENT, SPLITS, Clip, Rejected
 from datasets.shard import ShardInfo, canonical_labels
 
 CHUNK_BYTES = 1 << 20  # read at once where a file is hashed
@@ -134,6 +135,33 @@ def _digest_kept(rows: Iterable[ClipRow], content: Callable[[ClipRow], Json]) ->
     for _, line in lines:
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
+
+
+def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) -> dict[str, Any]:
+    """Counts by status, split, source, reason, and present labels by split; one row at a time."""
+    statuses: dict[str, Counter[str]] = defaultdict(Counter)  # by source, and so on
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    present: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        source = row["source"]
+        statuses[source][row["status"]] += 1
+        if row["status"] != "kept":
+            reasons[source][row["reason"]] += 1
+            continue
+        splits[source][row["split"]] += 1
+        present[row["split"]].update(name for name, label in row["labels"].items() if label[0] == PRESENT)
+    all_splits, all_reasons = sum(splits.values(), Counter()), sum(reasons.values(), Counter())
+    return {
+        "kept": all_splits.total(),
+        "rejected": dict(all_reasons),
+        "splits": {split: all_splits[split] for split in SPLITS},
+        "sources": {
+            source: {"kept": 0, **statuses[source], "reasons": dict(reasons[source]), "splits": dict(splits[source])}
+            for source in sorted(statuses)
+        },
+        "present": {split: {name: present[split][name] for name in instruments} for split in SPLITS},
+    }
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,16 @@ from datasets.bounded import read_bounded
 from datasets.clip_line import decode, encode, unpack
 from datasets.clip_types import fits
 from datasets.errors import IntegrityError
-from datasets.manifest import BUCKET_BYTES, LINE_BYTES, ClipRow, Manifest, bucket_of, root_digest, split_digest
+from datasets.manifest import (
+    BUCKET_BYTES,
+    LINE_BYTES,
+    ClipRow,
+    Manifest,
+    bucket_of,
+    count_rows,
+    root_digest,
+    split_digest,
+)
 from datasets.record import PRESENT, UNKNOWN
 from datasets.shard import notes_digest, notes_of_row
 from pipelines.verify_manifest import BOM, MANIFEST, Finding
@@ -95,8 +104,6 @@ class _Facts:
         self.counted.append((row["source"], row["status"], row["split"] if kept else row["reason"], present))
 
     def counts(self, instruments: Sequence[str]) -> dict[str, Any]:
-        from pipelines.write import count_rows  # two seconds of libraries, which nothing else here needs
-
         rows = (
             {
                 "source": source,

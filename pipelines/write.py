@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from datasets.manifest import (
     canonical_json,
     clip_row,
     clips_path,
+    count_rows,
     digest_of,
     file_sha256,
     manifest_path,
@@ -38,7 +39,7 @@ from datasets.manifest import (
     split_digest,
 )
 from datasets.parquet_pages import MAX_ROW_GROUPS
-from datasets.record import PRESENT, SPLITS, Clip, Rejected
+from datasets.record import SPLITS, Clip, Rejected
 from datasets.shard import ShardInfo, notes_digest, shard_path, write_shard
 from datasets.source import has_notes, load_source
 from pipelines.cache import Cache
@@ -354,30 +355,3 @@ def _noting(rows: Iterable[ClipRow], decoders: set[str]) -> Iterator[ClipRow]:
         if "audio" in row:
             decoders.add(row["audio"]["decoder"])
         yield row
-
-
-def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) -> dict[str, Any]:
-    """Counts by status, split, source, reason, and present labels by split; one row at a time."""
-    statuses: dict[str, Counter[str]] = defaultdict(Counter)  # by source, and so on
-    reasons: dict[str, Counter[str]] = defaultdict(Counter)
-    splits: dict[str, Counter[str]] = defaultdict(Counter)
-    present: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        source = row["source"]
-        statuses[source][row["status"]] += 1
-        if row["status"] != "kept":
-            reasons[source][row["reason"]] += 1
-            continue
-        splits[source][row["split"]] += 1
-        present[row["split"]].update(name for name, label in row["labels"].items() if label[0] == PRESENT)
-    all_splits, all_reasons = sum(splits.values(), Counter()), sum(reasons.values(), Counter())
-    return {
-        "kept": all_splits.total(),
-        "rejected": dict(all_reasons),
-        "splits": {split: all_splits[split] for split in SPLITS},
-        "sources": {
-            source: {"kept": 0, **statuses[source], "reasons": dict(reasons[source]), "splits": dict(splits[source])}
-            for source in sorted(statuses)
-        },
-        "present": {split: {name: present[split][name] for name in instruments} for split in SPLITS},
-    }
