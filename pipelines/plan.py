@@ -259,8 +259,9 @@ def needed_bytes(plan: Plan) -> int:
 
 
 def _is_cached(url: str, sha256: str | None, md5: str | None, plan: Plan) -> bool:
-    pinned = sha256 or (known_by_md5(url, md5, plan.cache) if md5 else None)
-    expected = mirror_sums(plan.origins, plan.cache).get(mirror_path(url), pinned)
+    expected = mirror_sums(plan.origins, plan.cache).get(mirror_path(url)) or sha256
+    if expected is None and md5 is not None:
+        expected = known_by_md5(url, md5, plan.cache)  # last: it may have to hash archives
     return expected is not None and plan.cache.has_blob(expected)
 
 
