@@ -248,7 +248,7 @@ def take_lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
         OSError: the file system has no locks.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    while not _try_lock(descriptor, kind):
+    while not try_lock(descriptor, kind):
         _wait_for_holder(descriptor, path)
     if not shared:
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
@@ -266,7 +266,12 @@ def _wait_for_holder(descriptor: int, path: Path) -> None:
         beat()
 
 
-def _try_lock(descriptor: int, kind: int) -> bool:
+def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Take the lock on an open file if nobody holds it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -367,13 +372,9 @@ def _unlocked(path: Path) -> Iterator[bool | None]:
         yield None
         return
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            free: bool | None = True
-        except BlockingIOError:
-            free = False
-        except OSError:
-            free = None
+        free: bool | None = None
+        with contextlib.suppress(OSError):
+            free = try_lock(descriptor, fcntl.LOCK_SH)
         yield free
     finally:
         os.close(descriptor)

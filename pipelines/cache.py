@@ -37,6 +37,7 @@ from datasets.files import (
     read_plain,
     remove,
     temporary_file,
+    try_lock,
     write_file,
 )
 from datasets.heartbeat import beat
@@ -92,10 +93,8 @@ class Cache:
             TryLaterError: a build uses the cache.
         """
         with self._lock_file() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TryLaterError(f"{self.root}: a build uses this cache; try again when it is done") from None
+            if not try_lock(lock.fileno()):
+                raise TryLaterError(f"{self.root}: a build uses this cache; try again when it is done")
             yield
 
     def _lock_file(self) -> IO[bytes]:

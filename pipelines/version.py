@@ -10,7 +10,6 @@ Below the output root (build/ultimate):
 """
 
 import contextlib
-import fcntl
 import filecmp
 import os
 import re
@@ -22,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, UsageError
-from datasets.files import crash_point, sync_folder
+from datasets.files import crash_point, sync_folder, try_lock
 from datasets.manifest import Manifest, manifest_path, read_manifest
 from datasets.os_errors import remedy, words
 from datasets.printable import printable
@@ -108,7 +107,7 @@ class Output:
             raise StorageError(f"cannot write to {self.root} ({error.strerror}); choose another --output") from error
         with os.fdopen(descriptor, "r+", errors="replace") as lock:
             deadline_s = time.monotonic() + wait_s
-            while not _try_lock(lock.fileno()):
+            while not try_lock(lock.fileno()):
                 if time.monotonic() >= deadline_s:
                     holder = printable(lock.read(MAX_HOLDER).strip())
                     raise TryLaterError(f"{self.root} is being built by {holder}; try later or use --wait")
@@ -265,11 +264,3 @@ def _readable(is_ours: Callable[[Path], bool], path: Path) -> bool:
         return False
     except OSError:  # not readable: the build says so where it needs it
         return True
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import sleep
 from typing import IO
 
-from datasets.files import take_lock
+from datasets.files import take_lock, try_lock
 from datasets.heartbeat import beat, holding, waiting
 
 POLL_S = 0.1  # no call waits for the first of several locks; a download lasts far longer than this
@@ -37,7 +37,7 @@ def host_slot(folder: Path, host: str, per_host: int) -> Iterator[None]:
         streams = [stack.enter_context(path.open("ab")) for path in paths]
         with waiting(f"one of the {per_host} downloads at once from {host}"):
             seen = _times(streams)
-            while (mine := next((stream for stream in streams if _try_lock(stream.fileno())), None)) is None:
+            while (mine := next((stream for stream in streams if try_lock(stream.fileno())), None)) is None:
                 sleep(POLL_S)
                 if (now := _times(streams)) != seen:  # those before us get on
                     seen = now
@@ -52,14 +52,6 @@ def host_slot(folder: Path, host: str, per_host: int) -> Iterator[None]:
 
 def _times(streams: Sequence[IO[bytes]]) -> list[int]:
     return [os.fstat(stream.fileno()).st_mtime_ns for stream in streams]
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
