@@ -23,7 +23,6 @@ from pathlib import Path
 from datasets.bounded import open_regular
 from datasets.errors import IntegrityError
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _OTHER_CLOCK_NS = 3 * 10**9  # where the file system's own clock is not seen: its ticks are at most 2 s (FAT)
 _BLOCK_BYTES = 1 << 20
 _TRIES = 3
@@ -58,11 +57,22 @@ def copy_of(status: os.stat_result) -> Copy:
 
 
 @functools.cache
-def _boot() -> str:
+def boot_id() -> str:
+    """What the running kernel calls itself until it is started anew; empty where it does not say: no Linux."""
     try:
-        return _BOOT.read_text(encoding="ascii").strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return ""
+
+
+def fresh_status(folder: Path) -> os.stat_result:
+    """Status of a file made in a folder just now and gone again: its times and device are those of later files there.
+
+    Raises:
+        OSError: none can be made.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +87,7 @@ class Memory:
         if self.folder is not None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=self.folder) as probe:
-                    status = os.fstat(probe.fileno())
+                status = fresh_status(self.folder)
                 device, clock_ns = status.st_dev, status.st_ctime_ns
             except OSError:  # read-only, or full: nothing will be kept there
                 pass
@@ -88,7 +97,7 @@ class Memory:
         """Whether a claim was found true of this copy before."""
         if (copy, claim) in _known:
             return True
-        if self.folder is None or not _boot() or not _is_ours(self.folder / _name(copy, claim), _text(copy, claim)):
+        if self.folder is None or not boot_id() or not _is_ours(self.folder / _name(copy, claim), _text(copy, claim)):
             return False
         _known.add((copy, claim))
         return True
@@ -99,7 +108,7 @@ class Memory:
         if max(copy.mtime_ns, copy.ctime_ns) >= clock_ns:  # a change in the same tick would not be seen
             return
         _known.add((copy, claim))
-        if self.folder is None or not _boot():
+        if self.folder is None or not boot_id():
             return
         path = self.folder / _name(copy, claim)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -113,7 +122,7 @@ class Memory:
 
 
 def _text(copy: Copy, claim: str) -> bytes:
-    return (" ".join([_boot(), *map(str, astuple(copy)), claim]) + "\n").encode()
+    return (" ".join([boot_id(), *map(str, astuple(copy)), claim]) + "\n").encode()
 
 
 def _name(copy: Copy, claim: str) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import fnmatch
-import functools
 import hashlib
 import os
 import re
@@ -25,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from datasets.copies import boot_id, fresh_status
 from datasets.environment import default_cache_folder as default_cache_folder  # asked for here ever since
 from datasets.errors import StorageError
 from datasets.heartbeat import beat, holding, waiting
@@ -38,14 +38,9 @@ _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})\.[0-9a-f]{16}\.tmp", re.DOTALL)  #
 _NAME_CHARACTERS = 40  # of the target's name: with any characters less than the 255 bytes that a name may have
 
 
-@functools.cache
 def machine_tag() -> str:
     """Eight hex digits that all processes of a running kernel share, in whatever container, and no others."""
-    try:
-        identity = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    except OSError:  # no Linux
-        identity = socket.gethostname()
-    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return hashlib.sha256((boot_id() or socket.gethostname()).encode()).hexdigest()[:8]
 
 
 def temporary_path(folder: Path, name: str) -> Path:
@@ -382,12 +377,8 @@ def _unlocked(path: Path) -> Iterator[bool | None]:
 
 def clock_of(folder: Path) -> float:
     """What time it is by the clock that stamps the files of a folder; a server may have its own."""
-    path, descriptor = _create(folder, "clock")
-    try:
-        return os.fstat(descriptor).st_mtime
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+    folder.mkdir(parents=True, exist_ok=True)
+    return fresh_status(folder).st_mtime
 
 
 def _youngest_s(path: Path) -> float:

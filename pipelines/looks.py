@@ -10,13 +10,13 @@ is settled only when every file is older than one freshly written; `settled_look
 import hashlib
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from datasets.copies import fresh_status
 from datasets.manifest import digest_of, version_folder
 
 MAX_TABLE_BYTES = 4 << 20  # larger ones are told by their times alone
@@ -216,8 +216,7 @@ def _fresh_time_ns(folder: Path) -> int | None:
     """Time of a file written now, by the clock of its file system; None where none can be written."""
     place = next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
     try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            return os.fstat(file.fileno()).st_ctime_ns
+        return fresh_status(place).st_ctime_ns
     except OSError:
         return None
 
