@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from datasets.bounded import open_regular, read_bounded, read_json, regular_status
 from datasets.clip_line import DIGEST_DIGITS, decode
@@ -57,11 +57,16 @@ def digest_of(value: Json) -> str:
 
 def file_sha256(path: Path) -> str:
     """sha256 of a regular file, read in blocks."""
-    digest = hashlib.sha256()
     with open_regular(path) as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            beat()
-            digest.update(chunk)
+        return stream_sha256(stream)
+
+
+def stream_sha256(stream: IO[bytes]) -> str:
+    """sha256 of what is left of a stream, read in blocks."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(CHUNK_BYTES):
+        beat()
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from datasets.errors import StorageError
 from datasets.files import open_plain, remove
 from datasets.heartbeat import beat
-from datasets.manifest import digest_of
+from datasets.manifest import CHUNK_BYTES, digest_of, stream_sha256
 
-CHUNK_BYTES = 1 << 20  # read at once: large enough that system calls cost nothing
 # What the system says of a file that is there and of no use: another one is to be made in its place.
 DAMAGE = (
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO,
@@ -56,13 +55,10 @@ def settled_sha256(path: Path) -> str:
     """sha256 of a file that nobody replaced while it was read: another process may have healed it."""
     while True:
         identity = _identity(path)
-        digest = hashlib.sha256()
         with os.fdopen(open_plain(path), "rb") as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                beat()
-                digest.update(chunk)
+            found = stream_sha256(stream)
         if _identity(path) == identity:
-            return digest.hexdigest()
+            return found
 
 
 def mismatch(blob: Blob, sha256: str | None, md5: str | None) -> str | None:
