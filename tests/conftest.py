@@ -79,13 +79,56 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def installed_font() -> Soundfont:
     """The first soundfont of this machine; tests that render with it skip where it or FluidSynth is absent."""
+    if reason := no_fluidsynth():
+        pytest.skip(reason)
+    return find_soundfonts()[0]
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A scriptable server on loopback; modules whose server serves something have their own."""
+    from server import Server
+
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    """Where a download grows."""
+    return tmp_path / "incoming" / "a.part"
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the http client would have slept."""
+    seconds: list[float] = []
+    monkeypatch.setattr("pipelines.acquisition.http.time.sleep", seconds.append)
+    return seconds
+
+
+@pytest.fixture(scope="module")
+def misbehaving_decoders() -> Iterator[None]:
+    """Decoder processes that can misbehave on demand, and none of them after the module's tests."""
+    from pipelines import sandbox
+
+    sandbox.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUTTI_SANDBOX_TEST", "1")
+        yield
+    sandbox.close()
+
+
+def no_fluidsynth() -> str:
+    """Why nothing can be rendered here; empty where it can."""
     from pipelines.rendering import synthesizer
 
     try:
         synthesizer.version()
-        return find_soundfonts()[0]
+        find_soundfonts()
     except UsageError as error:
-        pytest.skip(str(error))
+        return str(error)
+    return ""
 
 
 def once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:

@@ -35,19 +35,13 @@ os._exit(0)
 """
 
 
+pytestmark = pytest.mark.usefixtures("misbehaving_decoders")
+
+
 @pytest.fixture(scope="module")
 def walls():
     """The walls that this kernel can build."""
     return subprocess.run([sys.executable, "-c", STANDING], cwd=ROOT, capture_output=True, text=True).stdout.split()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def faults():
-    sandbox.close()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUTTI_SANDBOX_TEST", "1")
-        yield
-    sandbox.close()
 
 
 @pytest.fixture

@@ -12,26 +12,6 @@ from server import Answer, Server
 from datasets.errors import StorageError
 from pipelines.acquisition.http import discard
 
-
-@pytest.fixture
-def server():
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture
-def part(tmp_path):
-    return tmp_path / "incoming" / "a.part"
-
-
-@pytest.fixture
-def waits(monkeypatch):
-    """Seconds that the code would have slept."""
-    seconds = []
-    monkeypatch.setattr("pipelines.acquisition.http.time.sleep", seconds.append)
-    return seconds
-
-
 # --- a file as it should be
 
 

@@ -23,17 +23,6 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
 DIGEST = "0" * 64
 
 
-@pytest.fixture
-def server():
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture
-def part(tmp_path):
-    return tmp_path / "incoming" / "a.part"
-
-
 @contextlib.contextmanager
 def speaking(say: Callable[[socket.socket], None], host: str = "127.0.0.1") -> Iterator[str]:
     """Address of a server that says what it is told to, to everybody."""

@@ -40,17 +40,6 @@ with one_writer(part):
 """
 
 
-@pytest.fixture
-def server():
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture
-def part(tmp_path):
-    return tmp_path / "incoming" / "a.part"
-
-
 def start(code, *arguments):
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],

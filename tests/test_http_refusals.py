@@ -13,25 +13,6 @@ from pipelines.acquisition.http_answers import asked_wait_s, is_page, redirect_t
 PAGE = b"\n<!DOCTYPE html><html>are you a robot?</html>"
 
 
-@pytest.fixture
-def server():
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture
-def part(tmp_path):
-    return tmp_path / "incoming" / "a.part"
-
-
-@pytest.fixture
-def waits(monkeypatch):
-    """Seconds that the code would have slept."""
-    seconds = []
-    monkeypatch.setattr("pipelines.acquisition.http.time.sleep", seconds.append)
-    return seconds
-
-
 # --- fault 9, html_as_zip, and other refusals
 
 

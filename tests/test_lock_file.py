@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import signals
-from conftest import built, run_build
+from conftest import built, no_fluidsynth, run_build
 from midi_files import sound, tune, write_pair
 
 from datasets.errors import UsageError
@@ -27,16 +27,6 @@ from pipelines.rendering import media, synthesizer
 from pipelines.write import TOOLS, tool_versions
 
 RATE = 16_000
-
-
-def no_fluidsynth() -> str:
-    """Why nothing can be rendered here; empty where it can."""
-    try:
-        synthesizer.version()
-        find_soundfonts()
-    except UsageError as error:
-        return str(error)
-    return ""
 
 
 renders = pytest.mark.skipif(bool(no_fluidsynth()), reason=no_fluidsynth())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import built
+from conftest import built, no_fluidsynth
 
 from datasets.errors import UsageError
 from datasets.manifest import read_manifest
@@ -25,24 +25,14 @@ from datasets.scores.variation import Performance, Room, vary
 from datasets.sources.rendered import Rendered
 from pipelines.cache import Cache
 from pipelines.render import main as render
-from pipelines.rendering import media, synthesizer
+from pipelines.rendering import media
 from pipelines.rendering.synthesizer import synthesize, volume_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DRY = Room(level=0.0)
 
 
-def missing() -> str:
-    """Why nothing can be rendered here; empty where it can."""
-    try:
-        synthesizer.version()
-        find_soundfonts()
-    except UsageError as error:
-        return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+pytestmark = pytest.mark.skipif(bool(no_fluidsynth()), reason=no_fluidsynth())
 
 
 @pytest.fixture(scope="module")

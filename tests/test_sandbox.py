@@ -28,14 +28,7 @@ SOUND = {"duration_s": 1.0, "sample_rate": 48_000, "num_channels": 2, "codec": "
 PATIENT = Limits(memory_bytes=1 << 30, cpu_s=1.0, cpu_s_per_mib=0.0, wall_factor=30.0, output_bytes=1 << 20)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def faults():
-    """Children that can misbehave on demand, and none of them after these tests."""
-    sandbox.close()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUTTI_SANDBOX_TEST", "1")
-        yield
-    sandbox.close()
+pytestmark = pytest.mark.usefixtures("misbehaving_decoders")
 
 
 def child_pid():
