@@ -111,11 +111,6 @@ def hot_copy(
     return audio_split(table, samples)
 
 
-def hot_path(cache_folder: Path, table: SplitTable) -> Path:
-    """Where the hot copy of a split lies, or would lie."""
-    return _path(cache_folder, part_keys(table))
-
-
 def _path(cache_folder: Path, keys: list[str]) -> Path:
     return cache_folder / "hot" / f"{digest_of([FORMAT, keys])}.int16"
 
