@@ -23,7 +23,7 @@ import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from datasets.door import shield
+from datasets.door import Stopped, shield
 from datasets.errors import TryLaterError, TuttiError, UsageError
 from datasets.settings import nearest
 from pipelines.arguments import flag_names
@@ -35,12 +35,8 @@ GRPC_THREADS = 24  # of the driver, before any worker runs
 EXIT_CODE = re.compile(r"Worker subprocess exited with return code (-?\d+)")
 
 
-class Interrupted(BaseException):
-    """A signal asked the build to stop; `exit_code` is 128 + its number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
+class Interrupted(Stopped):
+    """A signal asked the build to stop while it ran."""
 
 
 def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
