@@ -96,7 +96,8 @@ def test_an_array_that_is_larger_than_its_clips_is_refused_before_it_is_unpacked
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe", b"sample_key,instrument,relevance\na,piano,much\n", b'"' + b"x" * 200_000]
+    "content",
+    [b"\xff\xfe", b"sample_key,instrument,relevance\na,piano,much\n", b"sample_key,instrument,relevance\na,piano\n"],
 )
 def test_labels_that_are_no_table_are_an_error_that_names_the_line(tmp_path: Path, content: bytes) -> None:
     npz, labels = write(tmp_path)

@@ -107,7 +107,8 @@ def load_run(folder: Path, device: torch.device) -> SavedRun:
         if config["schema_version"] != SCHEMA_VERSION:
             found = config["schema_version"]
             raise IntegrityError(f"{folder / CONFIG}: schema version {found}, this code reads {SCHEMA_VERSION}")
-        recipe = without_weights(recipe_from_json(config["recipe"]))
+        recipe = recipe_from_json(config["recipe"])
+        own = without_weights(recipe)  # the run holds its own
         data, digest = data_of(config), digest_of_weights(config)
         found = read_as(Mapping[str, float], config["thresholds"], "thresholds")
         thresholds = tuple(float(found[name]) for name in data.instruments)
@@ -115,8 +116,8 @@ def load_run(folder: Path, device: torch.device) -> SavedRun:
         if config["standardization"] is not None:
             statistics = statistics_of(config, "mean_db", "std_db")
         check_weights(folder, digest)
-        check_network(recipe, len(data.instruments), (folder / MODEL).stat().st_size)
-        tagger = build_tagger(recipe, len(data.instruments), statistics)
+        check_network(own, len(data.instruments), (folder / MODEL).stat().st_size)
+        tagger = build_tagger(own, len(data.instruments), statistics)
     load_weights(tagger.network, folder, digest)
     return SavedRun(recipe, data, thresholds, tagger.to(device).eval())
 
