@@ -69,8 +69,9 @@ def check_rows(path: Path, table: pa.Table) -> None:
         if name in columns:
             _check_range(path, table, columns[name], name, low, high, expected)
     if "audio_sha256" in columns:
-        wrong = ~_true(pc.match_substring_regex(columns["audio_sha256"], "^[0-9a-f]{64}$"))
-        _refuse(path, table, wrong, "audio_sha256", "64 hex digits")
+        right = pc.match_substring_regex(columns["audio_sha256"], "^[0-9a-f]{64}$")
+        if _any(pc.invert(right)):
+            _refuse(path, table, ~_mask(right), "audio_sha256", "64 hex digits")
     if "id" in columns:
         _check_order(path, columns["id"].to_pylist())
     _check_labels(path, table, columns)
@@ -78,22 +79,41 @@ def check_rows(path: Path, table: pa.Table) -> None:
         _check_notes(path, table, columns["notes"])
 
 
-def _true(array: pa.Array) -> Mask:
+def _any(truths: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether any of them is true; null is not."""
+    return bool(pc.any(truths).as_py())
+
+
+def _is_outside(values: pa.Array, low: float, high: float) -> bool:
+    """Whether any value is not within bounds, NaN among them; null is in order.
+
+    Looks at their extremes, and compares these in Python: a number given to a kernel of Arrow's would import pandas.
+    """
+    extremes = pc.min_max(values).as_py()
+    if extremes["min"] is None:
+        return pa.types.is_floating(values.type) and _any(pc.is_nan(values))
+    within = low <= extremes["min"] and extremes["max"] <= high
+    return not within or (pa.types.is_floating(values.type) and _any(pc.is_nan(values)))
+
+
+def _mask(truths: pa.Array) -> Mask:
     """Where an array of truth says yes; null is no."""
-    mask: Mask = array.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+    mask: Mask = truths.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
     return mask
 
 
 def _outside(values: pa.Array, low: float, high: float) -> Mask:
     """Where a value is not within bounds, NaN among them; null is in order."""
     inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
-    return ~_true(inside.fill_null(True))
+    return ~_mask(inside.fill_null(True))
 
 
 def _check_range(
     path: Path, table: pa.Table, values: pa.Array, name: str, low: float, high: float, expected: str
 ) -> None:
-    if name == "num_samples" and (empty := _true(pc.less(values, 1))).any():
+    if not _is_outside(values, low, high):
+        return
+    if name == "num_samples" and (empty := _mask(pc.less(values, 1))).any():
         raise IntegrityError(f"{path}: clip {_clip(table, empty)}: holds no samples; run pipelines.verify")
     _refuse(path, table, _outside(values, low, high), name, expected)
 
@@ -110,15 +130,17 @@ def _check_labels(path: Path, table: pa.Table, columns: dict[str, pa.Array]) -> 
     flat = {name: columns[name].flatten() for name in ("presence", "confidence", "label_origin") if name in columns}
     for name, (low, high, expected) in _LABEL_RANGES.items():
         if name in flat:
-            wrong = _outside(flat[name], low, high)
-            if name == "presence":
-                wrong |= _true(pc.is_null(flat[name]))
-            if wrong.any():
-                _refuse_labels(path, table, wrong, name, expected)
+            if _is_outside(flat[name], low, high):
+                _refuse_labels(path, table, _outside(flat[name], low, high), name, expected)
+            if name == "presence" and flat[name].null_count:
+                _refuse_labels(path, table, _mask(pc.is_null(flat[name])), name, expected)
     if "presence" in flat and "label_origin" in flat:
-        unsaid = _true(pc.and_(pc.not_equal(flat["presence"], UNKNOWN), pc.is_null(flat["label_origin"])))
-        if unsaid.any():
-            _refuse_labels(path, table, unsaid, "label_origin", "who says so of every known label")
+        unsaid = pc.is_null(flat["label_origin"])
+        if _is_outside(flat["presence"].filter(unsaid), UNKNOWN, UNKNOWN):
+            known = pc.not_equal(flat["presence"], UNKNOWN)
+            _refuse_labels(
+                path, table, _mask(pc.and_(known, unsaid)), "label_origin", "who says so of every known label"
+            )
 
 
 def _refuse_labels(path: Path, table: pa.Table, wrong: Mask, name: str, expected: str) -> NoReturn:
@@ -138,12 +160,17 @@ def _check_notes(path: Path, table: pa.Table, notes: pa.ListArray) -> None:
     if isinstance(notes, pa.ChunkedArray):  # of no rows
         return
     values = notes.flatten()
-    clip_of_note = np.repeat(np.arange(len(notes)), notes.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
-    wrong = _true(pc.is_null(values))
-    for name, (low, high) in _NOTE_RANGES.items():
-        part = values.field(name)
-        wrong |= _outside(part, low, high) | _true(pc.is_null(part))
-    if wrong.any():
+    parts = {name: values.field(name) for name in _NOTE_RANGES}
+    if (
+        values.null_count
+        or any(part.null_count for part in parts.values())
+        or any(_is_outside(part, *_NOTE_RANGES[name]) for name, part in parts.items())
+    ):
+        wrong = _mask(pc.is_null(values))
+        for name, part in parts.items():
+            wrong |= _outside(part, *_NOTE_RANGES[name]) | _mask(pc.is_null(part))
+        notes_of_clip = notes.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        clip_of_note = np.repeat(np.arange(len(notes)), notes_of_clip)
         clips = np.zeros(len(table), bool)
         clips[clip_of_note[wrong]] = True
         raise IntegrityError(

@@ -163,8 +163,9 @@ def _thread() -> None:
 
 
 def _fork() -> None:
-    if not os.fork():
+    if not (pid := os.fork()):
         os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _raise_limits() -> None:
