@@ -10,6 +10,7 @@ tracebacks.
 """
 
 import argparse
+import atexit
 import contextlib
 import errno
 import os
@@ -22,14 +23,15 @@ from types import FrameType, TracebackType
 from typing import IO, Any, NoReturn, cast
 
 from datasets.addresses import without_secrets
-from datasets.errors import StorageError, TuttiError, UsageError
+from datasets.errors import Stopped, StorageError, TuttiError, UsageError
 from datasets.machine import machine_reason
 from datasets.os_errors import storage_error
 from datasets.printable import printable
-from datasets.processor_time import told_when_it_is_up
+from datasets.processor_time import TimeUp, told_when_it_is_up
 
 AGAIN = "then run it again"
 _CLEAR_LINE = "\r\x1b[K"
+_ended_with: list[int] = []  # exit codes of commands of this process that an error ended
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -39,14 +41,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Called by argparse for whatever it cannot read."""
         raise UsageError(f"{message}; see {self.prog} --help")
-
-
-class Stopped(BaseException):
-    """A signal asks the command to end; `exit_code` is 128 + its number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
 
 
 def run_command(
@@ -80,7 +74,9 @@ def run_command(
             _tell(f"error: {unread}")
             return StorageError.exit_code
         except (Exception, KeyboardInterrupt, Stopped) as error:
-            return told(error, then=then)
+            code = told(error, then=then)
+            _ended_with.append(code)
+            return code
         return code
 
 
@@ -90,7 +86,7 @@ def told(error: BaseException, *, then: str = AGAIN) -> int:
         import traceback  # rarely needed
 
         traceback.print_exception(error)
-    message, code = _verdict(error, then)
+    message, code = _verdict(_stop_in(error) or error, then)
     _tell(message, *(f"  {line}" for line in getattr(error, "listing", ())))
     if isinstance(error, OSError):
         with contextlib.suppress(OSError, ValueError):
@@ -98,6 +94,13 @@ def told(error: BaseException, *, then: str = AGAIN) -> int:
             return code
         _read_by_nobody(1)  # stdout itself is what cannot be written
     return code
+
+
+def _stop_in(error: BaseException | None) -> Stopped | KeyboardInterrupt | None:
+    """What asked a command to end, where a library made another error of it, as Python does in class bodies."""
+    while error is not None and not isinstance(error, (Stopped, KeyboardInterrupt)):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def debugging() -> bool:
@@ -110,6 +113,8 @@ def _verdict(error: BaseException, then: str) -> tuple[str, int]:
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
+    if isinstance(error, TimeUp):
+        return f"error: {error}", error.exit_code
     if isinstance(error, Stopped):
         return f"stopped by {error}", error.exit_code
     if machine_reason(error) == "out_of_memory":
@@ -303,9 +308,23 @@ def guard_imports() -> None:
     if sys.argv[:1] == ["-m"] and "pipelines.sandboxed" not in sys.orig_argv:  # so runpy calls it, while it searches
         _open_all()
         sys.excepthook = _on_import
+        atexit.register(_end)
 
 
 def _on_import(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     os._exit(told(error))  # nothing is begun yet, and Python's own code would be 1
+
+
+def _end() -> None:
+    """End a process whose command was ended by an error; the last thing that Python does of itself.
+
+    An error may come anywhere, also between two steps of a library of C++, which then aborts the process as it clears
+    up: another exit code, and a line that nobody understands.
+    """
+    if _ended_with:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(_ended_with[-1])

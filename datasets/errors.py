@@ -4,6 +4,8 @@ A message names the item (file, line, clip) and the remedy. What concerns one cl
 an error but a `Rejected` row.
 """
 
+import signal
+
 
 class TuttiError(Exception):
     """Base of the errors that a user can do something about."""
@@ -50,6 +52,14 @@ class TryLaterError(TuttiError):
     """Another build holds the lock, or a server asks to come back later (EX_TEMPFAIL)."""
 
     exit_code = 75
+
+
+class Stopped(BaseException):
+    """A signal asks the command to end; `exit_code` is 128 + its number. No `except Exception` swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
 
 
 class BlockedError(TryLaterError):

@@ -7,19 +7,34 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from datasets.errors import TryLaterError
+from datasets.errors import Stopped, TryLaterError
 
 SPARE_S = 2  # between our word and the end: enough to clear away what is half done
 
 
+class TimeUp(Stopped):
+    """The processor time that the user lets this process have is used up."""
+
+    def __init__(self, given_s: int) -> None:
+        super().__init__(signal.SIGXCPU)
+        self.exit_code = TryLaterError.exit_code
+        self._given_s = given_s
+
+    def __str__(self) -> str:
+        return (
+            f"the processor time of this process is used up ({self._given_s} s); raise `ulimit -t`, then run it "
+            "again: it goes on where it was"
+        )
+
+
 @contextlib.contextmanager
 def told_when_it_is_up() -> Iterator[None]:
-    """Raise `TryLaterError` in the main thread two seconds before the system would end this process.
+    """Raise `TimeUp` in the main thread two seconds before the system would end this process.
 
     Processes that it starts have two seconds less as well.
 
     Raises:
-        TryLaterError: the time is up.
+        TimeUp: the time is up.
     """
     soft_s, hard_s = resource.getrlimit(resource.RLIMIT_CPU)
     limits = [limit for limit in (soft_s, hard_s) if limit != resource.RLIM_INFINITY]
@@ -30,10 +45,7 @@ def told_when_it_is_up() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # it comes again every second
-        raise TryLaterError(
-            f"the processor time of this process is used up ({given_s} s); raise `ulimit -t`, then run it again: "
-            "it goes on where it was"
-        )
+        raise TimeUp(given_s)
 
     before = signal.signal(signal.SIGXCPU, stop)
     resource.setrlimit(resource.RLIMIT_CPU, (max(1, given_s - SPARE_S), hard_s))

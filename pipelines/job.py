@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from datasets.door import overwrite, told
-from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
+from datasets.errors import IntegrityError, Stopped, StorageError, TryLaterError, TuttiError, YieldError
 from datasets.files import sweep, write_file
 from datasets.machine import INPUT_CHANGED, MACHINE_REASONS
 from datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
@@ -48,14 +48,14 @@ def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             return 0
         with interruptible():
             return execute(arguments, beam_flags)
-    except Exception as error:
-        if must_leave():
-            leave(told(error, then="then run the build again"))
-        raise
     except Interrupted as stop:
         print(f"\nstopped by {stop}; run the same command again, it goes on where it was", file=sys.stderr)
         leave(stop.exit_code)
         return stop.exit_code
+    except (Exception, Stopped) as error:
+        if must_leave():
+            leave(told(error, then="then run the build again"))
+        raise
 
 
 def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:

@@ -23,8 +23,8 @@ import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from datasets.door import Stopped, shield
-from datasets.errors import TryLaterError, TuttiError, UsageError
+from datasets.door import shield
+from datasets.errors import Stopped, TryLaterError, TuttiError, UsageError
 from datasets.settings import nearest
 from pipelines.arguments import flag_names
 from pipelines.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, translate

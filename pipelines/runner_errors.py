@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 from datasets import errors
-from datasets.errors import TryLaterError, TuttiError
+from datasets.errors import Stopped, TryLaterError, TuttiError
 from datasets.machine import MACHINE_REASONS, machine_reason
 from datasets.os_errors import storage_error
 
@@ -40,6 +40,8 @@ SCARCE = {
 
 def translate(error: BaseException) -> BaseException:
     """Our own error out of a runner's wrapping, told by the last lines of the traceback text; else as it is."""
+    if isinstance(error, (Stopped, KeyboardInterrupt)):
+        return error
     if isinstance(error, TuttiError):
         return type(error)(WHILE_RUNNING.sub("", str(error)))
     for name, message in reversed(OUR_ERROR.findall(str(error))):

@@ -28,6 +28,7 @@ from datasets.printable import printable
 from pipelines.verify import verify
 
 LOCK_POLL_S = 0.2
+REMOVALS = 20  # of a folder; others write into it once a second
 RUN = re.compile(r"[\w.-]+-\d+")  # name of a build's folder of progress
 
 
@@ -132,7 +133,10 @@ class Output:
 
     def _remove_leftovers(self) -> None:
         for folder in (self.staging, self.progress.parent):
-            shutil.rmtree(folder, ignore_errors=True)
+            for _ in range(REMOVALS):  # a worker on another machine may write into it until it is gone
+                shutil.rmtree(folder, ignore_errors=True)
+                if not os.path.lexists(folder):
+                    break
 
     def publish(self) -> Manifest:
         """Make the staged version a visible one and point `current` to it; a damaged folder of its name is replaced."""

@@ -313,6 +313,35 @@ def test_a_signal_is_one_line_and_clears_away_what_is_half_written(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "line"), [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_in_the_middle_of_a_class_body_ends_the_command_as_any_other(capsys, number, code, line):
+    class Field:
+        def __set_name__(self, owner, name):  # whatever is raised here, Python makes a RuntimeError of it
+            os.kill(os.getpid(), number)
+
+    def command(_):
+        type("Config", (), {"field": Field()})
+        return 0
+
+    assert run_command(command, []) == code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_library_that_aborts_as_it_clears_up_after_an_error_changes_neither_line_nor_code(tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.__cxa_atexit(libc.abort, None, None)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipelines.info", str(tmp_path / "nothing")],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_ctrl_c_and_missing_packages_while_imports_run_are_one_line(tmp_path: Path):
     (tmp_path / "pyarrow.py").write_text("raise KeyboardInterrupt")
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
