@@ -9,7 +9,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Arguments of pip for torch alone. For a CPU build where the index has CUDA builds only:
 # make setup TORCH_FLAGS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_FLAGS ?=
-PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# One more than two cores: many tests wait for a process, a clock or a disk.
+PYTEST_FLAGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 HF_VENV := .venv-hf

@@ -1,6 +1,6 @@
 """Kill a build anywhere and run it again: it ends where an undisturbed one ends.
 
-`TUTTI_KILLS` says how many random kills there are (25 without it): so many, as builds that end before do not count.
+`TUTTI_KILLS` says how many random kills there are (15 without it): so many, as builds that end before do not count.
 """
 
 import math
@@ -16,7 +16,7 @@ from killer import kill_after, leftovers, start, stopwatch, visible_version, wai
 from datasets.manifest import read_manifest
 from pipelines.build import main
 
-KILLS = int(os.environ.get("TUTTI_KILLS", "25"))
+KILLS = int(os.environ.get("TUTTI_KILLS", "15"))
 KILLS_PER_BUILD = 5
 STRIDE = next(step for step in (7, 11, 13, 17, 19) if math.gcd(step, KILLS) == 1)
 

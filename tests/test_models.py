@@ -199,12 +199,18 @@ def test_the_config_survives_json_and_set(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["att", "conv_lstm", "resnext50", "sincnet_resnet", "spectral_conv"])
-def test_a_compiled_model_gives_the_same_logits_and_gradients(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "backend"),  # one with kernels; whether a network can be traced, and what comes of it, the other shows
+    [
+        ("att", "inductor"),
+        *((name, "aot_eager") for name in ("conv_lstm", "resnext50", "sincnet_resnet", "spectral_conv")),
+    ],
+)
+def test_a_compiled_model_gives_the_same_logits_and_gradients(name: str, backend: str) -> None:
     model = build(name).eval()  # no dropout: the two would draw other masks
     inputs, presence = sixteen(input_of(name))
     torch.compiler.reset()  # or the shapes of the models before would make this one's dynamic
-    compiled = torch.compile(model)
+    compiled = torch.compile(model, backend=backend)
     losses = {}
     gradients = {}
     for kind, network in (("plain", model), ("compiled", compiled)):
