@@ -2,7 +2,7 @@
 
 import logging
 
-from datasets.door import guard_imports
+from datasets.command import guard_imports
 
 guard_imports()
 

@@ -5,9 +5,9 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from datasets.addresses import Credentials, shown, split_credentials
+from datasets.command import Parser
 from datasets.errors import UsageError
 from datasets.manifest import read_manifest
 
@@ -29,23 +29,10 @@ exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 4 drift beyond the r
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of exiting, so that every error looks the same."""
-
-    def error(self, message: str) -> NoReturn:
-        """Called by argparse where it would print the usage and exit."""
-        raise UsageError(message)
-
-
 def build_parser() -> Parser:
     """All flags of the build command."""
-    parser = Parser(
-        prog="python -m pipelines.build",
-        description="Build a dataset: upstream archives in, Parquet shards with a manifest out.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    what = "Build a dataset: upstream archives in, Parquet shards with a manifest out."
+    parser = Parser("python -m pipelines.build", what, EPILOG, passes_on=True)
     add = parser.add_argument
     add("--dataset", metavar="NAME", help="the recipe: ultimate, lumen, irmas, folder, composed, ...; --list shows all")
     add("--list", action="store_true", help="print all recipes and sources with size and licence, then stop")
@@ -85,22 +72,16 @@ def build_parser() -> Parser:
 
 def flag_names() -> list[str]:
     """Our flags, for suggestions."""
-    return [option for action in build_parser()._actions for option in action.option_strings]
+    return build_parser().flags()
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Our arguments, and the flags left for Beam. `-` and `_` are the same in flag names.
+    """Our arguments, and the flags left for Beam.
 
     Raises:
         UsageError: a wrong value, or a flag whose stage is not built yet.
     """
-    known = {option.replace("-", "_"): option for option in flag_names()}
-    normalized = []
-    for argument in argv:
-        name, equals, value = argument.partition("=")
-        option = known.get(name.replace("-", "_"), name) if name.startswith("--") else name
-        normalized.append(option + equals + value)
-    arguments, rest = build_parser().parse_known_args(normalized)
+    arguments, rest = build_parser().parse_known_args(argv)
     arguments.credentials = Credentials()  # kept apart from here on: no message, file or digest holds them
     if re.match("https?://", arguments.mirror or "", re.IGNORECASE):
         try:
@@ -110,6 +91,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if arguments.frozen is not None and (given := [flag for flag in FIXED_BY_MANIFEST if getattr(arguments, flag)]):
         raise UsageError(f"--{given[0]}: --frozen takes everything from the manifest; leave one of the two out")
     if arguments.dataset is None and arguments.frozen is None and not arguments.list:
+        if rest:  # --dataset itself perhaps, misspelt
+            from pipelines.beam_flags import refuse_unknown  # Beam takes seconds to import
+
+            refuse_unknown(rest, flag_names())
         raise UsageError("--dataset NAME is missing; --list shows the names")
     for flag in ("min_yield", "max_errors"):
         share = getattr(arguments, flag)

@@ -8,7 +8,7 @@ The flow is in `flow.py`. A build of which nothing has changed ends before Beam 
 import sys
 from collections.abc import Sequence
 
-from datasets.door import run_command
+from datasets.command import run_command
 from pipelines.arguments import parse
 from pipelines.heap import end_at_once, give_memory_back
 from pipelines.unchanged import answer_of

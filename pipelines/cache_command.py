@@ -16,19 +16,18 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from datasets.door import overwrite
+from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder, read_plain, remove
 from datasets.manifest import digest_of
 from datasets.printable import printable
+from datasets.streams import overwrite
 from pipelines import results
 from pipelines.acquisition.ledger import Availability, Ledger
-from pipelines.arguments import Parser
 from pipelines.cache import Cache
 from pipelines.cache_contents import KINDS, Entry, blobs, derived_files, entries, is_garbage, needed_of
 from pipelines.cache_contents import results as found_results
 from pipelines.soundness import DAMAGE, UNREADABLE, settled_sha256
-from train.cli import run_command
 
 DAY_S = 86_400.0
 GRACE_DAYS = 30.0  # a build that is resumed after the holidays finds everything
@@ -51,19 +50,13 @@ exit codes: 0 done, 2 usage, 3 damage was found (verify), 74 disk, 75 a build us
 
 def build_parser() -> Parser:
     """All commands and flags."""
-    parser = Parser(
-        prog="python -m pipelines.cache",
-        description="Look after the cache of downloads and prepared clips.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m pipelines.cache", "Look after the cache of downloads and prepared clips.", EPILOG)
     where = "cache (default: $TUTTI_CACHE_DIR or ~/.cache/tutti)"
     parser.add_argument("--cache-dir", metavar="DIR", type=Path, help=where)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(name: str, summary: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    def add(name: str, summary: str) -> Parser:
+        command = commands.add_parser(name, help=summary, description=summary)
         # Before or after the command; suppressed, or its default would undo what stands before.
         command.add_argument("--cache-dir", metavar="DIR", type=Path, default=argparse.SUPPRESS, help=where)
         return command

@@ -5,7 +5,6 @@
 Runs the same three commands that a user would, and shows them. Writes build/demo and runs/demo.
 """
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.door import Parser, run_command
+from datasets.command import Parser, run_command
 from datasets.manifest import Manifest, read_manifest
 from datasets.record import SPLITS
 
@@ -60,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(argv: Sequence[str]) -> int:
-    prog = "python -m pipelines.demo"
-    Parser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
+    Parser("python -m pipelines.demo", __doc__).parse_args(argv)
     try:
         step(
             "pipelines.build", "--dataset", "ultimate", "--mirror", "sample", "--embedder", "builtin",

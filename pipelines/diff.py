@@ -18,12 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets.command import Parser, run_command
 from datasets.manifest import ClipRow, Manifest, canonical_json
 from datasets.record import PRESENT, SPLITS
 from datasets.sketch import MAX_DISTANCE, distance
-from pipelines.arguments import Parser
 from pipelines.verify_manifest import open_manifest
-from train.cli import run_command
 
 NOT_LISTED = "not listed"  # no row at all: another recipe, another upstream list
 MAX_HEARD = 1_000  # changed clips that the command compares by ear unless told: half a minute
@@ -332,11 +331,7 @@ def drift(difference: Difference) -> dict[str, float]:
 
 def build_parser() -> Parser:
     """All flags."""
-    parser = Parser(
-        prog="python -m pipelines.diff",
-        description="What differs between two versions of a dataset.",
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m pipelines.diff", "What differs between two versions of a dataset.")
     parser.add_argument("a", metavar="A", type=Path, help="manifest, version folder or output root: before")
     parser.add_argument("b", metavar="B", type=Path, help="the same: after")
     form = parser.add_mutually_exclusive_group()

@@ -17,6 +17,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from datasets.command import Parser, run_command
 from datasets.errors import TryLaterError, UsageError
 from datasets.files import atomic_folder, sweep, sync_folder, write_file
 from datasets.manifest import Json, canonical_json, read_manifest
@@ -24,7 +25,6 @@ from datasets.settings import nearest
 from pipelines import exports
 from pipelines.dataset_card import readme
 from pipelines.exports._selection import Selection, select
-from train.cli import Parser, run_command
 
 SUMMARY = "export.json"  # in every export, written last
 
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    parser = Parser("pipelines.export", __doc__)
+    parser = Parser("python -m pipelines.export", __doc__)
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="output root of a build (build/NAME) or a version folder")
     add("--format", required=True, metavar="FORMAT", help=", ".join(format_names()))
@@ -149,7 +149,7 @@ def _command(arguments: Sequence[str]) -> int:
     add("--split", action="append", default=[], metavar="SPLIT", help="only this split; repeatable")
     add("--license-allow", action="append", metavar="LICENSE", help="only clips under this licence; repeatable")
     add("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse(arguments)
+    options = parser.parse_args(arguments)
     summary = export(
         options.folder, options.format, options.output, splits=options.split, licenses=options.license_allow
     )

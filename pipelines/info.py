@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets.command import Parser, run_command
 from datasets.errors import UsageError
 from datasets.manifest import Manifest
 from datasets.record import SPLITS, Seconds
-from pipelines.arguments import Parser
 from pipelines.verify_manifest import open_manifest
-from train.cli import run_command
 
 LINE = 110  # characters
 SHOWN_CHARACTERS = 40  # of a setting; --json has it whole
@@ -177,7 +176,7 @@ def readable(num_bytes: int) -> str:
 
 def build_parser() -> Parser:
     """All flags."""
-    parser = Parser(prog="python -m pipelines.info", description="A built dataset in one screen.", allow_abbrev=False)
+    parser = Parser("python -m pipelines.info", "A built dataset in one screen.")
     parser.add_argument("path", metavar="DIR", type=Path, help="output root, version folder, or a manifest.json")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.door import overwrite, told
+from datasets.command import told
 from datasets.errors import IntegrityError, Stopped, StorageError, TryLaterError, TuttiError, YieldError
 from datasets.files import sweep, write_file
 from datasets.machine import INPUT_CHANGED, MACHINE_REASONS
 from datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
 from datasets.os_errors import words
+from datasets.streams import overwrite
 from pipelines.acquisition.origins import mirror_sums
 from pipelines.acquisition.own_index import index_of, sums_of
 from pipelines.drift import check_drift

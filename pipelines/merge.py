@@ -18,14 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder, write_file
 from datasets.manifest import bucket_of
 from pipelines.acquisition.ledger import Attempt, Ledger, judge
 from pipelines.acquisition.origins import read_file
-from pipelines.arguments import Parser
 from pipelines.cache import Cache
-from train.cli import run_command
 
 LEDGER = "ledger/youtube"  # within a cache
 
@@ -145,11 +144,7 @@ def _copy_files(sources: Iterable[Path], cache: Cache, attempts: Mapping[str, Se
 
 def build_parser() -> Parser:
     """All flags."""
-    parser = Parser(
-        prog="python -m pipelines.merge",
-        description="Join the ledgers and the fetched files of several caches.",
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m pipelines.merge", "Join the ledgers and the fetched files of several caches.")
     add = parser.add_argument
     add("sources", metavar="FROM", type=Path, nargs="+", help="caches to take from, or folders of journals; unchanged")
     add("--into", metavar="CACHE", type=Path, help="takes all (default: $TUTTI_CACHE_DIR or ~/.cache/tutti)")

@@ -22,12 +22,12 @@ from typing import Any
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
+from datasets.command import Parser, run_command
 from datasets.errors import UsageError, YieldError
 from datasets.files import write_file
 from datasets.manifest import read_manifest
 from datasets.record import ABSENT, PRESENT, UNKNOWN
 from datasets.settings import nearest
-from pipelines.arguments import Parser
 from pipelines.overrides import Override, overrides_csv
 from pipelines.relabel_page import (
     Answers,
@@ -41,7 +41,6 @@ from pipelines.relabel_page import (
     refuse_existing,
     write_sample,
 )
-from train.cli import run_command
 
 PER_CLASS = 27  # Lumen 2023: 27 clips of each of its eleven classes, 297 in all
 READINGS = ("known_only", "unknown_as_absent")
@@ -184,13 +183,8 @@ def _word(presence: int) -> str:
 
 def build_parser() -> Parser:
     """Both commands and their flags."""
-    parser = Parser(
-        prog="python -m pipelines.relabel",
-        description="Let people label a sample of a dataset anew, and compare.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    what = "Let people label a sample of a dataset anew, and compare."
+    parser = Parser("python -m pipelines.relabel", what, EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     drawing = commands.add_parser("sample", help="draw clips into a folder with a page for listening")
     add = drawing.add_argument

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import write_file
 from datasets.manifest import digest_of
@@ -33,10 +34,8 @@ from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfon
 from datasets.scores.variation import Performance, score_digest, vary
 from datasets.sources.rendered import SUFFIXES
 from datasets.targets import check_targets
-from pipelines.arguments import Parser
 from pipelines.rendering.media import flac, peak_gain
 from pipelines.rendering.synthesizer import Rendering, synthesize, version
-from train.cli import run_command
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Piece:
 
 def build_parser() -> Parser:
     """All flags."""
-    parser = Parser(prog="python -m pipelines.render", description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser = Parser("python -m pipelines.render", (__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("midi", nargs="*", type=Path, metavar="MIDI", help="MIDI files, or folders of them")
     add("--compose", type=int, default=0, metavar="N", help="also N composed pieces")

@@ -23,10 +23,10 @@ import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from datasets.door import shield
 from datasets.errors import Stopped, TryLaterError, TuttiError, UsageError
-from datasets.settings import nearest
+from datasets.streams import shield
 from pipelines.arguments import flag_names
+from pipelines.beam_flags import refuse_unknown
 from pipelines.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, translate
 from pipelines.stall import StallWatch
 
@@ -48,10 +48,7 @@ def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
     Raises:
         UsageError: Beam does not know a flag either, or not its value.
     """
-    normalized = [_underscored(flag) for flag in flags]
-    if any("dask" in flag.lower() for flag in normalized):
-        _import_dask_options()
-    _refuse_unknown(normalized)
+    normalized = refuse_unknown(flags, flag_names())
     try:
         options = PipelineOptions(normalized)
         chosen = options.get_all_options().get("runner")
@@ -60,37 +57,6 @@ def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
     if chosen is None or chosen.lower() in ("direct", "directrunner"):  # Beam ignores case and "Runner"
         options.view_as(StandardOptions).runner = "FnApiRunner"
     return options
-
-
-def _underscored(flag: str) -> str:
-    name, equals, value = flag.partition("=")
-    return (name.replace("-", "_").replace("__", "--", 1) if name.startswith("--") else name) + equals + value
-
-
-def _import_dask_options() -> None:
-    try:
-        import apache_beam.runners.dask.dask_runner  # noqa: F401  (registers its options)
-    except ImportError as error:
-        raise UsageError(f"the Dask runner is not installed ({error}); pip install 'apache-beam[dask]'") from error
-
-
-def _refuse_unknown(flags: Sequence[str]) -> None:
-    parser = beam.options.pipeline_options._BeamArgumentParser(allow_abbrev=False, add_help=False)
-    for options in PipelineOptions.__subclasses__():
-        if "_add_argparse_args" in options.__dict__:
-            options._add_argparse_args(parser)
-    known = {option for action in parser._actions for option in action.option_strings}
-    for flag in flags:
-        name = flag.partition("=")[0]
-        if name.startswith("-") and name not in known:
-            raise UsageError(f"unknown flag {name}{nearest(name, [*flag_names(), *known])}; see --help")
-        if not name.startswith("-") and not _follows_flag(flags, flag):
-            raise UsageError(f"unexpected argument {flag!r}; see --help")
-
-
-def _follows_flag(flags: Sequence[str], value: str) -> bool:
-    position = list(flags).index(value)
-    return position > 0 and flags[position - 1].startswith("--") and "=" not in flags[position - 1]
 
 
 def run(

@@ -19,11 +19,11 @@ from typing import Any, TypeAlias
 
 import apache_beam as beam
 
-from datasets.door import shield_stderr
 from datasets.errors import StorageError, TryLaterError, TuttiError
 from datasets.machine import MACHINE_REASONS, MachineError, machine_reason
 from datasets.os_errors import storage_error
 from datasets.record import Clip, Recording, Rejected
+from datasets.streams import shield_stderr
 from pipelines.cache import num_remembered
 from pipelines.heap import end_at_once, is_beam_worker
 from pipelines.progress import Reporter, reporter

@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from datasets.bounded import regular_status
+from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder
 from datasets.manifest import Manifest, file_sha256
-from pipelines.arguments import Parser
 from pipelines.cache import Cache
 from pipelines.verify_manifest import MANIFEST, Finding, PublishedManifest, check_manifest_json, open_manifest
 from pipelines.verify_rows import check_clip_rows
 from pipelines.verify_shards import check_shards
-from train.cli import run_command
 
 MAX_STRAYS = 100  # files that are named though nobody lists them
 LEVELS = ("manifest", "shards", "clips", "sources")
@@ -112,13 +111,8 @@ def _check_others(manifest: Manifest, listed: Mapping[str, Mapping[str, Any]]) -
 
 def build_parser() -> Parser:
     """All flags."""
-    parser = Parser(
-        prog="python -m pipelines.verify",
-        description="Check a built dataset against its manifest; name exactly what is wrong.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    what = "Check a built dataset against its manifest; name exactly what is wrong."
+    parser = Parser("python -m pipelines.verify", what, EPILOG)
     add = parser.add_argument
     add("path", metavar="DIR_OR_MANIFEST", type=Path, help="output root, version folder, or a manifest.json")
     add("--level", choices=LEVELS, default="shards", help="how deep to look (default shards)")

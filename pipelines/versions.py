@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, TuttiError, UsageError
 from datasets.files import remove as remove_tree
 from datasets.manifest import manifest_path, read_manifest
 from datasets.printable import printable
-from pipelines.arguments import Parser
 from pipelines.verify import verify
 from pipelines.version import Output
-from train.cli import run_command
 
 DAY_S = 86_400.0
 _REMOVED = ".removed-"  # how a version on its way out is called
@@ -126,12 +125,7 @@ def sweep_removed(root: Path) -> None:
 
 def build_parser() -> Parser:
     """All commands and their flags."""
-    parser = Parser(
-        prog="python -m pipelines.versions",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m pipelines.versions", __doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     named = (("list", "show all versions"), ("use", "make a version current"), ("gc", "remove old versions"))
     for name, words in named:

@@ -9,6 +9,8 @@ from datasets.errors import UsageError
 from pipelines.arguments import FIXED_BY_MANIFEST, build_parser, flag_names, parse
 from pipelines.runner import pipeline_options
 
+SEE = "; see python -m pipelines.build --help"
+
 # --- ours
 
 
@@ -78,14 +80,29 @@ def test_a_frozen_build_needs_no_name():
     ("flags", "message"),
     [
         ([], "--dataset NAME is missing; --list shows the names"),
-        (["--dataset"], "argument --dataset: expected one argument"),
+        (["--dataset"], f"argument --dataset: expected one argument{SEE}"),
         (["--dataset", "irmas", "--limit", "0"], "--limit 0: expected a positive number"),
         (["--dataset", "irmas", "--limit", "-3"], "--limit -3: expected a positive number"),
-        (["--dataset", "irmas", "--limit", "many"], "argument --limit: invalid int value: 'many'"),
-        (["--dataset", "irmas", "--wait", "long"], "argument --wait: invalid float value: 'long'"),
+        (["--dataset", "irmas", "--limit", "many"], f"argument --limit: invalid int value: 'many'{SEE}"),
+        (["--dataset", "irmas", "--wait", "long"], f"argument --wait: invalid float value: 'long'{SEE}"),
     ],
 )
 def test_a_wrong_value_is_a_usage_error_that_names_the_flag(flags, message):
+    with pytest.raises(UsageError) as caught:
+        parse(flags)
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--datset", "irmas"], "unknown flag --datset (did you mean '--dataset'?); see --help"),
+        (["--frozn=m.json"], "unknown flag --frozn (did you mean '--frozen'?); see --help"),
+        (["--runner=DirectRunner"], "--dataset NAME is missing; --list shows the names"),
+    ],
+)
+def test_where_the_dataset_is_missing_a_flag_that_is_misspelt_is_named(flags, message):
     with pytest.raises(UsageError) as caught:
         parse(flags)
 

@@ -1,20 +1,18 @@
-"""The door of every command: help without side effects, one line and an exit code however it ends, no traceback."""
+"""What all commands have in common: flags, a version, help without side effects, one line for wrong arguments."""
 
-import errno
-import io
 import json
 import os
-import signal
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
-from datasets.door import run_command, shield
-from datasets.errors import UsageError
+from datasets.command import VERSION
 
 CHILD_OF_A_BUILD = "pipelines.sandboxed"  # no command: it serves a socket
 COMMANDS = sorted(
@@ -26,6 +24,16 @@ COMMANDS = sorted(
     }
     - {CHILD_OF_A_BUILD}
 )
+SUBCOMMANDS = {
+    "pipelines.cache": ("list", "verify", "gc", "forget", "availability"),
+    "pipelines.relabel": ("sample", "score"),
+    "pipelines.versions": ("list", "use", "gc"),
+}
+LINES = [*COMMANDS, *(f"{name} {verb}" for name, verbs in SUBCOMMANDS.items() for verb in verbs)]
+NEED_NOTHING = {
+    "pipelines.demo", "pipelines.cache list", "pipelines.cache verify", "pipelines.cache gc",
+    "pipelines.cache availability",
+}  # fmt: skip
 
 # Runs commands one after the other in one process, so that torch and Beam are imported once; says what each did.
 DRIVER = """
@@ -39,40 +47,52 @@ def watch(name, details):
         events.append(f"{name} {details[0]!r}")
     elif name == "open" and isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         events.append(f"write {details[0]!r}")
-modules = {name: importlib.import_module(ELSEWHERE.get(name, name))
-           for name in sys.argv[1:]}
 import pipelines.job
+mains = {}
+for line in sys.argv[1:]:
+    name, *verb = line.split()
+    mains[line] = importlib.import_module(ELSEWHERE.get(name, name)).main, verb
 sys.addaudithook(watch)
-for flag in ("--help", "--no-such-flag"):
-    for name, module in modules.items():
-        events.clear()
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = module.main([flag])
-        done = {"out": out.getvalue(), "err": err.getvalue(), "did": list(events)}
-        print(json.dumps({"flag": flag, "command": name, "code": code, **done}))
+for text in sys.stdin:
+    line, arguments = json.loads(text)
+    main, verb = mains[line]
+    events.clear()
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([*verb, *arguments])
+    print(json.dumps({"code": code, "out": out.getvalue(), "err": err.getvalue(), "did": list(events)}), flush=True)
 """
 
 
+Drive = Callable[..., dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def driven(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
+    """Run a line of `LINES` with arguments, in a process that has imported all."""
     folder = tmp_path_factory.mktemp("driven")
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, *COMMANDS],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True, text=True, timeout=300,
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *LINES],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+
+    def run(line: str, *arguments: str) -> dict[str, Any]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(json.dumps([line, arguments]), file=process.stdin, flush=True)
+        return dict(json.loads(process.stdout.readline()))
+
+    yield run
+    process.communicate(timeout=60)
+    assert process.returncode == 0
     assert list(folder.iterdir()) == []
-    return {(found["flag"], found["command"]): found for found in map(json.loads, done.stdout.splitlines())}
 
 
-def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment, text=True, timeout=120,
-        **{"capture_output": True, **options},
-    )  # fmt: skip
+def flags_of(help: str) -> dict[str, bool]:
+    """Flags that a help text lists: whether each takes a value."""
+    listed = re.findall(r"^  (?:-h, )?(--[a-z-]+)( \S)?", help, re.MULTILINE)
+    return {name: bool(value) for name, value in listed}
 
 
 def test_all_commands_are_known():
@@ -85,302 +105,65 @@ def test_all_commands_are_known():
 
 
 @pytest.mark.slow
-def test_help_of_every_command_prints_usage_and_does_nothing_else(driven):
-    found = {name: driven["--help", name] for name in COMMANDS}
+def test_help_of_every_command_prints_usage_and_does_nothing_else(drive: Drive):
+    found = {line: drive(line, "--help") for line in LINES}
 
-    assert {name: one["code"] for name, one in found.items()} == dict.fromkeys(COMMANDS, 0)
-    assert [name for name, one in found.items() if one["out"][:7] != "usage: " or name not in one["out"][:60]] == []
-    assert {name: one["did"] for name, one in found.items() if one["did"]} == {}
-    assert {name: one["err"] for name, one in found.items() if one["err"]} == {}
+    assert {line: one["code"] for line, one in found.items()} == dict.fromkeys(LINES, 0)
+    assert [line for line, one in found.items() if not one["out"].startswith(f"usage: python -m {line} ")] == []
+    assert {line: one["did"] for line, one in found.items() if one["did"]} == {}
+    assert {line: one["err"] for line, one in found.items() if one["err"]} == {}
+    listed = {name: found[name]["out"].partition("\n  COMMAND\n")[2].partition("\n\n")[0] for name in COMMANDS}
+    verbs = {name: tuple(re.findall(r"^    ([a-z]+)", text, re.MULTILINE)) for name, text in listed.items() if text}
+    assert verbs == SUBCOMMANDS
 
 
 @pytest.mark.slow
-def test_an_unknown_flag_is_one_line_and_2_for_every_command(driven):
-    found = {name: driven["--no-such-flag", name] for name in COMMANDS}
+def test_every_command_prints_the_version_and_does_nothing_else(drive: Drive):
+    said = {"code": 0, "out": f"tutti {VERSION}\n", "err": "", "did": []}
 
-    assert {name: one["code"] for name, one in found.items()} == dict.fromkeys(COMMANDS, 2)
-    assert {name: one["err"] for name, one in found.items() if one["err"].count("\n") != 1} == {}
-    assert all(one["err"].startswith("error: ") for one in found.values())
+    assert {line: drive(line, "--version") for line in LINES} == dict.fromkeys(LINES, said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", LINES)
+def test_every_flag_that_is_misspelt_is_named_in_one_line_with_2(drive: Drive, line: str):
+    flags = flags_of(drive(line, "--help")["out"])
+    assert flags.keys() >= {"--help", "--version"}
+    for flag in flags:
+        wrong = f"{flag[:4]}x{flag[4:]}"
+        found = drive(line, wrong)
+        assert (found["code"], found["out"], found["did"]) == (2, "", [])
+        assert found["err"].replace("_", "-").startswith(f"error: unknown flag {wrong} (did you mean '{flag}'?); see ")
+        assert found["err"].count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", LINES)
+def test_every_flag_is_taken_with_underscores(drive: Drive, line: str):
+    for flag, takes_a_value in flags_of(drive(line, "--help")["out"]).items():
+        spelled = "--" + flag[2:].replace("-", "_") + ("=1" if takes_a_value else "")
+        if "_" in spelled:
+            assert drive(line, spelled, "--help")["code"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in LINES if line not in NEED_NOTHING])
+def test_what_is_missing_is_said_in_one_line_with_2(drive: Drive, line: str):
+    found = drive(line)
+
+    assert (found["code"], found["out"], found["did"]) == (2, "", [])
+    assert found["err"].startswith(
+        ("error: the following arguments are required: ", "error: --dataset NAME is missing")
+    )
+    assert found["err"].count("\n") == 1
 
 
 def test_help_of_the_demo_does_not_run_it(tmp_path: Path):
-    done = python("-m", "pipelines.demo", "--help", cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.demo", "--help"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: python -m pipelines.demo")
     assert list(tmp_path.iterdir()) == []
-
-
-# --- what ends a command
-
-
-class Endless(Exception):
-    """An error that nobody expects."""
-
-
-def deep() -> None:
-    deep()
-
-
-ENDS: list[tuple[BaseException | type[BaseException], int, str]] = [
-    (UsageError("--limit 0: expected more"), 2, "error: --limit 0: expected more\n"),
-    (
-        OSError(errno.ENAMETOOLONG, "File name too long", "/x"), 74,
-        "error: /x: File name too long; choose a shorter name, then run it again\n",
-    ),
-    (MemoryError(), 74, "error: not enough memory; free memory or raise `ulimit -v`, then run it again\n"),
-    (
-        RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried"), 74,
-        "error: not enough memory; free memory or raise `ulimit -v`, then run it again\n",
-    ),
-    (KeyboardInterrupt(), 130, "interrupted\n"),
-    (
-        UnicodeEncodeError("ascii", "Dvořák", 3, 4, "ordinal not in range(128)"), 2,
-        "error: 'ř': names are written as ascii here; set LC_ALL=C.UTF-8, then run it again\n",
-    ),
-    (
-        UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), 2,
-        "error: '\\udcff': a name holds bytes that are not UTF-8; rename it, then run it again\n",
-    ),
-    (ModuleNotFoundError("No module named 'torch'"), 1,
-     "error: No module named 'torch'; install what is missing with `make setup`, then run it again\n"),
-]  # fmt: skip
-
-
-ENDS += [
-    (
-        ImportError("libtorch_cpu.so: failed to map segment from shared object"), 74,
-        "error: not enough memory; free memory or raise `ulimit -v`, then run it again\n",
-    ),
-    (
-        ImportError("libx.so: cannot open shared object file: Too many open files"), 74,
-        "error: libx.so: cannot open shared object file: Too many open files; raise `ulimit -n`, then run it again\n",
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("error", "code", "line"), ENDS, ids=lambda value: type(value).__name__)
-def test_each_end_has_its_code_and_one_line(error, code, line, capsys):
-    def command(_):
-        raise error
-
-    assert run_command(command, []) == code
-    assert capsys.readouterr() == ("", line)
-
-
-@pytest.mark.parametrize("kind", [RecursionError, KeyError, Endless])
-def test_an_internal_error_is_one_line_that_says_where_and_how_to_report_it(kind, capsys):
-    def command(_):
-        if kind is RecursionError:
-            deep()
-        raise kind("first\nsecond \x1b[31m")
-
-    assert run_command(command, []) == 1
-    line = capsys.readouterr().err
-    assert line.startswith(f"internal error: {kind.__name__}: ")
-    assert "(tests/test_doors.py:" in line
-    assert line.endswith("; please report it with the traceback that TUTTI_DEBUG=1 shows\n")
-    assert line.count("\n") == 1
-    assert "\x1b" not in line
-
-
-def test_of_the_traceback_that_a_worker_hands_on_its_last_line_is_told(capsys):
-    def command(_):
-        raise RuntimeError("Traceback (most recent call last):\n  File 'x'\nKeyError: 'a' [while running 'clean']\n")
-
-    assert run_command(command, []) == 1
-    line = capsys.readouterr().err
-    assert line.startswith("internal error: RuntimeError: KeyError: 'a' [while running 'clean'] (tests/test_doors.py:")
-    assert line.count("\n") == 1
-
-
-def test_the_traceback_is_shown_to_those_who_ask(capsys, monkeypatch):
-    monkeypatch.setenv("TUTTI_DEBUG", "1")
-
-    assert run_command(lambda _: [][1], []) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("Traceback (most recent call last):\n")
-    assert error.splitlines()[-1].startswith("internal error: IndexError: list index out of range")
-
-
-def test_a_nul_in_an_argument_is_a_usage_error(capsys):
-    assert run_command(lambda _: 0, ["--output", "a\0b"]) == 2
-    assert capsys.readouterr().err == (
-        "error: argument 'a\\x00b': holds a NUL character, which no file or name can; leave it out\n"
-    )
-
-
-# --- streams, signals: real processes
-
-
-@pytest.fixture
-def verify(sample_build: Path):
-    return ["-m", "pipelines.verify", str(sample_build)]
-
-
-def shell(command: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", command, "bash", sys.executable, *arguments], cwd=ROOT, env={**os.environ, **env},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-
-
-def test_closed_streams_change_nothing_but_what_is_said(verify):
-    for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
-        done = shell(f'"$@" {closed}', *verify)
-        assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_file_opened_while_stdout_is_closed_does_not_become_stdout(tmp_path: Path):
-    program = (
-        "import sys; sys.argv = ['-m']\nimport datasets\nfrom datasets.door import run_command\n"
-        "def command(_):\n    with open(sys.orig_argv[-1], 'w'):\n        print('said')\n    return 0\n"
-        "sys.exit(run_command(command, []))"
-    )
-    done = shell('"$@" >&-', "-c", program, str(tmp_path / "file"))
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "file").read_text() == ""
-
-
-def test_a_reader_who_leaves_is_no_error(verify):
-    done = shell('"$@" | true; exit ${PIPESTATUS[0]}', *verify)
-
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_full_disk_behind_stdout_is_said_once(verify):
-    done = shell('"$@" >/dev/full', *verify)
-
-    assert done.returncode == 74
-    assert done.stderr == "error: No space left on device; free space, then run it again\n"
-
-
-def test_a_full_disk_behind_stderr_leaves_the_exit_code():
-    done = shell('"$@" 2>/dev/full', "-m", "pipelines.verify", "/nowhere")
-
-    assert (done.returncode, done.stdout) == (2, "")
-
-
-def test_names_of_any_language_are_said_where_the_terminal_knows_only_ascii(tmp_path: Path):
-    for env in ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}):
-        done = shell('"$@"', "-m", "pipelines.verify", str(tmp_path / "Dvořák"), **env)
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"error: {tmp_path}/Dvo")
-        assert done.stderr.count("\n") == 1
-
-
-def test_a_name_that_is_no_utf8_or_acts_on_the_terminal_is_written_out(tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.verify", os.fsencode(tmp_path) + b"/\xff\x1b]0;owned\x07\xc2\x9b"],
-        cwd=ROOT, capture_output=True, timeout=120,
-    )  # fmt: skip
-
-    assert done.returncode == 2
-    assert rb"/\udcff\x1b]0;owned\x07\x9b" in done.stderr
-    assert not any(byte < 32 for byte in done.stderr.removesuffix(b"\n"))
-
-
-WAITS = """
-import sys, time
-from pathlib import Path
-from datasets.door import run_command
-from datasets.files import atomic_file
-def command(_):
-    with atomic_file(Path(sys.argv[1])) as stream:
-        print("ready", flush=True)
-        time.sleep(60)
-    return 0
-sys.exit(run_command(command, []))
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "line"),
-    [(signal.SIGTERM, 143, "stopped by SIGTERM\n"), (signal.SIGINT, 130, "interrupted\n")],
-)
-def test_a_signal_is_one_line_and_clears_away_what_is_half_written(tmp_path: Path, number, code, line):
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITS, str(tmp_path / "file")], cwd=ROOT, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(number)
-
-    assert process.communicate(timeout=30)[1] == line
-    assert process.returncode == code
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "line"), [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
-)
-def test_a_signal_in_the_middle_of_a_class_body_ends_the_command_as_any_other(capsys, number, code, line):
-    class Field:
-        def __set_name__(self, owner, name):  # whatever is raised here, Python makes a RuntimeError of it
-            os.kill(os.getpid(), number)
-
-    def command(_):
-        type("Config", (), {"field": Field()})
-        return 0
-
-    assert run_command(command, []) == code
-    assert capsys.readouterr().err == f"{line}\n"
-
-
-def test_a_library_that_aborts_as_it_clears_up_after_an_error_changes_neither_line_nor_code(tmp_path: Path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.__cxa_atexit(libc.abort, None, None)\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-m", "pipelines.info", str(tmp_path / "nothing")],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
-    )  # fmt: skip
-
-    assert ended.returncode == 2
-    assert len(ended.stderr.splitlines()) == 1
-
-
-def test_ctrl_c_and_missing_packages_while_imports_run_are_one_line(tmp_path: Path):
-    (tmp_path / "pyarrow.py").write_text("raise KeyboardInterrupt")
-    path = os.pathsep.join((str(tmp_path), str(ROOT)))
-    done = python("-m", "pipelines.verify", "x", cwd=tmp_path, env={"PYTHONPATH": path})
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
-
-    (tmp_path / "pyarrow.py").write_text("import nothing_of_this_name")
-    done = python("-m", "pipelines.verify", "x", cwd=tmp_path, env={"PYTHONPATH": path})
-    assert (done.returncode, done.stderr) == (
-        1,
-        "error: No module named 'nothing_of_this_name'; install what is missing with `make setup`, then run it again\n",
-    )
-
-
-def test_a_program_that_imports_us_keeps_its_own_tracebacks(tmp_path: Path):
-    (tmp_path / "own.py").write_text("import datasets, pipelines, train\nraise ValueError('its own')")
-    done = python("own.py", cwd=tmp_path)
-
-    assert done.stderr.splitlines()[0] == "Traceback (most recent call last):"
-    assert done.stderr.splitlines()[-1] == "ValueError: its own"
-
-
-# --- what streams let through
-
-
-def test_streams_write_out_what_acts_and_keep_lines_tabs_and_languages():
-    assert shield("a\tDvořák\n\x1b[2Jb\r\u202e\n") == "a\tDvořák\n\\x1b[2Jb\\r\\u202e\n"
-
-
-def test_streams_leave_passwords_out():
-    assert shield("at https://me:pa/ss@host/x?token=abc&v=1\n") == "at https://host/x?token=***&v=1\n"
-
-
-def test_everything_that_a_command_prints_is_shielded(capsys):
-    def command(_):
-        print("name\x1b[31m", "https://u:p@h/")
-        print("name\x1b[31m", file=sys.stderr)
-        return 0
-
-    assert run_command(command, []) == 0
-    assert capsys.readouterr() == ("name\\x1b[31m https://h/\n", "name\\x1b[31m\n")
-    assert not isinstance(sys.stdout, io.StringIO)

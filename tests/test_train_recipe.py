@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
-from train.cli import Parser
 from train.fitting.optimize import schedule
 from train.inference import processor_threads
 from train.model import count_parameters, load_model
@@ -103,30 +102,6 @@ def test_an_override_that_does_not_fit_is_quoted_with_the_remedy(override: str, 
 def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match=r"unknown recipe 'logmel_cn' \(did you mean 'logmel_cnn'\?\)"):
         load_recipe("logmel_cn")
-
-
-def parser() -> Parser:
-    flags = Parser("train.example", "An example.")
-    flags.add_argument("--data-from", default="")
-    flags.add_argument("--run")
-    flags.add_argument("audio", nargs="*")
-    return flags
-
-
-def test_dashes_and_underscores_in_flags_are_the_same() -> None:
-    assert parser().parse(["--data_from", "a_b"]).data_from == "a_b"
-    assert parser().parse(["--data_from=a_b"]).data_from == "a_b"
-
-
-def test_an_unknown_flag_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(UsageError, match=r"unknown flag --data-form \(did you mean '--data-from'\?\)"):
-        parser().parse(["--data-form", "x"])
-    with pytest.raises(UsageError, match=r"unknown flag --ru .did you mean '--run'"):  # no abbreviations
-        parser().parse(["--ru", "x"])
-
-
-def test_after_two_dashes_everything_is_a_file() -> None:
-    assert parser().parse(["--", "--song.wav"]).audio == ["--song.wav"]
 
 
 def test_the_learning_rate_of_the_first_recipe_warms_up_to_its_peak_and_ends_near_zero() -> None:

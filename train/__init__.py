@@ -7,6 +7,6 @@
 Imports augment and datasets only.
 """
 
-from datasets.door import guard_imports
+from datasets.command import guard_imports
 
 guard_imports()

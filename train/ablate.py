@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets.command import Parser, run_command
 from datasets.csv_cells import safe_row
 from datasets.errors import UsageError
 from datasets.files import write_file
 from datasets.manifest import Manifest, read_manifest
 from datasets.settings import nearest
-from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
+from train.cli import add_hot_copy, hot_copy_folder
 from train.inference import processor_threads
 from train.recipe import TrainRecipe, load_recipe, with_override
 from train.run import train
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    parser = Parser("train.ablate", __doc__)
+    parser = Parser("python -m train.ablate", __doc__)
     parser.add_argument("table", metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
     parser.add_argument("--recipe", default="lumen_convnext", metavar="NAME", help="default: lumen_convnext")
@@ -109,7 +110,7 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 of every row")
     parser.add_argument("--restart", action="store_true", help="train all rows anew, whatever runs left there")
     add_hot_copy(parser)
-    options = parser.parse(arguments)
+    options = parser.parse_args(arguments)
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {options.seeds}")
     recipe = load_recipe(options.recipe, options.set, tiny=options.tiny)

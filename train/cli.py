@@ -1,62 +1,12 @@
-"""What the commands share: flags, nearest names."""
+"""Share among the commands of training: the flag of decoded splits, and the folder that it means."""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from datasets.door import run_command
 from datasets.errors import UsageError
 from datasets.files import default_cache_folder
-from datasets.settings import nearest
-
-__all__ = ["Parser", "add_hot_copy", "hot_copy_folder", "run_command"]
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that raises UsageError; `-` and `_` in flags are the same; no abbreviations.
-
-    `description`, a module docstring, is printed as it stands.
-    """
-
-    def __init__(self, prog: str, description: str | None) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting."""
-        raise UsageError(f"{message}; see python -m {self.prog} --help")
-
-    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse all arguments.
-
-        Raises:
-            UsageError: an unknown flag (the message names the nearest one), or a wrong value.
-        """
-        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-        spelled = [_with_dashes(argument) for argument in arguments]
-        names = [argument.partition("=")[0] for argument in spelled[: _end_of_flags(spelled)]]
-        for name in names:
-            if name.startswith("--") and name not in flags:
-                raise UsageError(f"unknown flag {name}{nearest(name, flags)}; see python -m {self.prog} --help")
-        return self.parse_args(spelled)
-
-
-def _end_of_flags(arguments: Sequence[str]) -> int:
-    return arguments.index("--") if "--" in arguments else len(arguments)
-
-
-def _with_dashes(argument: str) -> str:
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value
 
 
 def add_hot_copy(parser: argparse.ArgumentParser) -> None:

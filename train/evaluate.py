@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from datasets.command import Parser, run_command
 from datasets.errors import UsageError
 from datasets.manifest import Manifest, read_manifest
-from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
+from train.cli import add_hot_copy, hot_copy_folder
 from train.clips import AnyClips
 from train.fitting.loop import chunk_loss
 from train.frames.commands import score_frames
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    parser = Parser("train.evaluate", __doc__)
+    parser = Parser("python -m train.evaluate", __doc__)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder of train.run")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
     parser.add_argument("--split", default="test", metavar="NAME", help="default: test")
@@ -48,7 +49,7 @@ def _command(arguments: Sequence[str]) -> int:
     add_hot_copy(parser)
     parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES, metavar="N", help="of the bootstrap")
     parser.add_argument("--no-pictures", action="store_true", help="figures only")
-    options = parser.parse(arguments)
+    options = parser.parse_args(arguments)
     if options.resamples < 1:
         raise UsageError(f"--resamples must be at least 1, got {options.resamples}")
     if is_frames_run(options.run):

@@ -29,12 +29,12 @@ import torch
 from numpy.typing import NDArray
 
 from datasets import audio
+from datasets.command import Parser, run_command
 from datasets.csv_cells import safe_row
 from datasets.errors import TuttiError, UsageError
 from datasets.files import write_file
 from datasets.scores.score import is_our_midi
 from datasets.targets import IsOurs, check_targets, is_our_picture
-from train.cli import Parser, run_command
 from train.clips import Clips
 from train.evaluate import default_device
 from train.frames.predict import frames_text, predict_frames
@@ -60,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    parser = Parser("train.predict", __doc__)
+    parser = Parser("python -m train.predict", __doc__)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder of train.run")
     parser.add_argument("--json", action="store_true", help="one JSON object with all probabilities")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the time line as a table")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the time line of every file")
     parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="files and folders")
-    options = parser.parse(arguments)
+    options = parser.parse_args(arguments)
     hears_notes = is_frames_run(options.run)
     check_targets(_targets(options, hears_notes), "--csv or --plot")
     if hears_notes:

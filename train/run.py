@@ -29,11 +29,12 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from datasets.command import Parser, run_command
 from datasets.errors import UsageError
 from datasets.manifest import Manifest, digest_of, read_manifest
 from datasets.record import ABSENT, PRESENT
 from train import saved
-from train.cli import Parser, add_hot_copy, hot_copy_folder, run_command
+from train.cli import add_hot_copy, hot_copy_folder
 from train.clips import AnyClips, StreamedClips
 from train.evaluate import clip_figures, default_device, score
 from train.features import AUDIOSET_STATISTICS, Standardization, standardization
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    parser = Parser("train.run", __doc__)
+    parser = Parser("python -m train.run", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
     parser.add_argument(
         "--recipe", required=True, metavar="NAME", help="a file of train/recipes, or musescore_multitask"
@@ -74,7 +75,7 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--restart", action="store_true", help="begin anew: remove the run that the folder holds")
     parser.add_argument("--checkpoint-steps", type=int, default=0, metavar="N", help="also write one every N steps")
     add_hot_copy(parser)
-    options = parser.parse(arguments)
+    options = parser.parse_args(arguments)
     if options.seeds is not None and (options.seeds < 1 or options.seed is not None):
         raise UsageError("--seeds N trains seeds 0 to N - 1: give N >= 1, and no --seed")
     if options.resume and options.restart:

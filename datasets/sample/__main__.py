@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.door import Parser, run_command
+from datasets.command import Parser, run_command
 from datasets.sample import write_sample_mirror
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    parser = Parser(prog="python -m datasets.sample", description=__doc__)
+    parser = Parser("python -m datasets.sample", __doc__)
     parser.add_argument("root", type=Path, help="folder to write the mirror to")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=int, default=1, help="factor on the number of songs, tracks and videos")

@@ -11,7 +11,6 @@ and `builtin.json`, to be put into `pipelines/embedders`.
 Shapes: N excerpts, B examples, K voices of a mixture, F frames, M mel bands, P programs, I instruments.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -28,7 +27,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from torch.nn import functional as F
 
-from datasets.door import Parser, run_command
+from datasets.command import Parser, run_command
 from datasets.errors import UsageError
 from datasets.files import write_file
 from datasets.scores.general_midi import instrument_of
@@ -270,8 +269,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _command(argv: Sequence[str]) -> int:
-    prog = "python -m pipelines.rendering.train_embedder"
-    parser = Parser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("python -m pipelines.rendering.train_embedder", __doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--soundfont", type=Path, action="append", default=[])

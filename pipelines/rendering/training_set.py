@@ -9,7 +9,6 @@ noise; two excerpts of it are kept. Mixtures are made of them in training.
 Shapes: N excerpts, F frames, M mel bands.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from augment.transforms.low_shelf import LowShelf
 from augment.transforms.peaking import Peaking
 from augment.transforms.reverb import Reverb
 from datasets.audio import resample, to_mono
-from datasets.door import Parser, run_command
+from datasets.command import Parser, run_command
 from datasets.files import write_file
 from datasets.record import DRUMS
 from datasets.scores.composing import ComposeConfig, solo
@@ -101,8 +100,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _command(argv: Sequence[str]) -> int:
-    prog = "python -m pipelines.rendering.training_set"
-    parser = Parser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("python -m pipelines.rendering.training_set", __doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--pieces", type=int, default=40)
     parser.add_argument("--soundfont", type=Path, action="append", default=[])

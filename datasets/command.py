@@ -1,4 +1,4 @@
-"""The door of every command: its streams, its arguments, its end.
+"""Run a command: its arguments, its end, its signals; `streams.py` prepares its streams.
 
     def main(argv: Sequence[str] | None = None) -> int:
         return run_command(_command, argv)
@@ -13,34 +13,128 @@ import argparse
 import atexit
 import contextlib
 import errno
+import itertools
 import os
 import re
-import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import IO, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 
+from datasets import streams
 from datasets.addresses import without_secrets
 from datasets.errors import Stopped, StorageError, TuttiError, UsageError
 from datasets.machine import machine_reason
 from datasets.os_errors import storage_error
 from datasets.printable import printable
 from datasets.processor_time import TimeUp, told_when_it_is_up
+from datasets.settings import nearest
+from datasets.streams import is_unread, open_all, read_by_nobody, shielded_streams
 
+VERSION = "0.1.0"  # what pyproject.toml says
 AGAIN = "then run it again"
-_CLEAR_LINE = "\r\x1b[K"
 _ended_with: list[int] = []  # exit codes of commands of this process that an error ended
 _TRACEBACK = "Traceback (most recent call last)"
+_THIS = (__file__, streams.__file__)  # no place where an error is looked for
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises UsageError instead of printing its usage and exiting."""
+    """Reads the arguments of a command or a sub-command; raises UsageError, of one line, where they cannot be read.
+
+    `-` and `_` in the names of flags are the same, and none is abbreviated. Of an unknown flag, command or choice the
+    nearest one is named. `description`, often a module docstring, is printed as it stands.
+
+    Args:
+        prog: what is typed before the arguments: `python -m pipelines.verify`.
+        passes_on: unknown flags are for somebody else: `parse_known_args` answers them.
+    """
+
+    def __init__(
+        self, prog: str, description: str | None = None, epilog: str | None = None, *, passes_on: bool = False
+    ) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self._passes_on = passes_on
+        self.add_argument("--version", action="version", version=f"tutti {VERSION}", help="print it and stop")
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Read all arguments; `parse_args` and sub-commands come by here.
+
+        Raises:
+            UsageError: an unknown flag, a missing argument, or a wrong value.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        end = given.index("--") if "--" in given else len(given)
+        given[:end] = [self._with_dashes(argument) for argument in given[:end]]
+        if self._passes_on:
+            return super().parse_known_args(given, namespace)
+        self._refuse_unknown(given[:end])
+        found, rest = super().parse_known_args(given, namespace)
+        if rest:
+            first = next((argument for argument in rest if argument != "--"), "--")
+            self._refuse_unknown([first])
+            self.error(f"unexpected argument {first!r}")
+        return found, rest
+
+    def flags(self) -> list[str]:
+        """The names of all flags, without those of sub-commands."""
+        return [flag for action in self._actions for flag in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
-        """Called by argparse for whatever it cannot read."""
+        """Raise what argparse would print before it exits."""
         raise UsageError(f"{message}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print --help and --version; argparse itself would not say that it cannot."""
+        try:
+            print(message, end="", file=file or sys.stdout, flush=True)
+        except BrokenPipeError:
+            read_by_nobody(1)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            names = [str(choice) for choice in action.choices]
+            said = f"invalid choice: {str(value)!r}{nearest(str(value), names)}; choose from {', '.join(names)}"
+            raise argparse.ArgumentError(action, said)
+
+    def _commands(self) -> dict[str, "Parser"]:
+        found = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return cast("dict[str, Parser]", next(found, {}))
+
+    def _with_dashes(self, argument: str) -> str:
+        name, equals, value = argument.partition("=")
+        dashed = name.replace("_", "-")
+        return dashed + equals + value if name.startswith("--") and dashed in self.flags() else argument
+
+    def _refuse_unknown(self, arguments: Sequence[str]) -> None:
+        commands = self._commands()
+        if commands:  # what comes after a command is for it to read
+            arguments = list(itertools.takewhile(lambda argument: argument.startswith("-"), arguments))
+        for name in (argument.partition("=")[0] for argument in arguments if _is_flag(argument)):
+            if name not in self.flags():
+                raise UsageError(f"{self._unknown(name, commands)}; see {self.prog} --help")
+
+    def _unknown(self, name: str, commands: "dict[str, Parser]") -> str:
+        dashed = name.replace("_", "-")
+        later = [flag for command in commands.values() for flag in command.flags()]
+        if dashed in later:
+            return f"{name} stands before the command; write it after"
+        return f"unknown flag {name}{nearest(dashed, [flag for flag in (*self.flags(), *later) if flag[:2] == '--'])}"
+
+
+_NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")
+
+
+def _is_flag(argument: str) -> bool:
+    """Whether argparse takes it for a flag, known or not."""
+    is_value = " " in argument or _NEGATIVE_NUMBER.fullmatch(argument)
+    return argument.startswith("-") and argument != "-" and not is_value
 
 
 def run_command(
@@ -58,17 +152,17 @@ def run_command(
         then: what to do after the remedy of an error of the system.
         unread: what to say, with exit code 74, where nobody reads stdout; None: nothing, it is as good as done.
     """
-    with _streams(), _terminable():
+    with shielded_streams(), _terminable():
         try:
             with told_when_it_is_up():
                 code = command(_checked(sys.argv[1:] if arguments is None else arguments))
             sys.stdout.flush()  # what fails here would be told by Python itself, in its own words
-        except SystemExit as ended:  # argparse's --help
+        except SystemExit as ended:  # --help, --version
             return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
         except BrokenPipeError as error:
-            if not _unread(1):
-                return told(error, then=then) if not _unread(2) else StorageError.exit_code
-            _read_by_nobody(1)
+            if not is_unread(1):
+                return told(error, then=then) if not is_unread(2) else StorageError.exit_code
+            read_by_nobody(1)
             if unread is None:
                 return 0
             _tell(f"error: {unread}")
@@ -92,7 +186,7 @@ def told(error: BaseException, *, then: str = AGAIN) -> int:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             return code
-        _read_by_nobody(1)  # stdout itself is what cannot be written
+        read_by_nobody(1)  # stdout itself is what cannot be written
     return code
 
 
@@ -148,7 +242,7 @@ def _where(trace: TracebackType | None) -> str:
     root, found = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ""
     while trace is not None:
         path = trace.tb_frame.f_code.co_filename
-        if path.startswith(root) and "site-packages" not in path and path != __file__:
+        if path.startswith(root) and "site-packages" not in path and path not in _THIS:
             found = f" ({os.path.relpath(path, root)}:{trace.tb_lineno})"
         trace = trace.tb_next
     return found
@@ -159,7 +253,7 @@ def _tell(*lines: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody reads stderr either: the exit code is left
         print(text, file=sys.stderr, flush=True)
         return
-    _read_by_nobody(2)
+    read_by_nobody(2)
 
 
 # --- arguments
@@ -170,104 +264,6 @@ def _checked(arguments: Sequence[str]) -> Sequence[str]:
         if "\0" in argument:
             raise UsageError(f"argument {argument!r}: holds a NUL character, which no file or name can; leave it out")
     return arguments
-
-
-# --- streams
-
-
-class Shielded:
-    """A text stream whose reader is a terminal perhaps: control characters are written out, passwords left out."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        """Line breaks and tabs stay what they are."""
-        self.stream.write(shield(text))
-        return len(text)
-
-    def writelines(self, lines: Sequence[str]) -> None:
-        """Like `write`."""
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        """All else is the stream's."""
-        return getattr(self.stream, name)
-
-
-_ACTS = re.compile(r"[^\n\t]+")
-
-
-def shield_stderr() -> None:
-    """Shield what a process says that is no command: a worker, whose words go into the run's log."""
-    if sys.stderr is not None and not isinstance(sys.stderr, Shielded):
-        sys.stderr = cast("Any", Shielded(sys.stderr))
-
-
-def shield(text: str) -> str:
-    """Text as a stream shows it; see `Shielded`."""
-    if text.isascii() and text.isprintable() and ":/" not in text:
-        return text
-    return _ACTS.sub(lambda found: printable(without_secrets(found[0])), text)
-
-
-def overwrite(line: str, stream: IO[str] | None = None) -> None:
-    """Show a line of progress in place of the one before; for terminals."""
-    target = sys.stderr if stream is None else stream
-    if isinstance(target, Shielded):
-        target = target.stream
-    with contextlib.suppress(OSError, ValueError):
-        print(f"{_CLEAR_LINE}{printable(without_secrets(line))[:200]}", end="", file=target, flush=True)
-
-
-@contextlib.contextmanager
-def _streams() -> Iterator[None]:
-    """Streams that are open, encode every name, and are shielded."""
-    _open_all()
-    before = sys.stdout, sys.stderr
-    for stream in before:
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = (
-        stream if isinstance(stream, Shielded) else cast("Any", Shielded(stream)) for stream in before
-    )
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
-
-
-def _open_all() -> None:
-    """Open what the caller closed (`>&-`): else the next file opened would be taken for stdout or stderr."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-            os.set_inheritable(number, True)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - lives as long as the process
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-
-
-def _unread(descriptor: int) -> bool:
-    """Whether the other end of a pipe is closed."""
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def _read_by_nobody(descriptor: int) -> None:
-    """Lead a stream nowhere, else Python complains once more at its end."""
-    with contextlib.suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
 
 
 # --- signals
@@ -306,7 +302,7 @@ def guard_imports() -> None:
     Of other programs that import us, nothing is changed.
     """
     if sys.argv[:1] == ["-m"] and "pipelines.sandboxed" not in sys.orig_argv:  # so runpy calls it, while it searches
-        _open_all()
+        open_all()
         sys.excepthook = _on_import
         atexit.register(_end)
 
