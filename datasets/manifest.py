@@ -25,7 +25,7 @@ from datasets.clip_line import ClipRow as ClipRow
 from datasets.errors import IntegrityError, UsageError
 from datasets.heartbeat import beat
 from datasets.record import PRESENT, SPLITS, Clip, Rejected
-from datasets.shard import ShardInfo, canonical_labels
+from datasets.shard_info import ShardInfo, canonical_labels
 
 CHUNK_BYTES = 1 << 20  # read at once where a file is hashed
 SCHEMA_VERSION = 2  # 2: short lines of clips

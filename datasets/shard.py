@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +27,7 @@ from datasets.errors import IntegrityError
 from datasets.record import UNKNOWN, Clip, Label, Labels, Note
 from datasets.shard_audio import decode_audio
 from datasets.shard_file import open_parquet, reading
+from datasets.shard_info import canonical_labels
 from datasets.shard_rows import check_rows
 
 SCHEMA_VERSION = 1
@@ -34,18 +35,6 @@ SCHEMA_VERSION = 1
 # Audio is compressed already and never filtered on: no codec, dictionary or statistics for it.
 _LABEL_COLUMNS = ["source", "license", "sample_rate"]
 MAX_GROUP_BYTES = 1 << 30  # of audio: a row group ends early there; Arrow counts to 2 GiB, a clip has 256 MiB at most
-
-
-@dataclass(frozen=True)
-class ShardInfo:
-    """What the manifest says of one shard."""
-
-    path: str  # relative to the version folder
-    split: str
-    num_rows: int
-    num_bytes: int
-    sha256: str  # of the file: changes with the writer's version
-    content_sha256: str  # of sorted (id, PCM digest, labels, notes if any): changes with the content only
 
 
 NOTES_TYPE = pa.list_(
@@ -108,21 +97,6 @@ def _huggingface_feature(kind: pa.DataType, sample_rate: int) -> Any:
 def shard_path(split: str, index: int, count: int) -> str:
     """Path of a shard within a version folder, in the Hugging Face layout."""
     return f"data/{split}-{index:05d}-of-{count:05d}.parquet"
-
-
-def canonical_labels(labels: Labels, instruments: Sequence[str]) -> list[list[Any]]:
-    """Known labels as sorted [instrument, presence, confidence, origin]: what digests cover."""
-    classes = _as_set(tuple(instruments))
-    return [
-        [name, label.presence, None if label.confidence is None else round(label.confidence, 6), label.origin]
-        for name, label in sorted(labels.items())
-        if name in classes
-    ]
-
-
-@functools.lru_cache(maxsize=4)
-def _as_set(instruments: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(instruments)  # of a thousand classes, for every row
 
 
 def notes_digest(notes: Iterable[Note]) -> str:

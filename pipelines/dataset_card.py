@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from datasets.manifest import ClipRow
 from datasets.record import SPLITS
-from datasets.shard import NOTES_TYPE, ShardInfo, schema
+from datasets.shard import NOTES_TYPE, schema
+from datasets.shard_info import ShardInfo
 from datasets.source import has_notes
 from pipelines.markdown import inline, line, link
 

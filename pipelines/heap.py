@@ -11,8 +11,6 @@ import gc
 import os
 import sys
 
-import pyarrow
-
 # Variable -> number of the option for mallopt, from <malloc.h>, and value.
 SETTINGS = {
     "MALLOC_ARENA_MAX": (-8, 1),
@@ -27,6 +25,8 @@ BEAM_WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 def give_memory_back() -> None:
     """For this process, best before it has threads, and for those that it starts; what the user has set stays."""
+    import pyarrow  # a build that has nothing to do needs none
+
     if ARROW not in os.environ:
         os.environ[ARROW] = "system"
         pyarrow.set_memory_pool(pyarrow.system_memory_pool())

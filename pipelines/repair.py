@@ -16,7 +16,8 @@ from datasets.errors import IntegrityError, UsageError
 from datasets.files import sweep, sync_folder, temporary_folder
 from datasets.manifest import ClipRow, Manifest, file_sha256, is_within, read_manifest
 from datasets.record import SPLITS, Clip, Label, StoredAudio
-from datasets.shard import ShardInfo, audio_extension
+from datasets.shard import audio_extension
+from datasets.shard_info import ShardInfo
 from pipelines.cache import Cache
 from pipelines.cache_contents import read_or_empty, results
 from pipelines.write import ShardJob, WriteConfig, write_shard_file

@@ -18,17 +18,9 @@ from datasets.bounded import regular_status
 from datasets.errors import IntegrityError
 from datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, file_sha256, read_clip_rows
 from datasets.record import UNKNOWN, Label
-from datasets.shard import (
-    ShardInfo,
-    audio_extension,
-    content_of,
-    has_notes,
-    notes_of_row,
-    open_shard,
-    read_shard,
-    schema,
-)
+from datasets.shard import audio_extension, content_of, has_notes, notes_of_row, open_shard, read_shard, schema
 from datasets.shard_audio import decode_audio
+from datasets.shard_info import ShardInfo
 from pipelines.verify_manifest import MANIFEST, Finding
 from pipelines.verify_rows import Rows, shared_digest, shared_of_row, shared_of_shard
 

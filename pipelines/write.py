@@ -40,7 +40,8 @@ from datasets.manifest import (
 )
 from datasets.parquet_pages import MAX_ROW_GROUPS
 from datasets.record import SPLITS, Clip, Rejected
-from datasets.shard import ShardInfo, notes_digest, shard_path, write_shard
+from datasets.shard import notes_digest, shard_path, write_shard
+from datasets.shard_info import ShardInfo
 from datasets.source import has_notes, load_source
 from pipelines.cache import Cache
 from pipelines.dataset_card import count_kept, dataset_card

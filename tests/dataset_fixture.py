@@ -18,7 +18,8 @@ from whole_manifest import manifest_content
 from datasets.audio import encode, pcm_sha256, to_int16
 from datasets.manifest import Manifest, canonical_json, file_sha256, manifest_path
 from datasets.record import Clip, Label, StoredAudio
-from datasets.shard import ShardInfo, shard_path, write_shard
+from datasets.shard import shard_path, write_shard
+from datasets.shard_info import ShardInfo
 
 SAMPLE_RATE = 16_000
 INSTRUMENTS = ("cello", "flute", "piano", "voice")

@@ -11,7 +11,8 @@ from dataset_fixture import Example, _clip, write_manifest
 from datasets.audio import encode, measure_loudness, to_int16
 from datasets.manifest import file_sha256
 from datasets.record import Note
-from datasets.shard import ShardInfo, shard_path, write_shard
+from datasets.shard import shard_path, write_shard
+from datasets.shard_info import ShardInfo
 
 RATE = 16_000
 PROGRAMS = {"flute": 73, "piano": 0}

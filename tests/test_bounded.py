@@ -9,7 +9,7 @@ import pytest
 from datasets.bounded import MAX_DEPTH, open_regular, parse_json, read_bounded, regular_status
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest, within
-from datasets.shard import ShardInfo
+from datasets.shard_info import ShardInfo
 
 SHARD = "data/train-00000-of-00001.parquet"
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from datasets.shard import ShardInfo
+from datasets.shard_info import ShardInfo
 from pipelines.dataset_card import Counts, count_kept, dataset_card, hub_license, readme, size_category, table
 from pipelines.exports.croissant import describe, license_url
 

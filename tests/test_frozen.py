@@ -13,7 +13,7 @@ from datasets.clip_line import encode
 from datasets.files import write_file
 from datasets.manifest import Manifest, canonical_json, clip_row, file_sha256, read_manifest
 from datasets.record import Rejected
-from datasets.shard import ShardInfo
+from datasets.shard_info import ShardInfo
 from pipelines.frozen import bucket_markers, classify
 from pipelines.recipe import as_json, load_recipe, recipe_from_json, recipe_names
 

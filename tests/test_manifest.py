@@ -25,7 +25,7 @@ from datasets.manifest import (
     version_folder,
 )
 from datasets.record import Label, Rejected
-from datasets.shard import ShardInfo
+from datasets.shard_info import ShardInfo
 
 CLASSES = ("cello", "flute", "voice")
 

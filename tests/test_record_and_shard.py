@@ -17,7 +17,6 @@ from datasets.errors import IntegrityError
 from datasets.record import Label, clip_id
 from datasets.shard import (
     audio_extension,
-    canonical_labels,
     content_line,
     encode_shard,
     open_shard,
@@ -28,6 +27,7 @@ from datasets.shard import (
     shard_path,
     write_shard,
 )
+from datasets.shard_info import canonical_labels
 
 CLASSES = ("cello", "flute", "voice")
 

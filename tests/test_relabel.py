@@ -15,7 +15,8 @@ from rows import clip, human, stored
 
 from datasets.audio import encode, pcm_sha256, to_int16
 from datasets.manifest import file_sha256
-from datasets.shard import ShardInfo, read_shard, write_shard
+from datasets.shard import read_shard, write_shard
+from datasets.shard_info import ShardInfo
 from pipelines.relabel import agreement, hamming, kappa, main, share, statistics
 from pipelines.relabel_page import Answer, Answers, Candidate, Sample, draw
 

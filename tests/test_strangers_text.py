@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.csv_cells import plain_cell, safe_cell, safe_row
-from datasets.shard import ShardInfo
+from datasets.shard_info import ShardInfo
 from pipelines.dataset_card import Counts, dataset_card, readme
 from pipelines.exports.croissant import croissant_json, describe
 from pipelines.markdown import inline, web_address

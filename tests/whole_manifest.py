@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.manifest import digest_of
 from datasets.record import SPLITS
-from datasets.shard import ShardInfo
+from datasets.shard_info import ShardInfo
 
 
 def manifest_content(

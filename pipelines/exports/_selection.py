@@ -20,8 +20,9 @@ from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import Manifest
 from datasets.record import SPLITS, UNKNOWN
 from datasets.settings import nearest
-from datasets.shard import ShardInfo, audio_extension, content_digest, open_shard, read_groups, shard_table
+from datasets.shard import audio_extension, content_digest, open_shard, read_groups, shard_table
 from datasets.shard_audio import decode_audio
+from datasets.shard_info import ShardInfo
 from datasets.source import has_notes
 from pipelines.dataset_card import Counts
 from train.reading.checked import CheckedShard

@@ -12,7 +12,8 @@ from datasets.errors import IntegrityError
 from datasets.files import atomic_file
 from datasets.manifest import file_sha256
 from datasets.record import UNKNOWN, Clip, Label, StoredAudio
-from datasets.shard import ShardInfo, notes_of_row, shard_path, write_shard
+from datasets.shard import notes_of_row, shard_path, write_shard
+from datasets.shard_info import ShardInfo
 from datasets.source import has_notes
 from pipelines.exports._selection import Row, Selection
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from datasets.files import write_file
 from datasets.record import SPLITS
-from datasets.shard import ShardInfo, schema
+from datasets.shard import schema
+from datasets.shard_info import ShardInfo
 from pipelines.dataset_card import COLUMNS, Counts
 from pipelines.exports._selection import Selection
 from pipelines.exports._shards import write_shards

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from datasets.copies import Copy, Memory, copy_of, file_digest
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
-from datasets.shard import ShardInfo, open_copy, shard_metadata
+from datasets.shard import open_copy, shard_metadata
 from datasets.shard_file import reading
+from datasets.shard_info import ShardInfo
 
 
 @dataclass(frozen=True)

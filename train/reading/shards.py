@@ -26,8 +26,9 @@ from datasets.audio import pcm_sha256
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
 from datasets.record import Decibels, Lufs
-from datasets.shard import ShardInfo, shard_table
+from datasets.shard import shard_table
 from datasets.shard_audio import decode_audio, decode_into
+from datasets.shard_info import ShardInfo
 from train.reading.checked import CheckedShard, check_shards
 
 Item = TypeVar("Item")
