@@ -30,7 +30,7 @@ from typing import Any
 
 from benchmarks.build import MIXES
 from datasets.sample import write_sample_mirror
-from pipelines.unchanged import STATE
+from pipelines.build.unchanged import STATE
 
 HERE = Path(__file__).resolve().parents[1]
 PATHS = ("build", "no-op", "rebuild", "verify", "epoch")

@@ -10,7 +10,7 @@ musescore-general-soundfont, timgm6mb-soundfont, csound-soundfont, opl3-soundfon
 one. Pieces that no table was made with, half of them solos, half of them mixes, one of four through MP3; half as
 composed, half varied (programs, room); each begins later than its score, or was cut into, by a planted delay.
 
-table      the lateness of each program as `pipelines/align.py` has it
+table      the lateness of each program as `pipelines/decoding/align.py` has it
 left_out   as measured here with the other groups of soundfonts alone: what to expect of one that nobody has measured
 no_table   every program begins like a piano
 """
@@ -36,9 +36,9 @@ from datasets.scores.attacks import LATENESS_S
 from datasets.scores.composing import SOUND_EFFECTS, ComposeConfig, compose, solo
 from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfont
 from datasets.scores.variation import Performance, Room, vary
-from pipelines.align import AlignConfig, delay
-from pipelines.prepare_config import PrepareConfig
-from pipelines.rendering.synthesizer import synthesize, version
+from pipelines.decoding.align import AlignConfig, delay
+from pipelines.decoding.config import PrepareConfig
+from pipelines.render.synthesizer import synthesize, version
 
 WITHIN_S: Seconds = 0.02  # a frame label of 50 Hz
 GOAL = 0.95  # of the pairs

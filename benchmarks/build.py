@@ -49,13 +49,13 @@ from datasets.record import Recording, Rejected
 from datasets.sample import SampleSize, write_sample_mirror
 from datasets.source import LocalFile
 from pipelines.acquisition.origins import Origins, with_sums
-from pipelines.cache import Cache
-from pipelines.download import download
-from pipelines.fetch import fetch
-from pipelines.normalize import gain_for
-from pipelines.prepare import PrepareConfig, read_media
+from pipelines.cache.store import Cache
+from pipelines.decoding.normalize import gain_for
 from pipelines.recipe import Recipe, load_recipe
-from pipelines.select import select
+from pipelines.stages.download import download
+from pipelines.stages.fetch import fetch
+from pipelines.stages.prepare import PrepareConfig, read_media
+from pipelines.stages.select import select
 
 MODES = {
     "one": (),

@@ -28,11 +28,11 @@ from sklearn.metrics import roc_auc_score
 from datasets.files import write_file
 from datasets.manifest import Manifest, read_manifest
 from datasets.shard import read_shard
-from pipelines import outliers
-from pipelines.build import main as build
-from pipelines.crossfit import Table, sampled
+from pipelines.build.__main__ import main as build
+from pipelines.curation import outliers
+from pipelines.curation.crossfit import Table, sampled
+from pipelines.curation.outliers import OutlierConfig
 from pipelines.embedders.logmel import LogMelEmbedder
-from pipelines.outliers import OutlierConfig
 from train.recipe import load_recipe
 from train.run import train
 

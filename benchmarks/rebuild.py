@@ -22,7 +22,7 @@ from benchmarks.build import MIXES
 from datasets.files import write_file
 from datasets.manifest import file_sha256, read_manifest
 from datasets.sample import write_sample_mirror
-from pipelines.unchanged import STATE
+from pipelines.build.unchanged import STATE
 
 
 def main(argv: Sequence[str]) -> int:

@@ -34,10 +34,10 @@ from datasets.scores.score import Score, read_midi, write_midi
 from datasets.scores.soundfonts import Soundfont, find_soundfonts
 from datasets.scores.variation import Performance
 from datasets.sources.rendered import Rendered
-from pipelines.cache import Cache
-from pipelines.render import main as render
-from pipelines.rendering.media import render_recording
-from pipelines.rendering.synthesizer import POLYPHONY, TAIL_S, synthesize, version
+from pipelines.cache.store import Cache
+from pipelines.render.__main__ import main as render
+from pipelines.render.media import render_recording
+from pipelines.render.synthesizer import POLYPHONY, TAIL_S, synthesize, version
 
 RATE = 44_100  # Hz
 DATASET_RATE = 32_000  # Hz

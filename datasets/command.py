@@ -301,7 +301,7 @@ def guard_imports() -> None:
 
     Of other programs that import us, nothing is changed.
     """
-    if sys.argv[:1] == ["-m"] and "pipelines.sandboxed" not in sys.orig_argv:  # so runpy calls it, while it searches
+    if sys.argv[:1] == ["-m"] and "pipelines.decoding.child" not in sys.orig_argv:  # runpy, while it searches
         open_all()
         sys.excepthook = _on_import
         atexit.register(_end)

@@ -7,7 +7,7 @@ Lossy files are decoded from their beginning: their seeks are not sample-exact. 
 given bytes is ever read, whatever they name.
 
 The bytes may be hostile and the decoders are C: builds run this in a child process
-(`pipelines/sandbox.py`). Waveforms are float32 (num_channels, num_samples).
+(`pipelines/decoding/sandbox.py`). Waveforms are float32 (num_channels, num_samples).
 """
 
 import heapq

@@ -71,7 +71,7 @@ class Alignment:
     """How a recording lies against its score."""
 
     delay_s: Seconds  # score time + delay_s = time in the recording
-    score: float  # correlation of the two at that delay, in [-1, 1]; see pipelines/align.py
+    score: float  # correlation of the two at that delay, in [-1, 1]; see pipelines/decoding/align.py
 
 
 @_travels_light

@@ -18,7 +18,7 @@ from datasets.command import Parser, run_command
 from datasets.errors import UsageError
 from datasets.manifest import Manifest
 from datasets.record import SPLITS, Seconds
-from pipelines.verify_manifest import open_manifest
+from pipelines.verify.findings import open_manifest
 
 LINE = 110  # characters
 SHOWN_CHARACTERS = 40  # of a setting; --json has it whole

@@ -24,7 +24,7 @@ from datasets.files import default_cache_folder, write_file
 from datasets.manifest import bucket_of
 from pipelines.acquisition.ledger import Attempt, Ledger, judge
 from pipelines.acquisition.origins import read_file
-from pipelines.cache import Cache
+from pipelines.cache.store import Cache
 
 LEDGER = "ledger/youtube"  # within a cache
 

@@ -18,17 +18,17 @@ from datasets.settings import nearest, parse_value
 from datasets.source import load_source
 from datasets.typed_json import MAX_CHARACTERS, object_of, read_as
 from pipelines import recipes
-from pipelines.clean import CleanConfig
-from pipelines.curate import CurateConfig
-from pipelines.drift import DriftConfig
-from pipelines.embed import EmbedConfig
-from pipelines.near_duplicates import NearDuplicateConfig
-from pipelines.outliers import OutlierConfig
-from pipelines.prepare import PrepareConfig
-from pipelines.pseudo_label import GuitarConfig
-from pipelines.select import SelectConfig
-from pipelines.split import SplitConfig
-from pipelines.write import WriteConfig
+from pipelines.curation.near_duplicates import NearDuplicateConfig
+from pipelines.curation.outliers import OutlierConfig
+from pipelines.curation.pseudo_label import GuitarConfig
+from pipelines.diff.drift import DriftConfig
+from pipelines.stages.clean import CleanConfig
+from pipelines.stages.curate import CurateConfig
+from pipelines.stages.embed import EmbedConfig
+from pipelines.stages.prepare import PrepareConfig
+from pipelines.stages.select import SelectConfig
+from pipelines.stages.split import SplitConfig
+from pipelines.stages.write import WriteConfig
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from datasets.errors import IntegrityError, TuttiError, UsageError
 from datasets.files import remove as remove_tree
 from datasets.manifest import manifest_path, read_manifest
 from datasets.printable import printable
-from pipelines.verify import verify
-from pipelines.version import Output
+from pipelines.build.output import Output
+from pipelines.verify.check import verify
 
 DAY_S = 86_400.0
 _REMOVED = ".removed-"  # how a version on its way out is called

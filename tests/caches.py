@@ -9,9 +9,9 @@ import signals
 from rows import clip
 
 from datasets.record import Media, Recording, StoredAudio
-from pipelines.cache import Cache
-from pipelines.cache_command import main
-from pipelines.prepare import PrepareConfig, prepare
+from pipelines.cache.__main__ import main
+from pipelines.cache.store import Cache
+from pipelines.stages.prepare import PrepareConfig, prepare
 
 DAY_S = 86_400
 

@@ -110,7 +110,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture(scope="module")
 def misbehaving_decoders() -> Iterator[None]:
     """Decoder processes that can misbehave on demand, and none of them after the module's tests."""
-    from pipelines import sandbox
+    from pipelines.decoding import sandbox
 
     sandbox.close()
     with pytest.MonkeyPatch.context() as patch:
@@ -121,7 +121,7 @@ def misbehaving_decoders() -> Iterator[None]:
 
 def no_fluidsynth() -> str:
     """Why nothing can be rendered here; empty where it can."""
-    from pipelines.rendering import synthesizer
+    from pipelines.render import synthesizer
 
     try:
         synthesizer.version()

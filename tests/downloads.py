@@ -8,9 +8,9 @@ from rows import clip
 from datasets.record import Media, Recording, Rejected
 from datasets.source import LocalFile, RemoteFile
 from pipelines.acquisition.origins import Origins, with_sums
-from pipelines.cache import Cache
-from pipelines.download import download_file
-from pipelines.fetch import fetch
+from pipelines.cache.store import Cache
+from pipelines.stages.download import download_file
+from pipelines.stages.fetch import fetch
 
 URL = "https://zenodo.org/records/7/files/labels.csv"
 PATH = "zenodo.org/records/7/files/labels.csv"

@@ -13,7 +13,7 @@ import psutil
 from conftest import ROOT
 from killer import leftovers
 
-from pipelines.build import main
+from pipelines.build.__main__ import main
 
 TWO_WORKERS = ("--direct-running-mode=multi_processing", "--direct-num-workers=2")
 DASK = "--runner=apache_beam.runners.dask.dask_runner.DaskRunner"

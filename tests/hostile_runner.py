@@ -25,12 +25,12 @@ LIMIT_S = float(os.environ.get("TUTTI_HOSTILE_SECONDS", "10"))
 LIMIT_BYTES = 1 << 30
 MODULES = (
     "pipelines.verify", "pipelines.info", "pipelines.diff", "pipelines.export", "pipelines.versions",
-    "pipelines.relabel", "pipelines.build", "pipelines.job", "train.run", "train.evaluate",
+    "pipelines.relabel", "pipelines.build", "pipelines.build.job", "train.run", "train.evaluate",
 )  # fmt: skip
 LATE = (
-    "datasets.manifest_schema", "pipelines.repair", "pipelines.verify_sources", "pipelines.diff_report",
-    "pipelines.diff_sound", "pipelines.write", "train.scoring.pictures", "pipelines.exports.csv",
-    "pipelines.exports.huggingface", "torch",
+    "datasets.manifest_schema", "pipelines.verify.repair", "pipelines.verify.sources", "pipelines.diff.report",
+    "pipelines.diff.sound", "pipelines.stages.write", "train.scoring.pictures", "pipelines.export.formats.csv",
+    "pipelines.export.formats.huggingface", "torch",
 )  # fmt: skip
 WRITING = {
     "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "os.chown",
@@ -74,6 +74,12 @@ def watch(job: dict[str, Any], touched: list[str]) -> None:
     sys.addaudithook(hook)
 
 
+def command_of(name: str) -> Any:
+    """The module of a command: a file, or the `__main__` of a folder."""
+    module = importlib.import_module(name)
+    return importlib.import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
+
+
 def run(job: dict[str, Any], answer: int) -> None:
     """The child's life."""
     touched: list[str] = []
@@ -81,7 +87,7 @@ def run(job: dict[str, Any], answer: int) -> None:
     size, began = (int(pages) * resource.getpagesize() for pages in Path("/proc/self/statm").read_text().split()[:2])
     resource.setrlimit(resource.RLIMIT_AS, (size + LIMIT_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    main = importlib.import_module(job["module"]).main
+    main = command_of(job["module"]).main
     watch(job, touched)
 
     end = os._exit

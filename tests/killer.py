@@ -14,8 +14,8 @@ import psutil
 from conftest import ROOT
 
 from datasets.manifest import read_manifest
-from pipelines import sandbox
-from pipelines.verify import verify
+from pipelines.decoding import sandbox
+from pipelines.verify.check import verify
 
 
 def start(arguments: list[str], **env: str) -> subprocess.Popen[str]:
@@ -60,7 +60,7 @@ def no_decoder_lives() -> Iterator[None]:
         while not over.wait(0.01):
             for child in psutil.Process().children():
                 with contextlib.suppress(psutil.Error):
-                    if "pipelines.sandboxed" in child.cmdline():
+                    if "pipelines.decoding.child" in child.cmdline():
                         child.kill()
 
     sandbox.close()  # what is warm might be done before it is seen

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 
 from datasets.manifest import read_manifest
-from pipelines.build import main
+from pipelines.build.__main__ import main
 
 RATE = 16_000
 

@@ -14,7 +14,7 @@ from server import Server
 from youtube_site import Site, fails, plays
 
 from datasets.manifest import read_manifest
-from pipelines.build import main
+from pipelines.build.__main__ import main
 
 WATCH = "www.youtube.com/watch"
 
@@ -268,7 +268,7 @@ def test_a_process_with_few_file_descriptors_builds_or_says_what_it_lacks(sample
 
 
 def test_every_stage_run_twice_over_gives_the_same_dataset(sample_mirror, sample_build, tmp_path, monkeypatch, capsys):
-    import pipelines.stage as stage
+    import pipelines.engine.stage as stage
 
     once, stages = stage.apply, set()
 

@@ -14,9 +14,9 @@ from datasets.record import DRUMS, Alignment
 from datasets.scores.composing import compose, solo
 from datasets.scores.score import Score, read_midi
 from datasets.scores.variation import vary
-from pipelines.align import AlignConfig, delay
-from pipelines.prepare_config import PrepareConfig
-from pipelines.rendering import synthesizer
+from pipelines.decoding.align import AlignConfig, delay
+from pipelines.decoding.config import PrepareConfig
+from pipelines.render import synthesizer
 
 ENOUGH = PrepareConfig().min_alignment
 WITHIN_S = 0.02  # a frame label of 50 Hz; how early a sound shows depends on its attack

@@ -6,8 +6,8 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
 from datasets.errors import UsageError
-from pipelines.arguments import FIXED_BY_MANIFEST, build_parser, flag_names, parse
-from pipelines.runner import pipeline_options
+from pipelines.build.arguments import FIXED_BY_MANIFEST, build_parser, flag_names, parse
+from pipelines.engine.runner import pipeline_options
 
 SEE = "; see python -m pipelines.build --help"
 

@@ -101,9 +101,8 @@ def heals(build, undisturbed, **how):
 
 def decoders(process):
     with contextlib.suppress(psutil.Error):
-        return [
-            child for child in psutil.Process(process.pid).children(True) if "pipelines.sandboxed" in child.cmdline()
-        ]
+        children = psutil.Process(process.pid).children(True)
+        return [child for child in children if "pipelines.decoding.child" in child.cmdline()]
     return []
 
 

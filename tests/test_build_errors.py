@@ -7,7 +7,7 @@ import pytest
 from mirrors import AUDIOSET_EVAL, IRMAS_TEST1, IRMAS_TRAIN, OPENMIC, copy_mirror, replace_file, retar, rezip
 
 from datasets.manifest import read_manifest
-from pipelines.build import main
+from pipelines.build.__main__ import main
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from caches import DAY_S, files, prepared, rot, run
 from datasets.files import write_file
 from datasets.manifest import digest_of
 from pipelines.acquisition.ledger import Attempt, Ledger
-from pipelines.cache import Cache
-from pipelines.cache_command import main
+from pipelines.cache.__main__ import main
+from pipelines.cache.store import Cache
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -202,7 +202,7 @@ FEW = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 import datasets.sample
-from pipelines.cache_command import main
+from pipelines.cache.__main__ import main
 if sys.argv.pop(1) == "none left":
     try:
         while True:

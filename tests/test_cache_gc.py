@@ -13,7 +13,7 @@ from datasets.files import write_file
 from datasets.manifest import canonical_json
 from datasets.sample import sample_key
 from pipelines.acquisition.ledger import Attempt, Ledger
-from pipelines.cache import Cache
+from pipelines.cache.store import Cache
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -163,7 +163,7 @@ def test_stale_results_without_a_kept_build_is_a_usage_error(cache, capsys):
 HOLDER = """
 import sys
 from pathlib import Path
-from pipelines.cache import Cache
+from pipelines.cache.store import Cache
 with Cache(Path(sys.argv[1])).in_use():
     print("held", flush=True)
     sys.stdin.read()

@@ -16,10 +16,10 @@ from datasets.files import write_file
 from datasets.manifest import file_sha256, read_manifest
 from datasets.record import Media
 from pipelines.acquisition.origins import holds_its_sums
-from pipelines.build import main
-from pipelines.cache import Cache
-from pipelines.plan import mirror_root
-from pipelines.prepare import read_media
+from pipelines.build.__main__ import main
+from pipelines.build.plan import mirror_root
+from pipelines.cache.store import Cache
+from pipelines.stages.prepare import read_media
 
 MUTATIONS = int(os.environ.get("TUTTI_MUTATIONS", "0"))
 EACH = len(DAMAGES)  # 8

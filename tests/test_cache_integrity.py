@@ -12,8 +12,8 @@ import pytest
 from datasets.errors import IntegrityError, TryLaterError
 from datasets.files import sweep, write_file
 from datasets.manifest import digest_of
-from pipelines.cache import Cache
-from pipelines.soundness import Blob
+from pipelines.cache.soundness import Blob
+from pipelines.cache.store import Cache
 
 ROOT = Path(__file__).resolve().parents[1]
 URL = "https://host/file.zip"
@@ -130,7 +130,7 @@ def test_a_blob_that_is_not_there_is_none(cache):
 CHANGED_BEHIND_OUR_BACK = """
 import os, sys
 from pathlib import Path
-from pipelines.cache import Cache
+from pipelines.cache.store import Cache
 cache, sha256 = Cache(Path(sys.argv[1])), sys.argv[2]
 path = cache.blob_path(sha256)
 print(cache.verified_blob(sha256) is not None)

@@ -11,9 +11,9 @@ from rotting import DAMAGES, DEEP, mutated, to_nothing, to_nowhere
 
 from datasets.errors import IntegrityError
 from datasets.manifest import canonical_json, digest_of
-from pipelines import results
-from pipelines.cache import Cache
-from pipelines.download import known_by_md5, seen_first
+from pipelines.cache import results
+from pipelines.cache.store import Cache
+from pipelines.stages.download import known_by_md5, seen_first
 
 MUTATIONS = int(os.environ.get("TUTTI_MUTATIONS", "700"))
 A, B = "a" * 64, "b" * 64

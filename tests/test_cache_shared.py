@@ -79,7 +79,7 @@ def test_a_lock_of_somebody_elses_can_be_held(tmp_path):
 
 def test_files_of_a_cache_have_the_rights_that_the_umask_leaves(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from pipelines.cache import Cache\n"
+        "import os, sys; from pathlib import Path; from pipelines.cache.store import Cache\n"
         "os.umask(0o002); cache = Cache(Path(sys.argv[1])); blob = cache.put_blob(b'abc')\n"
         "cache.remember('embed', '0a1b', {'blob': blob}); cache.receive([b'x'], label='x', sha256=None, md5=None)"
     )

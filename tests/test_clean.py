@@ -4,7 +4,7 @@ import pytest
 from rows import clip, stored
 
 from datasets.record import Rejected
-from pipelines.clean import CleanConfig, clean
+from pipelines.stages.clean import CleanConfig, clean
 
 RATE = 44_100
 

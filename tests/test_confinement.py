@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines import sandbox
-from pipelines.confinement import CALLS, MACHINES
-from pipelines.sandbox import Limits, call
-from pipelines.sandbox_faults import ATTEMPTS, attempted
+from pipelines.decoding import sandbox
+from pipelines.decoding.confinement import CALLS, MACHINES
+from pipelines.decoding.faults import ATTEMPTS, attempted
+from pipelines.decoding.sandbox import Limits, call
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS = Limits(memory_bytes=1 << 30, cpu_s=10.0)
@@ -94,7 +94,7 @@ def test_no_attempt_of_code_in_the_decoder_succeeds(walls, given, free):
 LANDLOCK_ALONE = """
 import json, sys
 from pipelines import confinement
-from pipelines.sandbox_faults import attempted
+from pipelines.decoding.faults import attempted
 confinement._limit = lambda memory_bytes: None  # as root may have it
 confinement.confine(1 << 40, int, without=["seccomp"])
 given = json.loads(sys.argv[1])
@@ -115,7 +115,7 @@ def test_landlock_alone_lets_no_file_be_opened_or_executed(walls, given):
 
 def test_without_both_no_descriptor_is_left_and_the_log_says_so_once(given, only, caplog, monkeypatch):
     only("seccomp", "landlock")
-    monkeypatch.setattr("pipelines.decoder_child._told", set())
+    monkeypatch.setattr("pipelines.decoding.process._told", set())
 
     found = {what: in_child(what, given) for what in ("open to read", "open a socket")}
     sandbox.close()
@@ -123,7 +123,8 @@ def test_without_both_no_descriptor_is_left_and_the_log_says_so_once(given, only
 
     assert found == {"open to read": "EMFILE", "open a socket": "EMFILE"}
     assert caplog.messages == [
-        "decoders: this kernel has no seccomp; resource limits alone confine them (see pipelines/confinement.py)"
+        "decoders: this kernel has no seccomp; resource limits alone confine them "
+        "(see pipelines/decoding/confinement.py)"
     ]
 
 

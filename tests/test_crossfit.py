@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from pipelines.crossfit import (
+from pipelines.curation.crossfit import (
     FitConfig,
     Table,
     assign_folds,

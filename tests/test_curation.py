@@ -16,7 +16,7 @@ from tiny_ast import write_tiny_ast
 
 from datasets.manifest import Manifest, read_manifest
 from datasets.sample import SampleSize, write_sample_mirror
-from pipelines.verify import verify
+from pipelines.verify.check import verify
 
 # Songs enough for every corpus to be judged.
 SIZE = SampleSize(

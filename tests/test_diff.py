@@ -23,8 +23,10 @@ from datasets.manifest import (
     root_digest,
 )
 from datasets.record import Label, Rejected
-from pipelines.diff import Balance, Changed, Moved, Relabelled, Resplit, Setting, compare, drift, main
-from pipelines.diff_report import markdown, text
+from pipelines.diff.__main__ import main
+from pipelines.diff.compare import compare
+from pipelines.diff.difference import Balance, Changed, Moved, Relabelled, Resplit, Setting, drift
+from pipelines.diff.report import markdown, text
 
 CLASSES = ("cello", "flute")
 

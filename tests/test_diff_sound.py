@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datasets.audio import decode, resample, to_int16, to_mono
 from datasets.manifest import read_manifest
-from pipelines.diff_sound import listener, sounds_alike, stored_samples
+from pipelines.diff.sound import listener, sounds_alike, stored_samples
 
 RATE = 16_000
 
@@ -100,7 +100,7 @@ def test_a_rebuild_from_a_mirror_that_lost_a_video_names_the_clip_and_why(
     from conftest import built
     from mirrors import copy_mirror
 
-    from pipelines.diff import main
+    from pipelines.diff.__main__ import main
 
     rows = read_manifest(sample_build).clip_rows()
     gone = next(row for row in rows if row["source"] == "audioset" and row["status"] == "kept")

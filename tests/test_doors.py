@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from datasets.command import VERSION
 
-CHILD_OF_A_BUILD = "pipelines.sandboxed"  # no command: it serves a socket
+CHILD_OF_A_BUILD = "pipelines.decoding.child"  # no command: it serves a socket
 COMMANDS = sorted(
     {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
@@ -41,13 +41,13 @@ import contextlib, importlib, io, json, os, sys
 events = []
 ACTS = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec", "os.system", "socket.connect", "os.mkdir",
         "os.rename"}
-ELSEWHERE = {"pipelines.cache": "pipelines.cache_command", "datasets.sample": "datasets.sample.__main__"}
+ELSEWHERE = {"pipelines.cache": "pipelines.cache.__main__", "datasets.sample": "datasets.sample.__main__"}
 def watch(name, details):
     if name in ACTS:
         events.append(f"{name} {details[0]!r}")
     elif name == "open" and isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         events.append(f"write {details[0]!r}")
-import pipelines.job
+import pipelines.build.job
 mains = {}
 for line in sys.argv[1:]:
     name, *verb = line.split()
@@ -99,7 +99,7 @@ def test_all_commands_are_known():
     assert COMMANDS == [
         "datasets.sample", "pipelines.build", "pipelines.cache", "pipelines.demo", "pipelines.diff",
         "pipelines.export", "pipelines.info", "pipelines.merge", "pipelines.relabel", "pipelines.render",
-        "pipelines.rendering.train_embedder", "pipelines.rendering.training_set", "pipelines.verify",
+        "pipelines.render.train_embedder", "pipelines.render.training_set", "pipelines.verify",
         "pipelines.versions", "train.ablate", "train.evaluate", "train.predict", "train.run",
     ]  # fmt: skip
 

@@ -14,9 +14,9 @@ from datasets.errors import IntegrityError, UsageError
 from datasets.record import Media, Recording, Rejected
 from datasets.source import RemoteFile, load_source
 from pipelines.acquisition.origins import CHUNK_BYTES, Origins, mirror_path, mirror_sums, with_sums
-from pipelines.cache import Cache
-from pipelines.download import download
-from pipelines.fetch import fetch
+from pipelines.cache.store import Cache
+from pipelines.stages.download import download
+from pipelines.stages.fetch import fetch
 
 
 @pytest.fixture

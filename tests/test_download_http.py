@@ -8,10 +8,10 @@ from server import Answer, Server
 
 from datasets.errors import BlockedError, IntegrityError, StorageError, TryLaterError, UsageError
 from datasets.source import RemoteFile
-from pipelines import cache_command
 from pipelines.acquisition.origins import Origins
-from pipelines.cache import Cache
-from pipelines.download import download_file
+from pipelines.cache import __main__ as cache_command
+from pipelines.cache.store import Cache
+from pipelines.stages.download import download_file
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rows import clip, human, stored
 
 from datasets.record import ABSENT, PRESENT, UNKNOWN, Rejected
-from pipelines.duplicates import ClipSummary, conflict, find_duplicates, join_groups, summarize
+from pipelines.rows import ClipSummary, conflict
+from pipelines.stages.duplicates import find_duplicates, join_groups, summarize
 
 P, A, U = PRESENT, ABSENT, UNKNOWN
 

@@ -7,9 +7,9 @@ import pytest
 from own_songs import Mine, keep_time
 
 from datasets.manifest import read_manifest
-from pipelines.build import main
-from pipelines.unchanged import STATE
-from pipelines.verify import verify
+from pipelines.build.__main__ import main
+from pipelines.build.unchanged import STATE
+from pipelines.verify.check import verify
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from signals import noise, silence, sine
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import file_sha256
 from datasets.scores.composing import ComposeConfig, solo
-from pipelines.embed import EmbedConfig, embedder_of, facts_of
 from pipelines.embedders import builtin
 from pipelines.embedders.builtin import FOLDER, RECIPE, WEIGHTS, TimbreNet, excerpts_of, leveled, load
 from pipelines.embedders.front_end import EXCERPT_SAMPLES, NUM_FRAMES
 from pipelines.embedders.logmel import LogMelEmbedder
-from pipelines.rendering.train_embedder import INSTRUMENTS, Excerpts, TrainConfig, publish, train
-from pipelines.rendering.training_set import PROGRAMS
+from pipelines.render.train_embedder import INSTRUMENTS, Excerpts, TrainConfig, publish, train
+from pipelines.render.training_set import PROGRAMS
+from pipelines.stages.embed import EmbedConfig, embedder_of, facts_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000
@@ -160,7 +160,7 @@ def test_weights_that_are_missing_or_others_are_an_error_with_the_remedy(tmp_pat
 
 def test_training_goes_on_from_its_state_and_ends_as_if_never_stopped(tmp_path, monkeypatch):
     for name, value in (("SAVE_EVERY", 2), ("MEASURED", 8)):
-        monkeypatch.setattr(f"pipelines.rendering.train_embedder.{name}", value)
+        monkeypatch.setattr(f"pipelines.render.train_embedder.{name}", value)
     rng = np.random.default_rng(0)
     data = Excerpts(
         rng.uniform(-80, -20, (40, NUM_FRAMES, 80)).astype(np.float16), np.repeat(np.arange(10), 4), ("one",)
@@ -182,10 +182,10 @@ def test_training_goes_on_from_its_state_and_ends_as_if_never_stopped(tmp_path, 
         return save
 
     torch_save = torch.save
-    monkeypatch.setattr("pipelines.rendering.train_embedder.torch.save", stop_at(2))
+    monkeypatch.setattr("pipelines.render.train_embedder.torch.save", stop_at(2))
     with pytest.raises(Stop):
         train(data, config, tmp_path / "cut.pt")
-    monkeypatch.setattr("pipelines.rendering.train_embedder.torch.save", torch_save)
+    monkeypatch.setattr("pipelines.render.train_embedder.torch.save", torch_save)
     again, _ = train(data, config, tmp_path / "cut.pt")
 
     for name, value in whole.state_dict().items():
@@ -211,7 +211,7 @@ def test_instruments_of_unheard_pieces_are_told_apart_by_the_nearest_neighbor():
     pytest.importorskip("fluidsynth", exc_type=ImportError)
     from datasets.scores.soundfonts import find_soundfonts
     from datasets.scores.variation import Performance
-    from pipelines.rendering.synthesizer import synthesize
+    from pipelines.render.synthesizer import synthesize
 
     try:
         font = find_soundfonts()[0]

@@ -11,7 +11,7 @@ from datasets.environment import default_cache_folder, named_folder, switch, who
 from datasets.errors import UsageError
 from datasets.scores.soundfonts import find_soundfonts
 from pipelines.acquisition.http import check_allowed
-from pipelines.build import main
+from pipelines.build.__main__ import main
 from train.pretrained import is_offline
 
 

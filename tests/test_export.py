@@ -22,7 +22,7 @@ from exported import CC_BY, FORMATS, IRMAS, digests, kept, small_shards
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import canonical_json, file_sha256, manifest_path, read_manifest
 from datasets.shard import read_shard
-from pipelines.export import export, format_names, main
+from pipelines.export.__main__ import export, format_names, main
 
 TRAIN_SHARD = "data/train-00001-of-00005.parquet"
 
@@ -65,7 +65,7 @@ def test_a_second_export_elsewhere_has_the_same_bytes_in_every_format(version: P
     for name in FORMATS:
         export(version, name, tmp_path / "first" / name)
     script = (
-        "import sys\nfrom pathlib import Path\nfrom pipelines.export import export\n"
+        "import sys\nfrom pathlib import Path\nfrom pipelines.export.__main__ import export\n"
         "for name in sys.argv[3:]: export(Path(sys.argv[1]), name, Path(sys.argv[2]) / name)"
     )
     moved = shutil.copytree(version, tmp_path / "elsewhere" / "a version")

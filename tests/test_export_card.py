@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from datasets.shard_info import ShardInfo
-from pipelines.dataset_card import Counts, count_kept, dataset_card, hub_license, readme, size_category, table
-from pipelines.exports.croissant import describe, license_url
+from pipelines.export.card import Counts, count_kept, dataset_card, hub_license, readme, size_category, table
+from pipelines.export.formats.croissant import describe, license_url
 
 CONTENT = {
     "schema_version": 2,

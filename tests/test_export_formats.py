@@ -14,10 +14,10 @@ from datasets.audio import decode
 from datasets.csv_cells import plain_cell
 from datasets.manifest import read_manifest, version_folder
 from datasets.shard import read_shard
-from pipelines.export import export
-from pipelines.exports._selection import audio_path, decimal, facts_of, key_of
-from pipelines.exports.csv import label_cells
-from pipelines.exports.lhotse import recording_of
+from pipelines.export.__main__ import export
+from pipelines.export.formats.csv import label_cells
+from pipelines.export.formats.lhotse import recording_of
+from pipelines.export.selection import audio_path, decimal, facts_of, key_of
 
 ROW = {
     "id": "openmic2018/000046_3840@0",

@@ -17,7 +17,7 @@ from conftest import ROOT
 from exported import CC_BY, kept, presence, small_shards
 
 from datasets.manifest import read_manifest
-from pipelines.export import export
+from pipelines.export.__main__ import export
 
 PYTHON = ROOT / ".venv-hf" / "bin" / "python"
 READERS = ("croissant", "huggingface", "lhotse", "webdataset")

@@ -13,12 +13,12 @@ from youtube_site import Site, fails, plays, watch_url
 
 from datasets.errors import TryLaterError
 from datasets.record import Media, Recording, Rejected
-from pipelines import fetch as fetch_stage
 from pipelines.acquisition.ledger import Attempt, Ledger
 from pipelines.acquisition.origins import Origins
 from pipelines.acquisition.youtube import Access
-from pipelines.cache import Cache
-from pipelines.fetch import fetch
+from pipelines.cache.store import Cache
+from pipelines.stages import fetch as fetch_stage
+from pipelines.stages.fetch import fetch
 
 VIDEO = "-abc_DEF123"
 FULL = webm(sine(6.0, sample_rate=48_000))

@@ -9,8 +9,8 @@ import pytest
 
 from datasets.errors import IntegrityError
 from datasets.files import atomic_file, default_cache_folder, sweep, write_file
-from pipelines.cache import Cache
-from pipelines.soundness import Blob
+from pipelines.cache.soundness import Blob
+from pipelines.cache.store import Cache
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -169,7 +169,7 @@ def test_a_file_received_twice_is_there_once(cache):
 RECEIVER = """
 import sys
 from pathlib import Path
-from pipelines.cache import Cache
+from pipelines.cache.store import Cache
 cache = Cache(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -180,7 +180,7 @@ for _ in range(150):
 
 def test_a_process_killed_while_it_receives_leaves_only_what_the_next_build_sweeps(cache):
     code = (
-        "import os, signal, sys; from pathlib import Path; from pipelines.cache import Cache\n"
+        "import os, signal, sys; from pathlib import Path; from pipelines.cache.store import Cache\n"
         "def chunks():\n    yield b'ab'\n    os.kill(os.getpid(), signal.SIGKILL)\n    yield b'c'\n"
         "Cache(Path(sys.argv[1])).receive(chunks(), label='x', sha256=None, md5=None)"
     )

@@ -14,8 +14,8 @@ from datasets.files import write_file
 from datasets.manifest import Manifest, canonical_json, clip_row, file_sha256, read_manifest
 from datasets.record import Rejected
 from datasets.shard_info import ShardInfo
-from pipelines.frozen import bucket_markers, classify
 from pipelines.recipe import as_json, load_recipe, recipe_from_json, recipe_names
+from pipelines.stages.frozen import bucket_markers, classify
 
 
 def frozen(manifest, mirror, folder, *flags, env=None):

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROBE = """
 import json, os
-from pipelines.heap import decoder_environment, give_memory_back
+from pipelines.engine.heap import decoder_environment, give_memory_back
 give_memory_back()
 import pyarrow
 names = ("ARROW_DEFAULT_MEMORY_POOL", "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")

@@ -22,10 +22,10 @@ from datasets import audio
 from datasets.archive import open_archive
 from datasets.decode_error import DecodeError
 from datasets.record import Clip, Media, Recording
-from pipelines import sandbox
-from pipelines.cache import Cache
-from pipelines.clean import CleanConfig, clean
-from pipelines.prepare import PrepareConfig, prepare
+from pipelines.cache.store import Cache
+from pipelines.decoding import sandbox
+from pipelines.stages.clean import CleanConfig, clean
+from pipelines.stages.prepare import PrepareConfig, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 MP3 = signals.encoded(signals.noise(1.0), kind="MP3", subtype="MPEG_LAYER_III")

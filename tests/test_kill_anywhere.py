@@ -14,7 +14,7 @@ from conftest import built, run_build
 from killer import kill_after, leftovers, start, stopwatch, visible_version, wait_for_lock
 
 from datasets.manifest import read_manifest
-from pipelines.build import main
+from pipelines.build.__main__ import main
 
 KILLS = int(os.environ.get("TUTTI_KILLS", "15"))
 KILLS_PER_BUILD = 5

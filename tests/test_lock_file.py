@@ -19,12 +19,12 @@ from datasets.manifest import canonical_json, digest_of, read_manifest
 from datasets.scores.soundfonts import find_soundfonts
 from datasets.sources import folder as folder_source
 from datasets.sources.rendered import Config, read
-from pipelines.cache import Cache
-from pipelines.curate import judging_tools
-from pipelines.diff import main as diff
-from pipelines.embed import EmbedConfig
-from pipelines.rendering import media, synthesizer
-from pipelines.write import TOOLS, tool_versions
+from pipelines.cache.store import Cache
+from pipelines.diff.__main__ import main as diff
+from pipelines.render import media, synthesizer
+from pipelines.stages.curate import judging_tools
+from pipelines.stages.embed import EmbedConfig
+from pipelines.stages.write import TOOLS, tool_versions
 
 RATE = 16_000
 

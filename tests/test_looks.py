@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from own_songs import keep_time
 
-from pipelines.looks import Input, Look, changed_inputs, look_at, own_names, settled_looks
+from pipelines.build.looks import Input, Look, changed_inputs, look_at, own_names, settled_looks
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from conftest import ROOT
 from datasets.errors import TryLaterError, YieldError
 from datasets.machine import MACHINE_REASONS, MachineError
 from datasets.manifest import Manifest
-from pipelines.job import check_yield
+from pipelines.build.job import check_yield
 from pipelines.recipe import Recipe
-from pipelines.split import SplitConfig
+from pipelines.stages.split import SplitConfig
 
 
 def manifest(kept, **reasons):

@@ -13,7 +13,7 @@ from datasets.errors import StorageError, TryLaterError, UsageError
 from datasets.files import write_file
 from datasets.manifest import bucket_of
 from pipelines.acquisition.ledger import Attempt, Ledger, judge
-from pipelines.cache import Cache
+from pipelines.cache.store import Cache
 from pipelines.merge import LEDGER, ledger_of, line_of, main, merge, merge_attempts
 
 T0 = 1_763_700_000.0  # seconds since the epoch: an evening in November 2025

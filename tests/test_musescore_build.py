@@ -31,9 +31,9 @@ from datasets.shard import (
 )
 from datasets.source import has_notes
 from pipelines.acquisition.origins import Origins
-from pipelines.cache import Cache
-from pipelines.fetch import fetch
-from pipelines.prepare import PrepareConfig, prepare
+from pipelines.cache.store import Cache
+from pipelines.stages.fetch import fetch
+from pipelines.stages.prepare import PrepareConfig, prepare
 
 CLASSES = ("flute", "piano", "violin")
 GOOD = {"good0": 0.05, "good1": 0.3, "good2": 1.1}  # id -> seconds that its audio lies late

@@ -22,14 +22,14 @@ from datasets.errors import TuttiError
 from datasets.manifest import canonical_json, clip_row, file_sha256, manifest_path, read_manifest, version_folder
 from datasets.manifest_schema import row_problems
 from datasets.record import Label, Rejected
-from pipelines.diff import compare
-from pipelines.diff_report import text
-from pipelines.frozen import _shard_starts, bucket_markers, listed_shards
+from pipelines.diff.compare import compare
+from pipelines.diff.report import text
 from pipelines.info import describe
 from pipelines.info import text as info_text
-from pipelines.parent import known_splits
+from pipelines.lineage import known_splits
 from pipelines.recipe import recipe_from_json
-from pipelines.verify import verify
+from pipelines.stages.frozen import _shard_starts, bucket_markers, listed_shards
+from pipelines.verify.check import verify
 
 COUNT = int(os.environ.get("TUTTI_MUTATIONS", "150"))
 CLASSES = ("cello", "flute")

@@ -19,9 +19,8 @@ from signals import silence
 from datasets import audio
 from datasets.record import ABSENT, PRESENT, UNKNOWN
 from datasets.shard import read_shard
-from pipelines.duplicates import ClipSummary, join_groups
-from pipelines.fingerprint import Fingerprint, fingerprint
-from pipelines.near_duplicates import (
+from pipelines.curation.fingerprint import Fingerprint, fingerprint
+from pipelines.curation.near_duplicates import (
     Match,
     NearDuplicateConfig,
     confirm_on_audio,
@@ -30,6 +29,8 @@ from pipelines.near_duplicates import (
     leak_report,
     links,
 )
+from pipelines.rows import ClipSummary
+from pipelines.stages.duplicates import join_groups
 
 Samples = NDArray[np.int16]
 P, A, U = PRESENT, ABSENT, UNKNOWN
@@ -225,7 +226,7 @@ def test_the_number_of_hash_ranges_does_not_matter(monkeypatch):
     clips = (music, music[3_000:], music[80_000:], tone_rows(31))
     whole = found(*clips)
 
-    monkeypatch.setattr("pipelines.near_duplicates.RANGE_WORDS", 97)
+    monkeypatch.setattr("pipelines.curation.near_duplicates.RANGE_WORDS", 97)
 
     assert found(*clips) == whole
     assert pairs(whole) == [("a", "b"), ("a", "c"), ("b", "c")]

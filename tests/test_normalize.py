@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets import audio
-from pipelines.normalize import store_audio
-from pipelines.prepare_config import PrepareConfig
+from pipelines.decoding.config import PrepareConfig
+from pipelines.decoding.normalize import store_audio
 
 
 @st.composite

@@ -15,9 +15,9 @@ from datasets.audio import Decoded
 from datasets.manifest import ClipRow, read_manifest
 from datasets.record import Rejected
 from datasets.sample import nsynth as sample
-from pipelines.clean import CleanConfig, clean
-from pipelines.normalize import store_audio
-from pipelines.prepare_config import PrepareConfig
+from pipelines.decoding.config import PrepareConfig
+from pipelines.decoding.normalize import store_audio
+from pipelines.stages.clean import CleanConfig, clean
 
 PLAIN = ("--set", "select.exclude=", "--set", "clean.min_mean_amplitude=0")
 

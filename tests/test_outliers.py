@@ -11,9 +11,8 @@ import pytest
 import soundfile
 
 from datasets.errors import YieldError
-from pipelines.crossfit import FitConfig, Table
-from pipelines.embedders.logmel import LogMelEmbedder
-from pipelines.outliers import (
+from pipelines.curation.crossfit import FitConfig, Table
+from pipelines.curation.outliers import (
     FoldModels,
     OutlierConfig,
     Skipped,
@@ -24,6 +23,7 @@ from pipelines.outliers import (
     kind_of,
     score,
 )
+from pipelines.embedders.logmel import LogMelEmbedder
 
 CALIBRATED = OutlierConfig()
 FIXED = OutlierConfig(mode="fixed")

@@ -8,7 +8,7 @@ from rows import human
 
 from datasets.errors import UsageError
 from datasets.record import Label
-from pipelines.overrides import (
+from pipelines.curation.overrides import (
     Override,
     apply_overrides,
     ordered_overrides,

@@ -8,7 +8,7 @@ from rotting import rot_one_bit
 
 from datasets.errors import IntegrityError
 from pipelines.acquisition.own_copy import known_length, measure_length, receive_own
-from pipelines.cache import Cache
+from pipelines.cache.store import Cache
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 ABD = "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9"

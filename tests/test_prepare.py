@@ -13,9 +13,9 @@ from rows import clip
 from datasets import audio
 from datasets.errors import IntegrityError
 from datasets.record import Media, Recording, Rejected
-from pipelines import sandbox
-from pipelines.cache import Cache
-from pipelines.prepare import PrepareConfig, prepare, read_media
+from pipelines.cache.store import Cache
+from pipelines.decoding import sandbox
+from pipelines.stages.prepare import PrepareConfig, prepare, read_media
 
 VIDEO_URL = "https://www.youtube.com/watch?v=-abc_DEF123"
 ZIP_URL = "https://zenodo.org/records/7/files/songs.zip?download=1"

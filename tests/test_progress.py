@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from pipelines.progress import Reporter, Tally, Transfer, progress_line, read_tallies, read_transfers, reporter
+from pipelines.engine.progress import Reporter, Tally, Transfer, progress_line, read_tallies, read_transfers, reporter
 
 
 def counted(folder, stage, done, reasons=(), flush=True):

@@ -8,8 +8,8 @@ import pytest
 
 from datasets.errors import YieldError
 from datasets.record import ABSENT, PRESENT, Label
-from pipelines.crossfit import FitConfig, Table
-from pipelines.pseudo_label import GuitarConfig, GuitarVerdict, fit, label, labels_of, platt
+from pipelines.curation.crossfit import FitConfig, Table
+from pipelines.curation.pseudo_label import GuitarConfig, GuitarVerdict, fit, label, labels_of, platt
 
 CONFIG = GuitarConfig(fit=FitConfig(folds=5, deals=1))  # quick; the defaults do the same, more often
 DIMENSION = 16

@@ -12,7 +12,7 @@ import pytest
 
 from datasets.manifest import ClipRow, read_manifest
 from datasets.shard import read_shard
-from pipelines.verify import verify
+from pipelines.verify.check import verify
 
 ZENODO = "zenodo.org/records"
 CODES = {

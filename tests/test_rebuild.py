@@ -13,10 +13,10 @@ from own_songs import Mine
 from datasets.errors import IntegrityError
 from datasets.files import write_file
 from datasets.manifest import Manifest, canonical_json, read_manifest
-from pipelines.build import main
-from pipelines.parent import lineage, next_release
-from pipelines.unchanged import STATE
-from pipelines.version import publish_to
+from pipelines.build.__main__ import main
+from pipelines.build.output import publish_to
+from pipelines.build.unchanged import STATE
+from pipelines.lineage import lineage, next_release
 from pipelines.versions import main as versions
 
 

@@ -13,11 +13,11 @@ from datasets.settings import nearest, parse_value
 from datasets.source import load_source
 from datasets.sources import audioset, folder, irmas, openmic2018
 from datasets.taxonomy import INSTRUMENTS, IRMAS_INSTRUMENTS
-from pipelines.clean import CleanConfig
-from pipelines.prepare import PrepareConfig
 from pipelines.recipe import STAGES, Recipe, as_json, load_recipe, override, recipe_names
-from pipelines.select import SelectConfig
-from pipelines.split import SplitConfig, rule_for
+from pipelines.stages.clean import CleanConfig
+from pipelines.stages.prepare import PrepareConfig
+from pipelines.stages.select import SelectConfig
+from pipelines.stages.split import SplitConfig, rule_for
 
 NAMES = recipe_names()
 

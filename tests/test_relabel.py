@@ -17,8 +17,9 @@ from datasets.audio import encode, pcm_sha256, to_int16
 from datasets.manifest import file_sha256
 from datasets.shard import read_shard, write_shard
 from datasets.shard_info import ShardInfo
-from pipelines.relabel import agreement, hamming, kappa, main, share, statistics
-from pipelines.relabel_page import Answer, Answers, Candidate, Sample, draw
+from pipelines.relabel.__main__ import main
+from pipelines.relabel.page import Answer, Answers, Candidate, Sample, draw
+from pipelines.relabel.statistics import agreement, hamming, kappa, share, statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTRUMENTS = ("cello", "flute", "piano", "voice")

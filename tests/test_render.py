@@ -23,10 +23,10 @@ from datasets.scores.score import Score, read_midi, write_midi
 from datasets.scores.soundfonts import find_soundfonts, open_soundfont
 from datasets.scores.variation import Performance, Room, vary
 from datasets.sources.rendered import Rendered
-from pipelines.cache import Cache
-from pipelines.render import main as render
-from pipelines.rendering import media
-from pipelines.rendering.synthesizer import synthesize, volume_of
+from pipelines.cache.store import Cache
+from pipelines.render import media
+from pipelines.render.__main__ import main as render
+from pipelines.render.synthesizer import synthesize, volume_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DRY = Room(level=0.0)
@@ -63,7 +63,7 @@ def test_the_same_performance_has_the_same_bits_after_another_and_in_another_pro
     code = (
         "import hashlib; from datasets.scores.composing import compose; from datasets.scores.variation import vary; "
         "from datasets.scores.soundfonts import find_soundfonts; "
-        "from pipelines.rendering.synthesizer import synthesize; "
+        "from pipelines.render.synthesizer import synthesize; "
         "p = vary(compose(0, 2), seed=0, variant=1); "
         "print(hashlib.sha256(synthesize(p, find_soundfonts()[0], sample_rate=16_000).mix.tobytes()).hexdigest())"
     )
@@ -377,7 +377,7 @@ def test_a_soundfont_that_cannot_be_loaded_is_named(tmp_path):
 def test_without_the_library_the_remedy_is_named():
     code = (
         "import ctypes.util; ctypes.util.find_library = lambda name: None\n"
-        "from pipelines.rendering.synthesizer import version\n"
+        "from pipelines.render.synthesizer import version\n"
         "try:\n    version()\nexcept Exception as error:\n    print(type(error).__name__, error)"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ from conftest import ROOT, built
 
 from datasets.errors import IntegrityError, StorageError, TuttiError
 from datasets.manifest import read_manifest
-from pipelines.runner import translate
-from pipelines.version import Output
+from pipelines.build.output import Output
+from pipelines.engine.runner import translate
 
 
 @pytest.fixture

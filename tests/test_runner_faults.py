@@ -13,7 +13,7 @@ from conftest import built
 from faulty_builds import TWO_WORKERS, Cluster, Place, ended, one_error, workers_of
 
 from datasets.manifest import read_manifest
-from pipelines.runner_errors import dead_worker
+from pipelines.engine.runner_errors import dead_worker
 
 ONE_THREAD = ("env", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")  # as many as all machines have
 STALL = ("--stall-timeout", "5")

@@ -17,10 +17,11 @@ from rows import clip
 from datasets.decode_error import DecodeError
 from datasets.errors import StorageError
 from datasets.record import Media, Recording
-from pipelines import decoder_child, sandbox
-from pipelines.cache import Cache
-from pipelines.prepare import PrepareConfig, prepare
-from pipelines.sandbox import Limits, Probed, SandboxError, call, probe, stream
+from pipelines.cache.store import Cache
+from pipelines.decoding import process as decoder_child
+from pipelines.decoding import sandbox
+from pipelines.decoding.sandbox import Limits, Probed, SandboxError, call, probe, stream
+from pipelines.stages.prepare import PrepareConfig, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 HASTY = Limits(memory_bytes=1 << 30, cpu_s=1.0, cpu_s_per_mib=0.0, wall_factor=1.0)
@@ -80,7 +81,7 @@ def test_blobs_of_any_size_go_there_and_back():
 
 STARTER = """
 import time
-from pipelines.sandbox import call
+from pipelines.decoding.sandbox import call
 print(call("pid", {})[0]["found"], flush=True)
 call("hang", {})
 """

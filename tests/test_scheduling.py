@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipelines.arguments import parse
+from pipelines.build.arguments import parse
 
 EXAMPLES = ROOT / "examples" / "scheduling"
 COMMAND = [

@@ -19,7 +19,7 @@ from server import Answer, Server
 from datasets.addresses import Credentials
 from pipelines.acquisition.http import HttpRules, fetch_file
 from pipelines.acquisition.origins import Origins
-from pipelines.build import main
+from pipelines.build.__main__ import main
 
 USER, PASSWORD = "ada", "S3cr/et pä@ss%w0rd"
 TOKEN = "t0k+en/W1th=all"

@@ -7,8 +7,8 @@ from rows import human
 
 from datasets.record import Recording, Rejected
 from datasets.sources import folder
-from pipelines.download import SourceFiles
-from pipelines.select import SelectConfig, select
+from pipelines.stages.download import SourceFiles
+from pipelines.stages.select import SelectConfig, select
 
 CLASSES = ("cello", "piano")
 CSV = """path,group,cello,piano,banjo

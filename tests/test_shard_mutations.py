@@ -22,9 +22,9 @@ from parquet_mutations import mutated
 
 from datasets.errors import IntegrityError, TuttiError
 from datasets.manifest import Manifest, read_manifest
-from pipelines.export import export
-from pipelines.relabel_page import candidates
-from pipelines.verify import verify
+from pipelines.export.__main__ import export
+from pipelines.relabel.page import candidates
+from pipelines.verify.check import verify
 from train.data import read_split
 from train.front_end import load_clips
 from train.reading.hot_copy import hot_copy

@@ -16,7 +16,7 @@ from datasets.source import LocalFile
 from datasets.sources import nsynth
 from datasets.sources.nsynth import Config, NoteName, OneOf, check_note, labels_of, parse_note
 from datasets.taxonomy import INSTRUMENTS as TAXONOMY
-from pipelines.select import is_excluded
+from pipelines.stages.select import is_excluded
 
 FLUTE = "flute_acoustic_001-072-100"
 LEAD = "synth_lead_synthetic_011-050-075"

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from datasets.errors import IntegrityError, UsageError
 from datasets.record import ABSENT, PRESENT, UNKNOWN
-from pipelines.curate import Curation
-from pipelines.duplicates import ClipSummary
-from pipelines.split import Assignment, SplitConfig, certify, grouped, plan_split, rule_for
+from pipelines.rows import ClipSummary
+from pipelines.stages.curate import Curation
+from pipelines.stages.split import Assignment, SplitConfig, certify, grouped, plan_split, rule_for
 
 CLASSES = ("cello", "voice")
 HALF = {"train": 0.5, "validation": 0.5}

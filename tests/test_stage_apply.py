@@ -9,7 +9,7 @@ from rows import clip
 from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, UsageError
 from datasets.machine import MachineError
 from datasets.record import Media, Recording, Rejected
-from pipelines.stage import apply, clips_of
+from pipelines.engine.stage import apply, clips_of
 
 ONE = clip("a/1@0")
 RECORDING = Recording(Media("https://host/a.zip", "a.wav"), (clip("a/1@0"), clip("a/1@1000")))

@@ -14,8 +14,8 @@ import pytest
 from datasets import heartbeat
 from datasets.errors import TryLaterError, TuttiError
 from datasets.files import exclusive
-from pipelines.progress import HOST, Reporter, read_beats
-from pipelines.stall import Clock, StallWatch
+from pipelines.engine.progress import HOST, Reporter, read_beats
+from pipelines.engine.stall import Clock, StallWatch
 
 TIMEOUT_S = 3.0  # the shortest that leaves room for looks, one a second
 
@@ -74,7 +74,7 @@ import sys, time
 from pathlib import Path
 from datasets import heartbeat
 from datasets.files import exclusive
-from pipelines.progress import Reporter
+from pipelines.engine.progress import Reporter
 with Reporter(Path(sys.argv[2])).measure("download"), exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     for _ in range(int(sys.argv[3])):

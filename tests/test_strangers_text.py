@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from datasets.csv_cells import plain_cell, safe_cell, safe_row
 from datasets.shard_info import ShardInfo
-from pipelines.dataset_card import Counts, dataset_card, readme
-from pipelines.exports.croissant import croissant_json, describe
-from pipelines.markdown import inline, web_address
-from pipelines.overrides import Override, overrides_csv, read_overrides
-from pipelines.relabel_page import page
+from pipelines.curation.overrides import Override, overrides_csv, read_overrides
+from pipelines.export.card import Counts, dataset_card, readme
+from pipelines.export.formats.croissant import croissant_json, describe
+from pipelines.export.markdown import inline, web_address
+from pipelines.relabel.page import page
 from train.scoring.pictures import activity, save
 
 markdown_it = pytest.importorskip("markdown_it", reason="needs a Markdown parser: markdown-it-py")

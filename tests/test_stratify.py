@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipelines.stratify import (
+from pipelines.curation.stratify import (
     label_deviation,
     label_distribution_distance,
     stratify_groups,

@@ -17,7 +17,7 @@ from dataset_fixture import learnable_dataset, reseal
 from datasets.errors import IntegrityError
 from datasets.files import default_cache_folder
 from datasets.manifest import read_manifest
-from pipelines.cache_command import main as cache_command
+from pipelines.cache.__main__ import main as cache_command
 from train import run as train_run
 from train.clips import AnyClips, Clips, StreamedClips
 from train.evaluate import evaluate

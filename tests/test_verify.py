@@ -10,8 +10,9 @@ from damage import edit_manifest, flip, sealed_copy, swap
 
 from datasets.manifest import manifest_path, read_manifest
 from datasets.shard import open_shard
-from pipelines.verify import main, verify
-from pipelines.verify_manifest import Finding, open_manifest
+from pipelines.verify.__main__ import main
+from pipelines.verify.check import verify
+from pipelines.verify.findings import Finding, open_manifest
 
 TEST_SHARD = "data/test-00000-of-00001.parquet"
 TRAIN_SHARD = "data/train-00000-of-00001.parquet"

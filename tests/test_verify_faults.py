@@ -10,9 +10,10 @@ from damage import flip, sealed_copy, swap
 
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import file_sha256, manifest_path, read_manifest
-from pipelines.cache import Cache
-from pipelines.repair import repair
-from pipelines.verify import main, repairable, verify
+from pipelines.cache.store import Cache
+from pipelines.verify.__main__ import main, repairable
+from pipelines.verify.check import verify
+from pipelines.verify.repair import repair
 
 SHARDS = [f"data/{split}-00000-of-00001.parquet" for split in ("test", "train", "validation")]
 

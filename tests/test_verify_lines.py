@@ -6,7 +6,7 @@ import pytest
 from damage import sealed_copy
 
 from datasets.manifest import canonical_json, read_manifest
-from pipelines.verify import verify
+from pipelines.verify.check import verify
 
 
 @pytest.fixture

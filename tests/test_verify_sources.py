@@ -7,9 +7,9 @@ import pytest
 from caches import rot
 
 from datasets.manifest import read_manifest, version_folder
-from pipelines.cache import Cache
-from pipelines.verify import main
-from pipelines.verify_sources import check_sources, upstream_files
+from pipelines.cache.store import Cache
+from pipelines.verify.__main__ import main
+from pipelines.verify.sources import check_sources, upstream_files
 
 
 @pytest.fixture

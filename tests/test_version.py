@@ -16,14 +16,14 @@ from whole_manifest import manifest_content
 
 from datasets.errors import StorageError, TryLaterError
 from datasets.manifest import canonical_json, manifest_path
-from pipelines.version import Output
+from pipelines.build.output import Output
 
 ROOT = Path(__file__).resolve().parents[1]
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipelines.version import Output
+from pipelines.build.output import Output
 output = Output(Path(sys.argv[1]))
 with output.locked(0):
     (output.staging / "half").write_text("half")

@@ -15,9 +15,9 @@ from datasets import audio, decoder
 from datasets.decode_error import DecodeError
 from datasets.decoder import decode_spans, each_span
 from datasets.record import Clip, Media, Recording
-from pipelines import sandbox
-from pipelines.cache import Cache
-from pipelines.prepare import PrepareConfig, prepare
+from pipelines.cache.store import Cache
+from pipelines.decoding import sandbox
+from pipelines.stages.prepare import PrepareConfig, prepare
 
 SAMPLE_RATE = 16_000
 

@@ -12,12 +12,7 @@ from youtube_site import fails, plays, watch_url
 
 from datasets.errors import StorageError
 from pipelines.acquisition import youtube_session
-from pipelines.acquisition.youtube import (
-    Access,
-    Downloaded,
-    Failure,
-    download_video,
-)
+from pipelines.acquisition.youtube import Access, Downloaded, Failure, download_video
 
 __all__ = ["folder", "server", "site"]  # fixtures
 

@@ -6,11 +6,7 @@ from videos import NAME, VIDEO, WEBM, folder, get, names, server, site
 from youtube_site import plays
 
 from datasets.errors import UsageError
-from pipelines.acquisition.youtube import (
-    Access,
-    Downloaded,
-    preflight,
-)
+from pipelines.acquisition.youtube import Access, Downloaded, preflight
 
 __all__ = ["folder", "server", "site"]  # fixtures
 

@@ -6,11 +6,7 @@ from videos import REFUSED, VIDEO, WEBM, folder, get, names, server, site
 from youtube_site import plays, watch_url
 
 from datasets.errors import UsageError
-from pipelines.acquisition.youtube import (
-    Access,
-    Failure,
-    is_allowed,
-)
+from pipelines.acquisition.youtube import Access, Failure, is_allowed
 
 __all__ = ["folder", "server", "site"]  # fixtures
 

@@ -9,10 +9,7 @@ from signals import m4a, noise, webm
 from videos import REFUSED, VIDEO, WEBM, folder, get, names, server, site
 
 from datasets import audio
-from pipelines.acquisition.youtube import (
-    Access,
-    Failure,
-)
+from pipelines.acquisition.youtube import Access, Failure
 
 __all__ = ["folder", "server", "site"]  # fixtures
 

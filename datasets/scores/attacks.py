@@ -1,7 +1,7 @@
 """How late each General MIDI program is heard: what alignment has to know of soft attacks.
 
 A hammer or a plectrum is heard at once, a church organ or a pad only when it has swelled. Times are relative to a
-piano's, as `pipelines/align.py` sees them: where, on average over many notes, the rise of a note's partials begins to
+piano's, as decoding/align.py sees them: where, on average over many notes, the rise of a note's partials begins to
 show. Compressed levels rise first where a sound comes out of nothing, so these are much shorter than a swell.
 
 Measured by `python -m benchmarks.alignment --attacks` on eight dry solos a program (composed, 12 to 18 s) with four

@@ -26,7 +26,7 @@ from datasets.os_errors import storage_error
 from datasets.record import Seconds
 from datasets.settings import nearest
 from pipelines.acquisition.reasons import PERMANENT, REASONS, VANTAGE
-from pipelines.results import is_digest, is_number, is_text, is_word
+from pipelines.cache.results import is_digest, is_number, is_text, is_word
 
 SECOND_SIGHTING_S = 86_400.0  # 24 h: a channel may be hidden or a site broken for an evening
 LATEST_S = 1e11  # year 5138: what lies beyond is damage, and no calendar takes it

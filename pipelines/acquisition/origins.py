@@ -21,8 +21,8 @@ from datasets.record import Media
 from pipelines.acquisition.http import HttpRules, get_small
 from pipelines.acquisition.own_index import parse_sums, read_sums
 from pipelines.acquisition.youtube import Access
-from pipelines.cache import Cache
-from pipelines.soundness import settled_sha256
+from pipelines.cache.soundness import settled_sha256
+from pipelines.cache.store import Cache
 
 CHUNK_BYTES = 1 << 20
 SUMS_BYTES = 64 << 20  # of a SHA256SUMS: half a million files

@@ -30,7 +30,7 @@ from datasets.errors import IntegrityError
 from datasets.record import Seconds
 from datasets.source import RemoteFile
 from pipelines.acquisition.own_index import Index, Named, extension_of, index_of, parse_name, sums_of
-from pipelines.soundness import Blob, hash_file, mismatch
+from pipelines.cache.soundness import Blob, hash_file, mismatch
 
 TOLERANCE_S: Seconds = 0.1  # of a cut clip's length: what `clean` allows before it says "truncated"
 MAX_FILE_BYTES = 1 << 30  # read into memory; as for members of archives, far above any audio of ours

@@ -15,8 +15,8 @@ from datasets.files import clock_of
 from datasets.manifest import digest_of
 from datasets.record import Seconds
 from pipelines.acquisition.origins import read_file
-from pipelines.cache import Cache
-from pipelines.soundness import Blob, mismatch
+from pipelines.cache.soundness import Blob, mismatch
+from pipelines.cache.store import Cache
 
 CODE_VERSION = 1  # raise it when decoders count other samples
 STAGE = "own"

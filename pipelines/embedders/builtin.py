@@ -3,7 +3,7 @@
     embedder = load()
     embedder.embed([waveform, ...])  # float32 (N, dimension)
 
-Trained on renderings only (`python -m pipelines.rendering.train_embedder`), so it needs no download. A clip is heard
+Trained on renderings only (`python -m pipelines.render.train_embedder`), so it needs no download. A clip is heard
 in excerpts of 3 s, every 1.5 s; the net's part of the embedding is their mean. Behind it stand the statistics of
 `logmel.py`, each against its spread over renderings: on real recordings the two together tell instruments apart
 better than either (out of fold and across corpora, on labels as given). Weights and their recipe lie beside this

@@ -3,7 +3,7 @@
 from datasets.sources import audioset as source
 from datasets.taxonomy import IRMAS_INSTRUMENTS
 from pipelines.recipe import Recipe
-from pipelines.split import SplitConfig
+from pipelines.stages.split import SplitConfig
 
 TRAIN = {"train": 0.9, "validation": 0.1}
 

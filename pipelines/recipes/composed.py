@@ -8,7 +8,7 @@ Needs FluidSynth and a soundfont: apt install fluidsynth fluid-soundfont-gm; oth
 
 from datasets.sources import rendered as source
 from pipelines.recipe import Recipe
-from pipelines.split import SplitConfig, grouped
+from pipelines.stages.split import SplitConfig, grouped
 
 
 def composed() -> Recipe:

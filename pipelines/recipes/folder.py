@@ -5,7 +5,7 @@ Rows with a `split` go there; the others are divided by group, 65 / 17.5 / 17.5 
 
 from datasets.sources import folder as source
 from pipelines.recipe import Recipe
-from pipelines.split import SplitConfig, grouped
+from pipelines.stages.split import SplitConfig, grouped
 
 
 def folder() -> Recipe:

@@ -6,7 +6,7 @@
 from datasets.sources import irmas as source
 from datasets.taxonomy import IRMAS_INSTRUMENTS
 from pipelines.recipe import Recipe
-from pipelines.split import SplitConfig
+from pipelines.stages.split import SplitConfig
 
 
 def irmas() -> Recipe:

@@ -7,11 +7,11 @@ clips with at least one of the eleven instruments present stay (D14).
 from dataclasses import replace
 
 from datasets.sources import audioset, irmas, openmic2018
-from pipelines.outliers import OutlierConfig
-from pipelines.pseudo_label import GuitarConfig
+from pipelines.curation.outliers import OutlierConfig
+from pipelines.curation.pseudo_label import GuitarConfig
 from pipelines.recipe import Recipe
 from pipelines.recipes.ultimate import ultimate
-from pipelines.select import SelectConfig
+from pipelines.stages.select import SelectConfig
 
 
 def lumen() -> Recipe:

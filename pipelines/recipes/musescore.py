@@ -5,9 +5,9 @@ Ten-second clips with the notes of their scores, for frame-level training (Hung 
 """
 
 from datasets.sources import musescore as source
-from pipelines.curate import CurateConfig
 from pipelines.recipe import Recipe
-from pipelines.split import SplitConfig, grouped
+from pipelines.stages.curate import CurateConfig
+from pipelines.stages.split import SplitConfig, grouped
 
 
 def musescore() -> Recipe:

@@ -8,7 +8,7 @@ Zhong 2023 and Hung 2019). Needs FluidSynth and a soundfont: apt install fluidsy
 
 from datasets.sources import rendered as source
 from pipelines.recipe import Recipe
-from pipelines.split import SplitConfig, grouped
+from pipelines.stages.split import SplitConfig, grouped
 
 
 def musescore_rendered() -> Recipe:

@@ -21,11 +21,11 @@ cross_entropy takes them as absent. A loss for single labels needs them: --set n
 """
 
 from datasets.sources import nsynth as source
-from pipelines.clean import CleanConfig
-from pipelines.curate import CurateConfig
 from pipelines.recipe import Recipe
-from pipelines.select import SelectConfig
-from pipelines.split import Rule, SplitConfig
+from pipelines.stages.clean import CleanConfig
+from pipelines.stages.curate import CurateConfig
+from pipelines.stages.select import SelectConfig
+from pipelines.stages.split import Rule, SplitConfig
 
 CARVED: Rule = {"train": 0.96, "validation": 0.04}  # P1
 

@@ -2,7 +2,7 @@
 
 from datasets.sources import openmic2018 as source
 from pipelines.recipe import Recipe
-from pipelines.split import SplitConfig
+from pipelines.stages.split import SplitConfig
 
 
 def openmic2018() -> Recipe:

@@ -8,9 +8,9 @@ Unlike there, what nobody annotated stays unknown, and OpenMIC clips without a c
 
 from datasets.sources import audioset, irmas, openmic2018
 from datasets.taxonomy import IRMAS_INSTRUMENTS
-from pipelines.embed import EmbedConfig
 from pipelines.recipe import Recipe
-from pipelines.split import Rule, SplitConfig
+from pipelines.stages.embed import EmbedConfig
+from pipelines.stages.split import Rule, SplitConfig
 
 LUMEN_SPLIT: dict[str, Rule] = {
     "irmas/train": "train",

@@ -1,0 +1,36 @@
+"""Build a dataset: upstream archives in, Parquet shards with a manifest out.
+
+    python -m pipelines.build --dataset ultimate --mirror sample --embedder logmel
+
+The flow is in `flow.py`. A build of which nothing has changed ends before Beam is imported. All flags: `--help`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from datasets.command import run_command
+from pipelines.build.arguments import parse
+from pipelines.engine.heap import (end_at_once, give_memory_back)
+from pipelines.build.unchanged import answer_of
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    unread = "nobody reads stdout any more; what was built is published"
+    return run_command(_command, argv, then="then run the build again", unread=unread)
+
+
+def _command(argv: Sequence[str]) -> int:
+    arguments, beam_flags = parse(argv)
+    if (answer := answer_of(arguments, beam_flags)) is not None:
+        print(answer, flush=True)
+        return 0
+    give_memory_back()
+    end_at_once()
+    from pipelines.build.job import command  # Beam takes seconds to import
+
+    return command(arguments, beam_flags)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

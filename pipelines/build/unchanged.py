@@ -1,0 +1,136 @@
+"""A build of which nothing has changed costs next to nothing: it is answered before Beam is imported.
+
+After a complete build, `.unchanged.json` in the output root says by which command, code and libraries the version came
+about, how every input looked before it was read (`looks.py`), and how the output looked in the end. While all of that
+still holds, the same command has nothing to do. Whoever doubts the disk runs `pipelines.verify`, which reads it all.
+"""
+
+import argparse
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.addresses import Credentials
+from datasets.errors import TuttiError
+from datasets.files import default_cache_folder, write_file
+from datasets.manifest import digest_of
+from datasets.scores.soundfonts import VARIABLE
+from pipelines.build.arguments import output_root
+from pipelines.build.looks import (Input, Look, LookAt, Looks, Own, look_at, own_names)
+from pipelines.engine.code import (CODE, ROOT, code_digest)
+
+STATE = ".unchanged.json"
+# Flags that change what is said or when, not what is built; with these, nothing is answered from memory.
+OTHER_ERRANDS = ("list", "dry_run", "download_only", "publish", "retry_status")
+ACCESS = ("videos_per_hour", "cookies", "proxy", "ytdlp", "media_host", "section_above")  # to YouTube
+HOW_ONLY = ("wait", "stall_timeout", "replace", *ACCESS, *OTHER_ERRANDS)
+
+
+def answer_of(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str | None:
+    """The summary of a build that has nothing to do, as a line of JSON; None: it must run, or be asked for."""
+    start_s = time.perf_counter()
+    asked_otherwise = any(getattr(arguments, flag) for flag in OTHER_ERRANDS)
+    if asked_otherwise or os.environ.get("TUTTI_CRASH_AT") or os.environ.get("TUTTI_FAIL_AT"):
+        return None
+    if any(flag.startswith("-") and not flag.startswith("--direct") for flag in beam_flags):  # let Beam look at them
+        return None
+    try:
+        output = output_root(arguments).absolute()
+        state = json.loads((output / STATE).read_bytes())
+        current = (output / "current").readlink().name
+        if state["command"] != command_digest(arguments) or state["summary"]["version"] != current:
+            return None
+        look = looker(arguments)
+        seen = [(remembered_input(kind, path, arguments), digest) for kind, path, digest in state["inputs"]]
+        seen.append((version_in(output), state["output"]))
+        if any(look(wanted).digest != digest for wanted, digest in seen):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, TuttiError):
+        return None  # none, of another time, or an error to be told
+    work = {name: {"reused": part["reused"] + part["computed"], "computed": 0} for name, part in state["work"].items()}
+    seconds = {"total": round(time.perf_counter() - start_s, 3)}
+    return json.dumps({**state["summary"], "changed": False, "work": work, "seconds": seconds})
+
+
+def remember(arguments: argparse.Namespace, looks: Looks, output: Path, summary: dict[str, Any]) -> None:
+    """Keep what `answer_of` needs.
+
+    Args:
+        arguments: of the command.
+        looks: at the inputs, before they were read.
+        output: root, with the version published.
+        summary: of the build.
+    """
+    state = {
+        "command": command_digest(arguments),
+        # No address: it may hold a password, and the command line has it.
+        "inputs": [[one.kind, "" if one.kind == "web" else one.path, seen.digest] for one, seen in looks.of.items()],
+        "output": looker(arguments)(version_in(output)).digest,
+        "work": summary["work"],
+        "summary": {name: value for name, value in summary.items() if name not in ("seconds", "work")},
+    }
+    write_file(output / STATE, json.dumps(state).encode(), durable=False)
+
+
+def is_final(looks: Looks, manifest: Mapping[str, Any]) -> bool:
+    """Whether the same command could find nothing else: all inputs known, nothing pending or unexpectedly lost."""
+    counts = manifest["counts"]
+    lost = any(source.get("pending") for source in counts["sources"].values()) or "incomplete" in manifest
+    failed = any(reason.startswith("error:") for reason in counts["rejected"])
+    return looks.settled and all(seen.digest is not None for seen in looks.of.values()) and not lost and not failed
+
+
+def forget(output: Path) -> None:
+    """Let the next build of an output run."""
+    (output / STATE).unlink(missing_ok=True)
+
+
+def looker(arguments: argparse.Namespace) -> LookAt:
+    """What looks at the inputs of a command."""
+    outputs = [output_root(arguments), *([arguments.publish] if arguments.publish else [])]
+    cache = arguments.cache_dir or default_cache_folder()
+    return lambda wanted: look_of(wanted, own_names(outputs, cache), arguments.credentials)
+
+
+def look_of(wanted: Input, own: Own, credentials: Credentials) -> Look:
+    """How an input looks without reading it all; of a web mirror, its checksums."""
+    if wanted.kind != "web":
+        return look_at(wanted, own)
+    from pipelines.acquisition.mirror_look import look_of_mirror  # it imports requests
+
+    return Look(look_of_mirror(wanted.path, credentials))
+
+
+def version_in(output: Path) -> Input:
+    """The current version of an output root."""
+    return Input("files", str(output / "current"))
+
+
+def remembered_input(kind: Any, path: str, arguments: argparse.Namespace) -> Input:
+    """An input as `remember` wrote it."""
+    return Input(kind, arguments.mirror if kind == "web" else path)
+
+
+def command_digest(arguments: argparse.Namespace) -> str:
+    """Of all that decides a build, but for its inputs: flags, code, libraries, Python, the current folder."""
+    flags = {name: _plain(value) for name, value in vars(arguments).items() if name not in HOW_ONLY}
+    soundfonts, here = os.environ.get(VARIABLE), str(Path.cwd())
+    return digest_of([flags, soundfonts, here, code_digest(), _libraries(), platform.python_version()])
+
+
+def _plain(value: Any) -> Any:
+    return [str(item) for item in value] if isinstance(value, list) else None if value is None else str(value)
+
+
+
+
+def _libraries() -> list[str]:
+    described = [found.metadata for found in importlib.metadata.distributions()]  # each look at it parses the file
+    return sorted(f"{metadata['Name']} {metadata['Version']}" for metadata in described)

@@ -1,0 +1,111 @@
+"""The kernels of `prepare`: from the bytes of a file to the facts and the FLAC of each of its clips.
+
+    decode -> excerpt -> mono mean -> soxr HQ -> BS.1770 loudness -> gain under a true-peak guard
+    -> 16 bit -> FLAC
+
+The gain is lowered, never the peaks clipped: where the guard holds it back, training applies
+the rest in float from `loudness_lufs`. Runs in the decoder's process (`pipelines/decoding/child.py`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from datasets import audio
+from datasets.decoder import Span, Stream, decode_spans, each_span
+from datasets.record import Alignment, Decibels, Lufs, Note
+from datasets.sketch import sketch
+from pipelines.decoding.align import AlignConfig, delay
+from pipelines.decoding.config import PrepareConfig
+
+Take: TypeAlias = Callable[[int, dict[str, Any], bytes], object]  # place of a span, its facts, its encoded audio
+
+
+def prepare_spans(data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, take: Take) -> Stream:
+    """Decode a file once; `take` gets each span when it is done, but for those that lie past the end.
+
+    Raises:
+        DecodeError: see `each_span`.
+    """
+
+    def store(place: int, waveform: audio.Waveform, so_far: Stream) -> None:
+        if waveform.shape[1]:
+            take(place, *store_audio(waveform, so_far, config))
+
+    return each_span(data, name, spans, store)
+
+
+def measure_alignment(data: bytes, name: str, notes: Sequence[Note], config: PrepareConfig) -> Alignment | None:
+    """How a file lies against its score; None where there is nothing to hear.
+
+    Raises:
+        DecodeError: see `decode_spans`.
+    """
+    search = AlignConfig()
+    stream, (beginning,) = decode_spans(data, name, [(0.0, search.measured_s + search.highest_delay_s)])
+    mono = audio.to_mono(beginning)
+    if np.abs(mono).max(initial=0.0) < config.silence_amplitude:
+        return None
+    return delay(audio.resample(mono, stream.sample_rate, config.sample_rate), config.sample_rate, notes, search)
+
+
+def prepare_aligned(
+    data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, alignment: Alignment, take: Take
+) -> Stream:
+    """The same with spans in the time of the score; what the file lacks at its beginning is silence."""
+    moved = [(start + alignment.delay_s, None if end is None else end + alignment.delay_s) for start, end in spans]
+
+    def store(place: int, waveform: audio.Waveform, so_far: Stream) -> None:
+        missing = max(0, -round(moved[place][0] * so_far.sample_rate))
+        if missing + waveform.shape[1]:
+            take(place, *store_audio(np.pad(waveform, ((0, 0), (missing, 0))), so_far, config))
+
+    return each_span(data, name, moved, store)
+
+
+def store_audio(
+    waveform: audio.Waveform, origin: Stream | audio.Decoded, config: PrepareConfig
+) -> tuple[dict[str, Any], bytes]:
+    """Facts of `StoredAudio` (but for `blob`, `source_sha256` and `complete`) and the encoded file.
+
+    Args:
+        waveform: the excerpt, float32 (num_channels, num_samples) at the native rate.
+        origin: the file it was cut from.
+        config: see `PrepareConfig`.
+    """
+    native = audio.to_mono(waveform)
+    mono = audio.resample(native, origin.sample_rate, config.sample_rate)
+    loudness = audio.measure_loudness(mono, config.sample_rate)
+    peak = audio.true_peak_dbtp(mono, config.sample_rate)
+    gain_db = gain_for(loudness, peak, config)
+    samples = audio.to_int16(audio.apply_gain(mono, gain_db))
+    facts = {
+        "pcm_sha256": audio.pcm_sha256(samples),
+        "native_sha256": audio.pcm_sha256(audio.to_int16(native)),
+        "sample_rate": config.sample_rate,
+        "num_samples": samples.size,
+        "native_sample_rate": origin.sample_rate,
+        "native_num_samples": native.size,
+        "num_channels": waveform.shape[0],
+        "codec": origin.codec,
+        "decoder": origin.decoder,
+        "silence_share": round(audio.silence_share(native, config.silence_amplitude), 6),
+        "mean_amplitude": round(float(np.abs(native).mean(dtype=np.float64)), 9),
+        "loudness_lufs": None if loudness is None else round(loudness + gain_db, 3),
+        "gain_db": gain_db,
+        "true_peak_dbtp": None if peak is None else round(peak + gain_db, 3),
+        "sketch": sketch(samples, config.sample_rate),
+    }
+    return facts, audio.encode(samples, config.sample_rate, config.audio_format)
+
+
+def gain_for(loudness: Lufs | None, true_peak: Decibels | None, config: PrepareConfig) -> Decibels:
+    """Gain towards the configured loudness, under the configured guards."""
+    return audio.loudness_gain_db(
+        loudness,
+        true_peak,
+        target_lufs=config.target_lufs,
+        max_true_peak_dbtp=config.max_true_peak_dbtp,
+        max_gain_db=config.max_gain_db,
+    )

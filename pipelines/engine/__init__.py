@@ -1,0 +1,1 @@
+"""How stages run on Beam: wiring, runners, progress, the watch over what stands still."""

@@ -1,0 +1,210 @@
+"""The only place where pure functions meet Beam.
+
+A stage applies a function `(row) -> row | rows` to every row. A rejected clip travels on in the
+same collection; an unexpected exception rejects the clip as `error:<stage>`, but an error that
+concerns the whole build (`TuttiError`, a full disk) ends it. What the machine lacked (memory, time,
+processes) is nobody's fault: the row is tried once more, then its clips are `pending`.
+
+Only the portable subset of Beam is used: Create, ParDo, GroupByKey, Flatten. No tagged outputs,
+nothing emitted from finish_bundle, every branch flattens into one leaf: the Dask runner drops
+the rest silently.
+"""
+
+import gc
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import apache_beam as beam
+
+from datasets.errors import StorageError, TryLaterError, TuttiError
+from datasets.machine import MACHINE_REASONS, MachineError, machine_reason
+from datasets.os_errors import storage_error
+from datasets.record import Clip, Recording, Rejected
+from datasets.streams import shield_stderr
+from pipelines.cache.store import num_remembered
+from pipelines.engine.heap import end_at_once, is_beam_worker
+from pipelines.engine.progress import Reporter, reporter
+
+Row: TypeAlias = Any
+
+
+class Stage(beam.PTransform[Any, Any]):
+    """Apply `function` to every row that is not rejected.
+
+    Args:
+        name: of the stage: the Beam label, the counter, the `stage` of rejected rows.
+        function: one row in; one row, an iterable of rows, or None out.
+        progress: the folder of the build's tallies.
+    """
+
+    def __init__(self, name: str, function: Callable[[Row], Row | Iterable[Row] | None], progress: Path) -> None:
+        super().__init__(label=name)
+        self._do_fn = _Apply(name, function, progress)
+
+    def expand(self, rows: Any) -> Any:
+        """Beam's hook: rows in, rows out."""
+        return rows | beam.ParDo(self._do_fn)
+
+
+class _Apply(beam.DoFn):
+    def __init__(self, name: str, function: Callable[[Row], Row | Iterable[Row] | None], progress: Path) -> None:
+        self._name, self._function, self._progress = name, function, progress
+
+    def setup(self) -> None:
+        if is_beam_worker():
+            end_at_once()
+            shield_stderr()
+
+    def process(self, row: Row) -> Iterator[Row]:
+        if isinstance(row, Rejected):
+            yield row
+            return
+        before = num_remembered(self._name)
+        with self._reporter().measure(self._name, row) as tally:
+            results = apply(self._name, self._function, row)
+            tally.computed += num_remembered(self._name) - before
+            tally.done += max(1, len(clips_of(row)))
+            tally.rejected.update(result.reason for result in results if isinstance(result, Rejected))
+        yield from results
+
+    def finish_bundle(self) -> None:
+        self._reporter().flush()
+
+    def _reporter(self) -> Reporter:
+        return reporter(self._progress)
+
+
+def apply(name: str, function: Callable[[Row], Row | Iterable[Row] | None], row: Row) -> list[Row]:
+    """The results of one row; an unexpected exception becomes rejected clips, a need of the machine pending ones.
+
+    Raises:
+        TuttiError: the function found that the build cannot go on.
+        StorageError: the disk is full or not writable.
+        TryLaterError: the machine lacks memory, time or processes for a row that is no clip.
+    """
+    try:
+        return _results(function, row)
+    except Exception as error:
+        if isinstance(error, (TuttiError, MachineError)) or machine_reason(error) is None:
+            return _rejected(name, error, row)
+    gc.collect()  # also what the exception held
+    try:
+        return _results(function, row)
+    except Exception as error:
+        return _rejected(name, error, row)
+
+
+def _results(function: Callable[[Row], Row | Iterable[Row] | None], row: Row) -> list[Row]:
+    results = function(row)
+    if results is None:
+        return []
+    return list(results) if isinstance(results, (list, Iterator)) else [results]
+
+
+def _rejected(name: str, error: Exception, row: Row) -> list[Row]:
+    """What becomes of a row whose function raised."""
+    if isinstance(error, TuttiError):
+        raise error
+    clips = clips_of(row)
+    if (reason := machine_reason(error)) is not None:
+        if not clips:
+            remedy = f"{MACHINE_REASONS[reason]}; then run the build again, it goes on where it was"
+            raise TryLaterError(f"{name}: {reason.replace('_', ' ')} ({_described(error)}); {remedy}") from error
+        return [pending(clip, name, reason, _described(error)) for clip in clips]
+    if isinstance(error, OSError):
+        raise StorageError(f"{name}: {storage_error(error, then='then run the build again')}") from error
+    if not clips:
+        raise error
+    return [Rejected(clip, stage=name, reason=f"error:{name}", detail=_described(error)) for clip in clips]
+
+
+def pending(clip: Clip, stage: str, reason: str, detail: str) -> Rejected:
+    """A clip that the machine kept from being worked on: another build tries again."""
+    return Rejected(clip, stage=stage, reason=reason, detail=detail, status="pending")
+
+
+def _described(error: Exception) -> str:
+    """In words, without addresses in memory: rows are reproducible."""
+    if isinstance(error, MachineError):
+        return str(error)
+    return re.sub(r" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")
+
+
+def clips_of(row: Row) -> tuple[Clip, ...]:
+    """The clips that a row stands for; none for a row that is no clip."""
+    if isinstance(row, Recording):
+        return row.clips
+    return (row,) if isinstance(row, Clip) else ()
+
+
+class Spread(beam.PTransform[Any, Any]):
+    """Hand recordings to all workers, by a digest of their first clip: the same way every time."""
+
+    def expand(self, rows: Any) -> Any:
+        """Beam's hook: recordings in, the same out."""
+        return rows | "key" >> beam.Map(_spread_key) | beam.GroupByKey() | "values" >> beam.FlatMap(_values)
+
+
+def _spread_key(row: Recording | Rejected) -> tuple[str, Recording | Rejected]:
+    clip = row.clip if isinstance(row, Rejected) else row.clips[0]
+    return hashlib.sha256(clip.id.encode()).hexdigest()[:4], row
+
+
+def _values(keyed: tuple[Any, Iterable[Row]]) -> Iterable[Row]:
+    return keyed[1]
+
+
+class Gather(beam.PTransform[Any, Any]):
+    """All rows as one list in one element, even where there are none: for small rows only."""
+
+    def expand(self, rows: Any) -> Any:
+        """Beam's hook: rows in, one list out."""
+        seed = rows.pipeline | "seed" >> beam.Create([None])
+        return (
+            (rows, seed)
+            | beam.Flatten()
+            | "one key" >> beam.Map(_one_key)
+            | beam.GroupByKey()
+            | "list" >> beam.Map(_listed)
+        )
+
+
+class Decide(beam.PTransform[Any, Any]):
+    """Join clips with decisions made globally, many at a time: rows cross one shuffle, in a few large groups.
+
+    Applied to a pair (rows, decisions), both with an id; `function(key, rows, decisions)` sees all
+    rows and decisions whose ids have the same key.
+    """
+
+    def __init__(self, key: Callable[[str], str], function: Callable[[str, list[Row], list[Any]], Row]) -> None:
+        super().__init__()
+        self._key, self._function = key, function
+
+    def expand(self, pair: Any) -> Any:
+        """Beam's hook: (rows, decisions) in, one result per key out."""
+        rows, decisions = pair
+        keyed = {
+            "rows": rows | "key of row" >> beam.Map(_keyed, self._key),
+            "decisions": decisions | "key of decision" >> beam.Map(_keyed, self._key),
+        }
+        return keyed | beam.CoGroupByKey() | "apply" >> beam.Map(_decided, self._function)
+
+
+def _keyed(row: Row, key: Callable[[str], str]) -> tuple[str, Row]:
+    return key(row.clip.id if isinstance(row, Rejected) else row.id), row
+
+
+def _decided(joined: tuple[str, dict[str, Iterable[Row]]], function: Callable[[str, list[Row], list[Any]], Row]) -> Row:
+    key, parts = joined
+    return function(key, list(parts["rows"]), list(parts["decisions"]))
+
+
+def _one_key(row: Row) -> tuple[int, Row]:
+    return 0, row
+
+
+def _listed(keyed: tuple[int, Iterable[Row]]) -> list[Row]:
+    return [row for row in keyed[1] if row is not None]

@@ -1,1 +1,0 @@
-"""From scores to sound: FluidSynth, soundfonts, and what is written of a rendering."""

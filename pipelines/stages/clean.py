@@ -1,0 +1,53 @@
+"""Stage 3, clean: what no training set should hold. One reason per clip, the first that fits.
+
+| reason | rule | source |
+|---|---|---|
+| truncated | decoded length off the declared one by > 0.1 s, or the container ends early | OpenMIC, AudioSet |
+| too_short | < 1 s | Lumen 2023, "Obvious outliers" |
+| silent | amplitude < 0.001 for > 80 % of the samples, or no measurable loudness | Lumen 2023 |
+| silent | mean amplitude < 0.0005, where a recipe asks for it | NSynth pre-training (Zhong 2023), its code |
+
+Files that no decoder reads were rejected by prepare as `undecodable`; duplicates need to see
+all clips and are found in `duplicates.py`.
+"""
+
+from dataclasses import dataclass, replace
+
+from datasets.record import Clip, Rejected, Seconds
+from pipelines.curation.overrides import Override, apply_overrides
+
+
+@dataclass(frozen=True)
+class CleanConfig:
+    """Thresholds of the rules above, and what people found wrong."""
+
+    min_duration_s: Seconds = 1.0  # Lumen 2023, "Obvious outliers"
+    max_silence_share: float = 0.8  # Lumen 2023, "Obvious outliers"
+    min_mean_amplitude: float = 0.0  # of full scale; below: near-silent; 0: off. NSynth pre-training's code: 5e-4
+    max_duration_error_s: Seconds = 0.1  # of a declared duration
+    overrides: tuple[Override, ...] = ()  # corrected labels, ordered by clip; see overrides.py
+
+
+def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
+    """The clip with the labels that people corrected, or why it must go."""
+    audio = clip.audio
+    if audio is None:
+        raise ValueError(f"{clip.id}: has no stored audio; run prepare before clean")
+    duration_s = audio.native_num_samples / audio.native_sample_rate
+    if clip.declared_s is not None and abs(duration_s - clip.declared_s) > config.max_duration_error_s:
+        return _reject(clip, "truncated", duration_s, f"decoded {duration_s:.3f} s of {clip.declared_s:.3f} s")
+    if not audio.complete:
+        return _reject(clip, "truncated", duration_s, f"the file ends early, after {duration_s:.3f} s")
+    if duration_s < config.min_duration_s:
+        return _reject(clip, "too_short", duration_s)
+    if audio.silence_share > config.max_silence_share:
+        return _reject(clip, "silent", audio.silence_share)
+    if (mean := audio.mean_amplitude) is not None and mean < config.min_mean_amplitude:
+        return _reject(clip, "silent", mean, f"near-silent: mean amplitude {mean:.6f}")
+    if audio.loudness_lufs is None:
+        return _reject(clip, "silent", audio.silence_share, "no measurable loudness")
+    return replace(clip, labels=apply_overrides(clip.id, clip.labels, config.overrides)) if config.overrides else clip
+
+
+def _reject(clip: Clip, reason: str, value: float, detail: str = "") -> Rejected:
+    return Rejected(clip, stage="clean", reason=reason, value=round(value, 6), detail=detail)

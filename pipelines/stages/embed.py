@@ -1,0 +1,151 @@
+"""Stage 4, embed: what a clip sounds like, as one vector and one fingerprint; both lie in the cache.
+
+The recipe names its embedder, and it is never replaced by what happens to be there: without the
+weights the build says what to do. `none` leaves labels as given: nothing is embedded or curated.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets import audio
+from datasets.errors import CacheDamageError
+from datasets.manifest import digest_of
+from datasets.record import Clip
+from pipelines.cache.store import Cache
+from pipelines.curation import fingerprint as fingerprints
+from pipelines.curation.fingerprint import Fingerprint, fingerprint
+from pipelines.embedders import Embedder
+
+SCALE = 32_768  # of 16-bit PCM
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Which embedder."""
+
+    embedder: str = "none"  # "none", "logmel", "builtin" (trained), "ast", or an AST on the hub: "owner/name@revision"
+    folder: str = field(default="", metadata={"local": True})  # an AST's weights on this machine
+    resize_positions: bool = False  # AST: short clips on a position grid of their own length, about 4 times faster
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # AST: auto is bfloat16 on a GPU
+
+    def named(self, name: str) -> "EmbedConfig":
+        """As `--embedder` says: a name, or a folder with weights."""
+        if Path(name).is_dir():
+            return replace(self, embedder="ast", folder=str(Path(name).absolute()))
+        return replace(self, embedder=name, folder="")
+
+
+def embed(clip: Clip, *, config: EmbedConfig, cache: Cache) -> Clip:
+    """The clip with its embedding and its fingerprint; computed once for the same samples and embedder."""
+    if config.embedder == "none":
+        return clip
+    if clip.audio is None:
+        raise ValueError(f"{clip.id}: has no stored audio; run prepare first")
+    pcm, blob = clip.audio.pcm_sha256, clip.audio.blob
+
+    sizes = embedder_of(config).dimension * 4, fingerprints.num_bytes(clip.audio.num_samples)
+
+    def vector() -> bytes:
+        waveform = samples_of(blob, cache).astype(np.float32) / np.float32(SCALE)
+        embedding = embedder_of(config).embed([waveform])[0].astype("<f4")
+        if not np.isfinite(embedding).all():
+            raise ValueError(f"{clip.id}: its embedding holds a number that is none; report it")
+        return bytes(embedding.tobytes())
+
+    def words() -> bytes:
+        return fingerprint(samples_of(blob, cache)).data
+
+    return replace(
+        clip,
+        embedding=_stored("embed", digest_of([pcm, embedder_of(config).digest]), sizes[0], vector, cache),
+        fingerprint=_stored("fingerprint", digest_of([pcm, fingerprints.CODE_VERSION]), sizes[1], words, cache),
+    )
+
+
+def _stored(stage: str, key: str, num_bytes: int, make: Callable[[], bytes], cache: Cache) -> str:
+    known = cache.result(stage, key)
+    if known is not None and cache.blob_bytes(known["blob"]) == num_bytes:
+        return str(known["blob"])
+    blob = cache.put_blob(make())
+    cache.remember(stage, key, {"blob": blob})
+    return blob
+
+
+@functools.lru_cache(maxsize=1)
+def embedder_of(config: EmbedConfig) -> Embedder:
+    """The embedder of a configuration, one per process.
+
+    Raises:
+        UsageError: its weights cannot be had; the message says what to do.
+    """
+    if config.embedder == "logmel":
+        from pipelines.embedders.logmel import LogMelEmbedder
+
+        return LogMelEmbedder()
+    if config.embedder == "builtin":
+        from pipelines.embedders import builtin
+
+        return builtin.load()
+    from pipelines.embedders import ast, ast_files  # torch and transformers take seconds to import
+
+    model = config.folder or (ast_files.DEFAULT_MODEL if config.embedder == "ast" else config.embedder)
+    return ast.load(model, resize_positions=config.resize_positions, precision=config.precision)
+
+
+def ready(config: EmbedConfig) -> None:
+    """Have the weights here before anything else is done; a hub's are fetched.
+
+    Raises:
+        UsageError: they cannot be had; the message says what to do.
+        IntegrityError: a file is damaged.
+        TryLaterError: the hub fails.
+    """
+    if config.embedder != "none":
+        embedder_of(config)
+
+
+def samples_of(blob: str, cache: Cache) -> NDArray[np.int16]:
+    """The stored samples of a clip: mono int16."""
+    decoded = audio.decode(cache.read_blob(blob), blob)
+    return audio.to_int16(decoded.waveform[0])
+
+
+def read_embedding(blob: str, cache: Cache) -> NDArray[np.float32]:
+    """An embedding from the cache: (D,), finite.
+
+    Raises:
+        CacheDamageError: it is none; it is put aside, so that it can be made again.
+    """
+    content = cache.read_blob(blob)
+    embedding = np.frombuffer(content, "<f4") if len(content) % 4 == 0 else np.full(1, np.nan, np.float32)
+    if not np.isfinite(embedding).all():
+        cache.put_aside(cache.blob_path(blob), label=f"blob {blob}", found="no embedding")
+        raise CacheDamageError(f"cache: blob {blob} is no embedding; run the build again, it is made anew")
+    return embedding
+
+
+def read_fingerprint(blob: str, num_samples: int, cache: Cache) -> Fingerprint:
+    """A fingerprint from the cache."""
+    return Fingerprint(num_samples, cache.read_blob(blob))
+
+
+def facts_of(config: EmbedConfig) -> dict[str, object]:
+    """What the manifest says of the embedder; no path of this machine."""
+    if config.embedder == "none":
+        return {"name": "none"}
+    embedder = embedder_of(config)
+    used = ("resize_positions", "precision") if config.embedder not in ("logmel", "builtin") else ()
+    shown = {name: getattr(config, name) for name in used}
+    return {
+        "name": config.embedder,
+        "digest": embedder.digest,
+        "dimension": embedder.dimension,
+        **shown,
+        **embedder.facts,
+    }

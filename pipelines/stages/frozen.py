@@ -1,0 +1,188 @@
+"""Rebuild exactly what a manifest lists, and say how near the result comes.
+
+Nothing is selected, judged or split anew: clips, labels, groups, splits and shards are those of the manifest. Its
+rejected rows are copied; a kept clip that cannot be had any more keeps a row with the reason.
+
+| Level | The rebuilt dataset |
+|---|---|
+| EXACT | has the same shard files, byte by byte |
+| AUDIO | has the same contents in other bytes: another Parquet writer |
+| EQUIVALENT | holds clips that were encoded anew upstream: other samples, near sketches |
+| SUBSET | lacks clips; all others are as above |
+| CHANGED | holds other audio under a clip's name: no rebuild at all |
+"""
+
+import bisect
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets.errors import IntegrityError
+from datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, read_clip_rows, read_manifest
+from datasets.record import Clip, Label, Labels, Recording, Rejected
+from datasets.sketch import MAX_DISTANCE, distance
+from pipelines.stages.write import Bucket
+
+Level = Literal["EXACT", "AUDIO", "EQUIVALENT", "SUBSET", "CHANGED"]
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Stands for a bucket of ids, so that it is written though no clip of it may come."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How near a rebuild comes to its manifest."""
+
+    level: Level
+    gone: tuple[tuple[str, str], ...] = ()  # (id, reason)
+    equivalent: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """For the summary of the build."""
+        counts = {name: len(getattr(self, name)) for name in ("gone", "equivalent", "changed")}
+        return {"level": self.level, **counts}
+
+
+@functools.lru_cache(maxsize=2)
+def _listed(folder: Path) -> Manifest:
+    return read_manifest(folder)  # for every bucket
+
+
+@functools.lru_cache(maxsize=2)
+def _kept(manifest: Path) -> frozenset[str]:
+    return frozenset(row["id"] for row in _listed(manifest).clip_rows() if row["status"] == "kept")
+
+
+def only_listed(recording: Recording, *, manifest: Path) -> Iterator[Recording]:
+    """The recording with the clips that the manifest kept; nothing where it kept none."""
+    kept = _kept(manifest)
+    clips = tuple(clip for clip in recording.clips if clip.id in kept)
+    if clips:
+        yield replace(recording, clips=clips)
+
+
+def bucket_markers(manifest: Path) -> list[Marker]:
+    """One marker for every bucket of the manifest."""
+    names = {Path(bucket["path"]).stem for bucket in read_manifest(manifest).content["clips"]}
+    markers: dict[str, Marker] = {}
+    for number in itertools.count():
+        if len(markers) == len(names):
+            return list(markers.values())
+        if (bucket := bucket_of(str(number))) in names:
+            markers.setdefault(bucket, Marker(str(number)))
+    raise AssertionError("unreachable")
+
+
+def listed_shards(manifest: Path) -> list[tuple[str, None]]:
+    """All shards of the manifest: each is written, even if it loses all its clips."""
+    return [(info.path, None) for info in read_manifest(manifest).shards()]
+
+
+def certificate_in(manifest: Path) -> dict[str, Any]:
+    """What the manifest says of the global steps."""
+    content = read_manifest(manifest).content
+    return {name: content[name] for name in ("split_certificate", "curation") if name in content}
+
+
+def decide_frozen(bucket: str, rows: Sequence[Clip | Rejected], _: Sequence[Marker], *, manifest: Path) -> Bucket:
+    """The rows of one bucket as the manifest has them, with the audio of today."""
+    found = {(row.clip.id if isinstance(row, Rejected) else row.id): row for row in rows}
+    shards = _shard_starts(manifest)
+    decided: list[Clip | Rejected | ClipRow] = []
+    entry = next(one for one in _listed(manifest).content["clips"] if one["path"] == clips_path(bucket))
+    for row in _listed(manifest).bucket_rows(entry):
+        if row["status"] != "kept":
+            decided.append(row)
+            continue
+        match found.get(row["id"]):
+            case Clip() as clip:
+                decided.append(_as_listed(clip, row, shards))
+            case Rejected() as lost:
+                decided.append(replace(lost, clip=replace(lost.clip, labels=_labels(row), group=row["group"])))
+            case _:
+                decided.append(Rejected(_listed_clip(row), stage="select", reason="not_listed", status="gone"))
+    return Bucket(bucket, tuple(decided))
+
+
+def _as_listed(clip: Clip, row: ClipRow, shards: dict[str, tuple[list[str], list[str]]]) -> Clip:
+    first_ids, paths = shards[row["split"]]
+    return replace(
+        clip,
+        group=row["group"],
+        license=row["license"],
+        split=row["split"],
+        shard=paths[bisect.bisect_right(first_ids, clip.id) - 1],
+        quality=row.get("quality"),
+        labels=_labels(row),
+    )
+
+
+def _listed_clip(row: ClipRow) -> Clip:
+    names = ("id", "source", "recording", "group", "partition", "start_s")
+    fields = {name: row[name] for name in names}
+    return Clip(**fields, end_s=row.get("end_s"), license=row["license"], labels=_labels(row))
+
+
+def _labels(row: ClipRow) -> Labels:
+    return {name: Label(presence, origin, confidence) for name, (presence, confidence, origin) in row["labels"].items()}
+
+
+@functools.lru_cache(maxsize=2)
+def _shard_starts(manifest: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Split -> the first id of every shard, and its path: shards hold consecutive ids."""
+    listed = _listed(manifest)
+    ids: dict[str, list[str]] = {}
+    for row in listed.clip_rows():
+        if row["status"] == "kept":
+            ids.setdefault(row["split"], []).append(row["id"])
+    result = {}
+    for split, members in ids.items():
+        members.sort()
+        infos = [info for info in sorted(listed.shards(split), key=lambda info: info.path) if info.num_rows]
+        if sum(info.num_rows for info in infos) != len(members):
+            raise IntegrityError(f"{manifest}: its shards hold other numbers of clips than its clip rows say")
+        ends = itertools.accumulate(info.num_rows for info in infos)
+        starts = [0, *ends][:-1]
+        result[split] = ([members[start] for start in starts], [info.path for info in infos])
+    return result
+
+
+def classify(frozen: Manifest, built: Manifest) -> Verdict:
+    """How near `built` comes to `frozen`, clip by clip."""
+    gone: list[tuple[str, str]] = []
+    equivalent: list[str] = []
+    changed: list[str] = []
+    for bucket in frozen.content["clips"]:
+        now = {row["id"]: row for row in read_clip_rows(built.path(bucket["path"]))}
+        for row in frozen.bucket_rows(bucket):
+            if row["status"] != "kept":
+                continue
+            new = now[row["id"]]
+            if new["status"] != "kept":
+                gone.append((row["id"], str(new["reason"])))
+            elif new["audio"]["pcm_sha256"] != row["audio"]["pcm_sha256"]:
+                (equivalent if _is_near(row, new) else changed).append(row["id"])
+    level: Level = "EXACT"
+    if changed:
+        level = "CHANGED"
+    elif gone:
+        level = "SUBSET"
+    elif equivalent:
+        level = "EQUIVALENT"
+    elif {shard.path: shard.sha256 for shard in frozen.shards()} != {s.path: s.sha256 for s in built.shards()}:
+        level = "AUDIO"
+    return Verdict(level, tuple(sorted(gone)), tuple(sorted(equivalent)), tuple(sorted(changed)))
+
+
+def _is_near(row: ClipRow, new: ClipRow) -> bool:
+    if "sketch" not in row["audio"]:
+        return False
+    return distance(row["audio"]["sketch"], new["audio"]["sketch"]) <= MAX_DISTANCE

@@ -1,0 +1,206 @@
+"""Stage 2, prepare: decode, slice, mono, 16 kHz, loudness; the result is a FLAC in the cache.
+
+What is done to the samples stands in `pipelines/decoding/normalize.py`; it runs in a child process
+(`pipelines/decoding/sandbox.py`), because media come from strangers and decoders are C. Verified bytes go
+there, facts and FLACs come back, clip by clip. What the decoder says of the bytes is remembered:
+`undecodable` is a property of a file. Where it came to no word (it was killed, crashed, lacked memory or
+time) the clips are `pending`, and the next build tries again.
+A recording that comes with its score is laid against it first (`pipelines/decoding/align.py`): clips are cut
+where their notes are heard, and audio of another piece is `misaligned`.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from datasets.archive import open_archive
+from datasets.decode_error import DecodeError
+from datasets.errors import IntegrityError
+from datasets.machine import MachineError
+from datasets.manifest import digest_of
+from datasets.record import Alignment, Clip, Media, Recording, Rejected, Seconds, StoredAudio
+from datasets.shard import notes_digest
+from pipelines.cache.store import Cache
+from pipelines.decoding import sandbox
+from pipelines.decoding.config import PrepareConfig as PrepareConfig
+from pipelines.decoding.process import nonsense
+
+CODE_VERSION = 3  # raise it when prepare, normalize.py or datasets/audio.py computes something else
+ALIGN_VERSION = 2  # the same for align.py
+
+
+def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Iterator[Clip | Rejected]:
+    """Clips of one recording with their stored audio; it is decoded once, and only if need be."""
+    media = recording.media
+    settings = _settings(recording, config)
+    keys = {clip.id: _result_key(media, clip, settings) for clip in recording.clips}
+    results: dict[str, Any] = {clip.id: cache.result("prepare", keys[clip.id]) for clip in recording.clips}
+    missing = [clip for clip in recording.clips if not _is_usable(results[clip.id], cache)]
+    if missing:
+        for clip, result in _prepare_missing(replace(recording, clips=tuple(missing)), config, cache):
+            if "status" not in result:
+                cache.remember("prepare", keys[clip.id], result)
+            results[clip.id] = result
+    for clip in recording.clips:
+        yield _row(clip, results[clip.id])
+
+
+def _settings(recording: Recording, config: PrepareConfig) -> list[Any]:
+    """What decides the result of every clip of a recording, apart from its file: also its score, where it has one."""
+    settings = asdict(config)
+    if recording.score:
+        return [settings, ALIGN_VERSION, notes_digest(recording.score)]
+    del settings["min_alignment"]  # asked for nowhere
+    return [settings]
+
+
+def _result_key(media: Media, clip: Clip, settings: list[Any]) -> str:
+    span = [clip.start_s, clip.end_s, media.offset_s]
+    return digest_of([CODE_VERSION, *settings, media.sha256, media.member, *span])
+
+
+# How the details of earlier code told that a decoder had come to no word on the bytes; it remembered some of them.
+_NO_WORD = re.compile(
+    r": the decoder( (crashed|ended|took|needs|was killed|closed)|'s answer) .*$|malloc|allocate memory|out of memory"
+)
+
+
+def _is_usable(result: Any | None, cache: Cache) -> bool:
+    if result is None:
+        return False
+    if "audio" in result:
+        return cache.has_blob(result["audio"]["blob"])
+    return result["reason"] != "undecodable" or not _NO_WORD.search(result["detail"])
+
+
+def _row(clip: Clip, result: dict[str, Any]) -> Clip | Rejected:
+    if "audio" not in result:
+        fields = {name: result[name] for name in ("reason", "value", "detail", "status") if name in result}
+        return Rejected(clip, stage="prepare", **fields)
+    stored = StoredAudio(**result["audio"])
+    end_s = clip.start_s + stored.native_num_samples / stored.native_sample_rate
+    alignment = Alignment(**result["alignment"]) if "alignment" in result else None
+    end_s = clip.end_s if clip.end_s is not None else round(end_s, 6)
+    return replace(clip, audio=stored, end_s=end_s, alignment=alignment)
+
+
+def _prepare_missing(
+    recording: Recording, config: PrepareConfig, cache: Cache
+) -> Iterator[tuple[Clip, dict[str, Any]]]:
+    """Result of each clip: a property of the file, unless it has a `status`."""
+    media, clips = recording.media, recording.clips
+    try:
+        data = read_media(media, cache)
+        heard = _hear(data, recording, config, cache)
+    except DecodeError as error:
+        for clip in clips:
+            yield clip, {"reason": "undecodable", "detail": str(error)}
+        return
+    except MachineError as error:
+        for clip in clips:
+            yield clip, {"reason": error.reason, "detail": str(error), "status": "pending"}
+        return
+    aligned = {"alignment": asdict(heard.alignment)} if heard.alignment else {}
+    if heard.alignment and heard.alignment.score < config.min_alignment:
+        score = heard.alignment.score
+        detail = f"correlates by {score:.3f} with its score, less than {config.min_alignment}: another piece or tempo"
+        for clip in clips:
+            yield clip, {"reason": "misaligned", "value": score, "detail": detail}
+        return
+    source_sha256 = hashlib.sha256(data).hexdigest() if media.member else media.sha256 or ""
+    for place, clip in enumerate(clips):
+        facts = heard.clips.get(place)
+        if facts is None:
+            end_s = media.offset_s + heard.duration_s
+            ends = f"the recording ends at {end_s:.3f} s, before the clip starts at {clip.start_s:.3f} s"
+            yield clip, {"reason": "truncated", "detail": ends}
+            continue
+        yield clip, {"audio": facts | {"complete": heard.complete, "source_sha256": source_sha256}, **aligned}
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What the decoder says of a recording."""
+
+    duration_s: Seconds
+    complete: bool
+    alignment: Alignment | None
+    clips: Mapping[int, dict[str, Any]]  # place of a clip that does not lie past the end -> its facts
+
+
+def _hear(data: bytes, recording: Recording, config: PrepareConfig, cache: Cache) -> _Heard:
+    """Decode a recording; the audio of its clips goes into the cache as it comes.
+
+    Raises:
+        DecodeError: it is no audio.
+        SandboxError: no decoder came to a word on it.
+    """
+    media, clips = recording.media, recording.clips
+    spans = [span_in_file(media, clip) for clip in clips]
+    arguments = {"name": media.member or media.url, "config": asdict(config), "spans": spans}
+    if recording.score:
+        arguments["score"] = [[note.onset_s, note.offset_s, note.pitch, note.program] for note in recording.score]
+
+    def keep(part: dict[str, Any], files: list[bytes]) -> tuple[int, dict[str, Any]]:
+        place, facts = part.get("clip"), part.get("facts")
+        if type(place) is not int or not 0 <= place < len(clips) or not isinstance(facts, dict) or len(files) != 1:
+            raise nonsense("a clip")
+        if len(files[0]) > _most_bytes(spans[place], config):
+            raise nonsense("more audio than the clip has")
+        sha256 = hashlib.sha256(files[0]).hexdigest()
+        sandbox.typed(StoredAudio, facts | {"blob": sha256, "source_sha256": "", "complete": True})
+        return place, facts | {"blob": cache.put_blob(files[0])}
+
+    answer, parts = sandbox.stream("prepare", arguments, [data], keep, most_parts=len(clips))
+    alignment: Alignment | None = None
+    match answer:
+        case {"alignment": {"delay_s": float() as delay_s, "score": float() as score}, **rest}:
+            alignment = Alignment(delay_s, score)
+        case {"alignment": None, **rest}:
+            pass
+        case _:
+            raise nonsense("an alignment")
+    match rest:
+        case {"duration_s": float() as duration_s, "complete": bool() as complete}:
+            return _Heard(duration_s, complete, alignment, dict(parts))
+        case {"duration_s": None, "complete": None} if alignment:
+            return _Heard(0.0, False, alignment, {})
+    raise nonsense("a recording")
+
+
+def _most_bytes(span: tuple[Seconds, Seconds | None], config: PrepareConfig) -> float:
+    """What a clip's encoded audio can have: 16-bit samples, and a header."""
+    start_s, end_s = span
+    return math.inf if end_s is None else (max(0.0, end_s - start_s) + 1) * config.sample_rate * 2 * 1.05 + (1 << 16)
+
+
+def span_in_file(media: Media, clip: Clip) -> tuple[Seconds, Seconds | None]:
+    """Where in the file a clip begins and ends; the file may begin later than its recording."""
+    end_s = None if clip.end_s is None else clip.end_s - media.offset_s
+    return clip.start_s - media.offset_s, end_s
+
+
+def read_media(media: Media, cache: Cache) -> bytes:
+    """The upstream file of a recording, from the cache.
+
+    Raises:
+        DecodeError: an archive's member is damaged, as upstream made it.
+        CacheDamageError: the cache itself is damaged, which is no property of the recording.
+    """
+    if media.sha256 is None:
+        raise ValueError(f"{media.url}: is not in the cache; fetch it first")
+    if media.member is None:
+        return cache.read_blob(media.sha256)
+    label = PurePosixPath(urlsplit(media.url).path).name
+    try:
+        return open_archive(cache.archive_path(media.sha256), label).read(media.member)
+    except (IntegrityError, OSError) as error:
+        cache.check_archive(media.sha256)
+        if isinstance(error, OSError):
+            raise
+        raise DecodeError(str(error)) from error
