@@ -1,12 +1,71 @@
 """Text to typed settings, and the nearest name to a misspelt one: what `--set` means everywhere."""
 
+import dataclasses
 import difflib
 import math
 import types
-from collections.abc import Iterable
-from typing import Any, Literal, Union, get_args, get_origin
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from datasets.errors import UsageError
+
+T = TypeVar("T")
 
 _TRUTH = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
+
+
+def with_field(config: T, override: str, own_fields: Sequence[str] = ()) -> T:
+    """Apply one `field=value` to a frozen dataclass, or `group.field=value` to one in it; the rest stays.
+
+    Args:
+        config: with typed fields; `name` cannot be set.
+        override: what `--set` was given. A field of one group alone may stand without the group's name.
+        own_fields: groups whose fields need the group's name.
+
+    Raises:
+        UsageError: no such field (the message names the nearest), or a value that does not fit.
+    """
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"--set {override}: expected field=value, as in --set epochs=3")
+    names = path.strip().replace("-", "_").split(".")
+    try:
+        changed: T = _replaced(config, _full_path(config, names, own_fields), text.strip())
+    except ValueError as error:
+        raise UsageError(f"--set {override}: {error}") from error
+    return changed
+
+
+def _full_path(config: Any, names: list[str], own_fields: Sequence[str]) -> list[str]:
+    """The path with the group's name where it was left out."""
+    if len(names) > 1 or names[0] in _fields(config):
+        return names
+    groups = {name: getattr(config, name) for name in _fields(config) if name not in own_fields}
+    owners = [name for name, value in groups.items() if dataclasses.is_dataclass(value) and names[0] in _fields(value)]
+    return [owners[0], *names] if len(owners) == 1 else names
+
+
+def _fields(config: Any) -> list[str]:
+    return [item.name for item in dataclasses.fields(config) if item.name != "name"]
+
+
+def _replaced(config: Any, names: Sequence[str], text: str) -> Any:
+    name, *rest = names
+    fields = _fields(config)
+    if name not in fields:
+        raise ValueError(f"no field {name!r}{nearest(name, fields)}; fields: {', '.join(fields)}")
+    value = getattr(config, name)
+    if rest:
+        if not dataclasses.is_dataclass(value):
+            raise ValueError(f"{name!r} has no fields of its own")
+        return replace(config, **{name: _replaced(value, rest, text)})
+    if dataclasses.is_dataclass(value):
+        inner = ", ".join(f"{name}.{item.name}" for item in dataclasses.fields(value))
+        raise ValueError(f"{name!r} is a group; set one of {inner}")
+    kind = typing.get_type_hints(type(config))[name]
+    return replace(config, **{name: parse_value(text, kind)})
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -183,6 +183,6 @@ def test_beams_flags_pass_with_dashes_or_underscores(flags):
 )
 def test_what_neither_of_us_knows_is_a_usage_error_that_names_the_nearest(flags, message):
     with pytest.raises(UsageError) as caught:
-        pipeline_options(flags)
+        pipeline_options(flags, flag_names())
 
     assert str(caught.value).startswith(message)

@@ -1,6 +1,7 @@
 """The architecture, checked: who may import whom, what nobody may use, how long a file may be."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import datasets
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("datasets", "augment", "train", "pipelines")  # each may import those before it, and itself
 FILES = sorted(path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+
+MODULE_OF = {path: ".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in FILES}
+MODULES = set(MODULE_OF.values())
 
 FORBIDDEN = {
     "random": "is a global generator: pass a numpy or torch generator with a seed from the recipe",
@@ -52,6 +56,43 @@ def violations(path, source):
 
 def test_imports_follow_the_layers():
     assert [found for path in FILES for found in violations(path, (ROOT / path).read_text(encoding="utf-8"))] == []
+
+
+def modules_imported(path):
+    """Our own modules that a file imports, anywhere in it."""
+    names = imported_names((ROOT / path).read_text(encoding="utf-8"))
+    modules = {name if name in MODULES else name.rpartition(".")[0] for name in names}
+    return modules & MODULES - {MODULE_OF[path]}
+
+
+def circle(graph):
+    """Nodes of which each needs the next, and the last the first; none where there is no such row."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_file_imports_itself_by_a_detour():
+    assert circle({MODULE_OF[path]: modules_imported(path) for path in FILES}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
+
+
+def room_of(module):
+    """`pipelines.build` of `pipelines.build.job`."""
+    return ".".join(module.split(".")[:2])
+
+
+def test_rooms_of_pipelines_import_downwards_but_for_two_that_call_back():
+    rooms = {}
+    for path in FILES:
+        imported = {room_of(module) for module in modules_imported(path) if module.startswith("pipelines.")}
+        rooms.setdefault(room_of(MODULE_OF[path]), set()).update(imported - {room_of(MODULE_OF[path])})
+    rooms["pipelines.recipes"].remove("pipelines.recipe")  # each is one; the listing is the folder's
+    rooms["pipelines.cache"].remove("pipelines.acquisition")  # its command reads the ledger
+
+    assert circle(rooms) == []
 
 
 def test_no_output_depends_on_the_salted_builtin_hash():

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from datasets.errors import UsageError
 from datasets.record import Decibels, Lufs, Seconds
-from datasets.settings import nearest, parse_value
+from datasets.settings import nearest, with_field
 from datasets.typed_json import object_of, read_as
 from train import recipes
 from train.chunking import Chunking
@@ -202,47 +202,13 @@ def with_override(recipe: TrainRecipe, override: str) -> TrainRecipe:
     Raises:
         UsageError: no such field, or a value that does not fit; the message quotes the override.
     """
-    path, equals, text = override.partition("=")
-    if not equals:
-        raise UsageError(f"--set {override}: expected field=value, as in --set epochs=3")
-    names = path.strip().replace("-", "_").split(".")
+    changed = with_field(recipe, override, own_fields=("model_config",))
     try:
-        changed: TrainRecipe = _replaced(recipe, _full_path(recipe, names), text.strip())
-        if names == ["model"]:
+        if changed.model != recipe.model or override.partition("=")[0].strip() == "model":
             changed = replace(changed, model_config=load_model(changed.model).Config())
     except ValueError as error:
         raise UsageError(f"--set {override}: {error}") from error
     return changed
-
-
-def _full_path(recipe: TrainRecipe, names: list[str]) -> list[str]:
-    """The path with the group's name where it was left out."""
-    if len(names) > 1 or names[0] in _fields(recipe):
-        return names
-    groups = {name: getattr(recipe, name) for name in _fields(recipe) if name != "model_config"}
-    owners = [name for name, value in groups.items() if dataclasses.is_dataclass(value) and names[0] in _fields(value)]
-    return [owners[0], *names] if len(owners) == 1 else names
-
-
-def _fields(config: Any) -> list[str]:
-    return [item.name for item in dataclasses.fields(config) if item.name != "name"]
-
-
-def _replaced(config: Any, names: Sequence[str], text: str) -> Any:
-    name, *rest = names
-    fields = _fields(config)
-    if name not in fields:
-        raise ValueError(f"no field {name!r}{nearest(name, fields)}; fields: {', '.join(fields)}")
-    value = getattr(config, name)
-    if rest:
-        if not dataclasses.is_dataclass(value):
-            raise ValueError(f"{name!r} has no fields of its own")
-        return replace(config, **{name: _replaced(value, rest, text)})
-    if dataclasses.is_dataclass(value):
-        inner = ", ".join(f"{name}.{item.name}" for item in dataclasses.fields(value))
-        raise ValueError(f"{name!r} is a group; set one of {inner}")
-    kind = typing.get_type_hints(type(config))[name]
-    return replace(config, **{name: parse_value(text, kind)})
 
 
 def recipe_to_json(recipe: TrainRecipe) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from datasets.command import run_command
 from pipelines.build.arguments import parse
-from pipelines.engine.heap import (end_at_once, give_memory_back)
 from pipelines.build.unchanged import answer_of
+from pipelines.engine.heap import end_at_once, give_memory_back
 
 
 def main(argv: Sequence[str]) -> int:

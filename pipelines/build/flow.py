@@ -12,21 +12,30 @@ import apache_beam as beam
 from datasets.manifest import bucket_of
 from datasets.source import has_notes
 from pipelines.acquisition.origins import Origins
+from pipelines.build.output import Output
 from pipelines.cache.store import Cache
+from pipelines.engine.stage import Decide, Gather, Spread, Stage
+from pipelines.recipe import Recipe, as_json
 from pipelines.stages.clean import clean
 from pipelines.stages.curate import curate
 from pipelines.stages.download import download
 from pipelines.stages.duplicates import summarize
 from pipelines.stages.embed import embed
 from pipelines.stages.fetch import fetch
-from pipelines.stages.frozen import (bucket_markers, certificate_in, decide_frozen, listed_shards, only_listed)
+from pipelines.stages.frozen import bucket_markers, certificate_in, decide_frozen, listed_shards, only_listed
 from pipelines.stages.prepare import prepare
-from pipelines.recipe import (Recipe, as_json)
-from pipelines.stages.select import (SelectConfig, select)
-from pipelines.stages.split import (assignments_of, certificate_of, plan_split, trains_only)
-from pipelines.engine.stage import (Decide, Gather, Spread, Stage)
-from pipelines.build.output import Output
-from pipelines.stages.write import (assign_shards, by_shard, decide, empty_shards, shard_job, write_clip_rows, write_manifest, write_shard_file)
+from pipelines.stages.select import SelectConfig, select
+from pipelines.stages.split import assignments_of, certificate_of, plan_split, trains_only
+from pipelines.stages.write import (
+    assign_shards,
+    by_shard,
+    decide,
+    empty_shards,
+    shard_job,
+    write_clip_rows,
+    write_manifest,
+    write_shard_file,
+)
 
 
 def acquire(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from datasets.errors import CacheDamageError
-from pipelines.build.plan import (Plan, note)
+from pipelines.build.plan import Plan, note
 
 MORE_PASSES = 2  # the second for what rots meanwhile; a disk that damages what is written to it is beyond us
 

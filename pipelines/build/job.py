@@ -20,23 +20,24 @@ from datasets.manifest import Manifest, canonical_json, manifest_path, read_mani
 from datasets.os_errors import words
 from datasets.streams import overwrite
 from pipelines.acquisition.origins import mirror_sums
-from pipelines.acquisition.own_index import (index_of, sums_of)
-from pipelines.diff.drift import check_drift
-from pipelines.stages.embed import (embedder_of, ready)
-from pipelines.build.flow import (acquire, dataset, frozen)
-from pipelines.stages.frozen import (Verdict, classify)
+from pipelines.acquisition.own_index import index_of, sums_of
+from pipelines.build.arguments import flag_names
+from pipelines.build.flow import acquire, dataset, frozen
 from pipelines.build.healing import heal
-from pipelines.build.inputs import (named_inputs, recipe_inputs)
+from pipelines.build.inputs import named_inputs, recipe_inputs
 from pipelines.build.lock_file import differing
-from pipelines.build.looks import (Input, Looks, changed_inputs, settled_looks, shown)
-from pipelines.build.plan import (Plan, describe, listing, make_plan, note, places_of, recipe_of, warn)
-from pipelines.engine.progress import (Tally, progress_line, read_tallies, read_transfers)
-from pipelines.recipe import (Recipe, as_json)
-from pipelines.engine.runner import (Interrupted, interruptible, leave, must_leave, pipeline_options, run)
+from pipelines.build.looks import Input, Looks, changed_inputs, settled_looks, shown
+from pipelines.build.output import Output, publish_to
+from pipelines.build.plan import Plan, describe, listing, make_plan, note, places_of, recipe_of, warn
+from pipelines.build.standing import Standing, losses, parent_of, refuse_another, standing
+from pipelines.build.unchanged import forget, is_final, looker, remember
+from pipelines.diff.drift import check_drift
+from pipelines.engine.progress import Tally, progress_line, read_tallies, read_transfers
+from pipelines.engine.runner import Interrupted, interruptible, leave, must_leave, pipeline_options, run
 from pipelines.engine.stall import StallWatch
-from pipelines.build.standing import (Standing, losses, parent_of, refuse_another, standing)
-from pipelines.build.unchanged import (forget, is_final, looker, remember)
-from pipelines.build.output import (Output, publish_to)
+from pipelines.recipe import Recipe, as_json
+from pipelines.stages.embed import embedder_of, ready
+from pipelines.stages.frozen import Verdict, classify
 
 SHOWN = 10  # clips named on stderr
 
@@ -62,7 +63,7 @@ def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
 def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Carry out a parsed command line."""
     start = time.perf_counter()
-    options = pipeline_options(beam_flags)
+    options = pipeline_options(beam_flags, flag_names())
     if arguments.dry_run:
         plan = make_plan(arguments)
         check_places(plan, standing(plan.output))

@@ -17,15 +17,23 @@ from datasets.files import atomic_folder, default_cache_folder, remove
 from datasets.manifest import read_manifest
 from datasets.source import load_source, source_names
 from pipelines.acquisition.ledger import parse_retry
-from pipelines.acquisition.origins import (VIDEOS_PER_HOUR, Origins, holds_its_sums, is_http, mirror_path, mirror_sums, with_sums)
-from pipelines.acquisition.youtube import (Access, preflight)
+from pipelines.acquisition.origins import (
+    VIDEOS_PER_HOUR,
+    Origins,
+    holds_its_sums,
+    is_http,
+    mirror_path,
+    mirror_sums,
+    with_sums,
+)
+from pipelines.acquisition.youtube import Access, preflight
 from pipelines.build.arguments import output_root
-from pipelines.cache.store import Cache
-from pipelines.stages.download import known_by_md5
 from pipelines.build.lock_file import foreign_inputs
-from pipelines.curation.overrides import (ordered_overrides, read_overrides)
-from pipelines.recipe import (STAGES, Recipe, load_recipe, override, recipe_from_json, recipe_names)
 from pipelines.build.output import Output
+from pipelines.cache.store import Cache
+from pipelines.curation.overrides import ordered_overrides, read_overrides
+from pipelines.recipe import STAGES, Recipe, load_recipe, override, recipe_from_json, recipe_names
+from pipelines.stages.download import known_by_md5
 
 
 @dataclass(frozen=True)

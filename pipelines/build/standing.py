@@ -14,9 +14,9 @@ from typing import Any
 from datasets.errors import UsageError
 from datasets.manifest import Manifest, canonical_json, file_sha256, manifest_path, read_manifest
 from datasets.printable import printable
-from pipelines.recipe import (Recipe, as_json)
-from pipelines.verify.findings import check_manifest_json
 from pipelines.build.output import Output
+from pipelines.recipe import Recipe, as_json
+from pipelines.verify.findings import check_manifest_json
 
 VERSION_NAME = re.compile(r"[0-9a-f]{12}")
 SPLIT_RULES = ("name", "split", "seed")  # of a recipe: what decides splits

@@ -6,8 +6,6 @@ still holds, the same command has nothing to do. Whoever doubts the disk runs `p
 """
 
 import argparse
-import functools
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -23,8 +21,8 @@ from datasets.files import default_cache_folder, write_file
 from datasets.manifest import digest_of
 from datasets.scores.soundfonts import VARIABLE
 from pipelines.build.arguments import output_root
-from pipelines.build.looks import (Input, Look, LookAt, Looks, Own, look_at, own_names)
-from pipelines.engine.code import (CODE, ROOT, code_digest)
+from pipelines.build.looks import Input, Look, LookAt, Looks, Own, look_at, own_names
+from pipelines.engine.code import code_digest
 
 STATE = ".unchanged.json"
 # Flags that change what is said or when, not what is built; with these, nothing is answered from memory.
@@ -127,8 +125,6 @@ def command_digest(arguments: argparse.Namespace) -> str:
 
 def _plain(value: Any) -> Any:
     return [str(item) for item in value] if isinstance(value, list) else None if value is None else str(value)
-
-
 
 
 def _libraries() -> list[str]:

@@ -25,7 +25,6 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from datasets.errors import Stopped, TryLaterError, TuttiError, UsageError
 from datasets.streams import shield
-from pipelines.build.arguments import flag_names
 from pipelines.engine.beam_flags import refuse_unknown
 from pipelines.engine.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, translate
 from pipelines.engine.stall import StallWatch
@@ -39,16 +38,20 @@ class Interrupted(Stopped):
     """A signal asked the build to stop while it ran."""
 
 
-def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
+def pipeline_options(flags: Sequence[str], ours: Sequence[str] = ()) -> PipelineOptions:
     """Beam options from the flags that are not ours, the runner pinned.
 
     DirectRunner switches between implementations at run time; FnApiRunner is the one that all
     digests were checked on.
 
+    Args:
+        flags: what our parser passes on.
+        ours: names of our own flags, which may be meant.
+
     Raises:
         UsageError: Beam does not know a flag either, or not its value.
     """
-    normalized = refuse_unknown(flags, flag_names())
+    normalized = refuse_unknown(flags, ours)
     try:
         options = PipelineOptions(normalized)
         chosen = options.get_all_options().get("runner")

@@ -10,18 +10,17 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 from datasets.errors import UsageError
 from datasets.record import Decibels, Lufs, Seconds
-from datasets.settings import nearest
+from datasets.settings import nearest, with_field
 from datasets.typed_json import object_of, read_as
 from train.features.cqt import CqtConfig
 from train.fitting.optimize import OptimizeConfig
 from train.frames.decode import DecodeConfig
 from train.frames.losses import FramesLoss
 from train.frames.unet import UnetConfig
-from train.recipe import with_override
 
 # The nine instruments of the paper's experiment: eight named in its text, the bass in its code.
 MUSESCORE_NINE = (
@@ -137,7 +136,7 @@ def load_frames_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool =
     if tiny:
         recipe = replace(musescore_multitask_small(), name=recipe.name, epochs=_TINY_EPOCHS)
     for override in overrides:
-        recipe = cast(FramesRecipe, with_override(cast(Any, recipe), override))
+        recipe = with_field(recipe, override, own_fields=("model_config",))
     return recipe
 
 
