@@ -39,7 +39,7 @@ from benchmarks.read import write_clips
 from datasets.manifest import Manifest
 from train.clips import Batch
 from train.fitting.augmentation import Augmentation
-from train.fitting.loop import Material, Step, Stopwatch, examples, groups_of, make_loss, seed_weights
+from train.fitting.loop import Step, Stopwatch, TrainingData, examples, groups_of, make_loss, seed_weights
 from train.fitting.optimize import clip_gradients, freeze, make_optimizer
 from train.front_end import clips_to_learn_from, length_in
 from train.inference import Tagger
@@ -114,7 +114,7 @@ class Bench:
     def __init__(self, workload: Workload, recipe: TrainRecipe, manifest: Manifest, folder: Path, device: torch.device):
         self.workload, self.recipe, self.device = workload, recipe, device
         heard, augmentation, statistics_ = load_training(recipe, manifest, device, folder)
-        self.material = Material(heard, heard, augmentation)  # nothing is validated here
+        self.material = TrainingData(heard, heard, augmentation)  # nothing is validated here
         self.clips = clips_to_learn_from(self.material.train, recipe)
         self.length = length_in(self.material.train.unit, recipe, recipe.window_s)
         seed_weights(0)

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROBE = """
 import json, os
-from pipelines.engine.heap import decoder_environment, give_memory_back
-give_memory_back()
+from pipelines.engine.heap import decoder_environment, configure_allocator
+configure_allocator()
 import pyarrow
 names = ("ARROW_DEFAULT_MEMORY_POOL", "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 found = {name: os.environ.get(name) for name in names}
@@ -49,7 +49,7 @@ def test_what_the_user_has_set_stays(pool):
     assert found["workers"]["MALLOC_ARENA_MAX"] == "4"
 
 
-@pytest.mark.parametrize(("call", "frozen"), [("pass", "0"), ("heap.end_at_once()", "1")])
+@pytest.mark.parametrize(("call", "frozen"), [("pass", "0"), ("heap.skip_final_gc()", "1")])
 def test_a_process_looks_for_no_garbage_at_its_end_where_it_says_so(call, frozen):
     ask = "import atexit, gc; atexit.register(lambda: print(int(gc.get_freeze_count() > 1000)))"
     command = [sys.executable, "-c", f"{ask}; from pipelines import heap; {call}"]

@@ -14,7 +14,7 @@ from conftest import ROOT, built
 from datasets.errors import IntegrityError, StorageError, TuttiError
 from datasets.manifest import read_manifest
 from pipelines.build.output import Output
-from pipelines.engine.runner import translate
+from pipelines.engine.runner import unwrap_runner_error
 
 
 @pytest.fixture
@@ -94,19 +94,19 @@ def test_an_error_of_ours_keeps_its_kind_and_message_through_a_runner() -> None:
         "datasets.errors.IntegrityError: eval.csv:5: 3 fields; fetch it again "
         "[while running 'select/ParDo(_Apply)-ptransform-7']\n"
     )
-    translated = translate(wrapped)
+    translated = unwrap_runner_error(wrapped)
     assert type(translated) is IntegrityError
     assert str(translated) == "eval.csv:5: 3 fields; fetch it again"
 
 
 def test_a_full_disk_is_a_storage_error() -> None:
-    assert isinstance(translate(OSError(28, "No space left on device")), StorageError)
+    assert isinstance(unwrap_runner_error(OSError(28, "No space left on device")), StorageError)
 
 
 def test_an_unexpected_error_is_passed_on_as_it_is() -> None:
     error = ZeroDivisionError("division by zero")
-    assert translate(error) is error
-    assert not isinstance(translate(error), TuttiError)
+    assert unwrap_runner_error(error) is error
+    assert not isinstance(unwrap_runner_error(error), TuttiError)
 
 
 def test_no_network_is_used_when_a_mirror_is_given(sample_mirror: Path, tmp_path: Path) -> None:

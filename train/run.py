@@ -40,7 +40,7 @@ from train.evaluate import clip_figures, default_device, score
 from train.features import AUDIOSET_STATISTICS, Standardization, standardization
 from train.fitting import distributed
 from train.fitting.augmentation import Augmentation, make_augmentation
-from train.fitting.loop import Material, fit, groups_of, seed_weights
+from train.fitting.loop import TrainingData, fit, groups_of, seed_weights
 from train.fitting.optimize import make_optimizer
 from train.frames.commands import run_frames
 from train.frames.recipe import is_frames_recipe
@@ -263,7 +263,7 @@ def _train(
 
 def load_material(
     recipe: TrainRecipe, manifest: Manifest, device: torch.device, hot_copies: Path | None = None
-) -> tuple[Material, Standardization | None]:
+) -> tuple[TrainingData, Standardization | None]:
     """Training and validation split as the recipe hears them, its augmentation, and log-mel statistics.
 
     Raises:
@@ -273,7 +273,7 @@ def load_material(
     heard, augmentation, statistics = load_training(recipe, manifest, device, hot_copies)
     unit = evaluation_unit(recipe)
     validation = load_clips(manifest, "validation", recipe, device, unit=unit, hot_copies=hot_copies)
-    return Material(heard, validation, augmentation), statistics
+    return TrainingData(heard, validation, augmentation), statistics
 
 
 def load_training(
@@ -319,7 +319,7 @@ def _warn_of_one_sided_classes(split: AnyClips, recipe: TrainRecipe, instruments
 def _fit(
     tagger: Tagger,
     optimizer: torch.optim.Optimizer | None,
-    material: Material,
+    material: TrainingData,
     recipe: TrainRecipe,
     progress: saved.Progress,
     folder: Path,
@@ -374,7 +374,7 @@ def _tier(clips: AnyClips) -> str:
 
 
 def _fix_thresholds(
-    tagger: Tagger, material: Material, recipe: TrainRecipe, manifest: Manifest, hot_copies: Path | None
+    tagger: Tagger, material: TrainingData, recipe: TrainRecipe, manifest: Manifest, hot_copies: Path | None
 ) -> tuple[float, ...]:
     """Thresholds from the validation split and nothing else."""
     if recipe.thresholds_on == "validation":

@@ -132,8 +132,8 @@ def _tokens_of(state: "State", now_s: Seconds) -> Tokens:
 
 
 @dataclass(frozen=True)
-class Walls:
-    """State of a breaker."""
+class BreakerState:
+    """How a breaker stands: closed, open, or half open."""
 
     count: int = 0  # walls in a row
     reason: str = ""  # of the last one
@@ -141,7 +141,7 @@ class Walls:
     trial_s: Seconds | None = None  # since when somebody tries whether the wall is still there
 
 
-def admit(state: Walls, now_s: Seconds, cool_down_s: Seconds) -> tuple[Walls, Verdict]:
+def admit(state: BreakerState, now_s: Seconds, cool_down_s: Seconds) -> tuple[BreakerState, Verdict]:
     """Whether one may ask now: go, wait for another's trial, or stop; and the state after that."""
     if state.opened_s is None:
         return state, "go"
@@ -156,17 +156,17 @@ def admit(state: Walls, now_s: Seconds, cool_down_s: Seconds) -> tuple[Walls, Ve
     return replace(state, trial_s=now_s), "go"
 
 
-def counted(state: Walls, reason: str | None, now_s: Seconds, limit: int) -> Walls:
+def counted(state: BreakerState, reason: str | None, now_s: Seconds, limit: int) -> BreakerState:
     """The state after an answer.
 
     Only a success closes the breaker: that a video was removed is told on both sides of a wall.
     """
     if reason is None:
-        return Walls()
+        return BreakerState()
     if reason not in WALLS:
         return replace(state, trial_s=None)
     walls = state.count + 1
-    return Walls(walls, str(reason), opened_s=now_s if walls >= limit else None)
+    return BreakerState(walls, str(reason), opened_s=now_s if walls >= limit else None)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Breaker:
         digest = hashlib.sha256(self.vantage.encode()).hexdigest()[:12]
         return self.path.with_name(f"{self.path.stem}-{digest}{self.path.suffix}")
 
-    def _refusal(self, walls: Walls, now_s: Seconds) -> str:
+    def _refusal(self, walls: BreakerState, now_s: Seconds) -> str:
         again_s = now_s + self.cool_down_s if walls.opened_s is None else walls.opened_s + self.cool_down_s
         if walls.trial_s is not None:
             again_s = max(again_s, walls.trial_s + TRIAL_S)
@@ -237,17 +237,17 @@ class Breaker:
         )
 
 
-def _walls_of(state: "State") -> Walls:
+def _walls_of(state: "State") -> BreakerState:
     if state.is_new:
-        return Walls()
+        return BreakerState()
     match state.content:
         case {"count": int() as walls, "reason": str() as reason, "opened_s": opened_s, "trial_s": trial_s}:
             times_s = [time_s for time_s in (opened_s, trial_s) if time_s is not None]
             finite = all(isinstance(time_s, (int, float)) and math.isfinite(time_s) for time_s in times_s)
             if finite and walls >= 0:
-                return Walls(walls, reason, opened_s, trial_s)
+                return BreakerState(walls, reason, opened_s, trial_s)
     logger.warning("%s: damaged; walls are counted anew", state.path)
-    return Walls()
+    return BreakerState()
 
 
 class State:

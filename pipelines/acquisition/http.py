@@ -286,7 +286,7 @@ def _ask(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) 
         location = response.headers.get("Location")
         if response.status_code not in REDIRECTS or location is None:
             try:
-                _judge(url, response)
+                _raise_for_answer(url, response)
             except BaseException:
                 response.close()  # not kept open over a pause
                 raise
@@ -334,7 +334,7 @@ def _get(
         return response, watch.is_inner
 
 
-def _judge(url: str, response: requests.Response) -> None:
+def _raise_for_answer(url: str, response: requests.Response) -> None:
     """Raise for every answer without bytes of the file."""
     status = response.status_code
     if status in (404, 410):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from datasets.command import run_command
 from pipelines.build.arguments import parse
-from pipelines.build.unchanged import answer_of
-from pipelines.engine.heap import end_at_once, give_memory_back
+from pipelines.build.unchanged import summary_if_unchanged
+from pipelines.engine.heap import configure_allocator, skip_final_gc
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,11 +22,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _command(argv: Sequence[str]) -> int:
     arguments, beam_flags = parse(argv)
-    if (answer := answer_of(arguments, beam_flags)) is not None:
+    if (answer := summary_if_unchanged(arguments, beam_flags)) is not None:
         print(answer, flush=True)
         return 0
-    give_memory_back()
-    end_at_once()
+    configure_allocator()
+    skip_final_gc()
     from pipelines.build.job import command  # Beam takes seconds to import
 
     return command(arguments, beam_flags)

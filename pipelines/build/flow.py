@@ -14,7 +14,7 @@ from datasets.source import has_notes
 from pipelines.acquisition.origins import Origins
 from pipelines.build.output import Output
 from pipelines.cache.store import Cache
-from pipelines.engine.stage import Decide, Gather, Spread, Stage
+from pipelines.engine.stage import JoinDecisions, Reshuffle, Stage, ToOneList
 from pipelines.recipe import Recipe, as_json
 from pipelines.stages.clean import clean
 from pipelines.stages.curate import curate
@@ -28,9 +28,9 @@ from pipelines.stages.select import SelectConfig, select
 from pipelines.stages.split import assignments_of, certificate_of, plan_split, trains_only
 from pipelines.stages.write import (
     assign_shards,
-    by_shard,
-    decide,
     empty_shards,
+    join_bucket,
+    key_by_shard,
     shard_job,
     write_clip_rows,
     write_manifest,
@@ -63,7 +63,7 @@ def acquire(
     recordings = files | stage("select", partial(select, **chosen))
     if listed is not None:
         recordings = recordings | stage("listed", partial(only_listed, manifest=listed))
-    return files, recordings | "spread" >> Spread() | stage("fetch", partial(fetch, origins=origins, cache=cache))
+    return files, recordings | "spread" >> Reshuffle() | stage("fetch", partial(fetch, origins=origins, cache=cache))
 
 
 def dataset(
@@ -95,13 +95,13 @@ def dataset(
     plan = (
         clips
         | "summaries" >> beam.FlatMap(summarize, classes)
-        | "all summaries" >> Gather()
+        | "all summaries" >> ToOneList()
         | stage("curate", partial(curate, **judges, seed=recipe.seed, cache=cache, folder=folder))
         | stage("split", partial(plan_split, config=recipe.split, instruments=classes, seed=recipe.seed, parent=parent))
         | "rank" >> beam.Map(assign_shards, recipe.write)
     )
     assignments = plan | "assignments" >> beam.FlatMap(assignments_of)
-    buckets = (clips, assignments) | "by bucket" >> Decide(bucket_of, decide)
+    buckets = (clips, assignments) | "by bucket" >> JoinDecisions(bucket_of, join_bucket)
     certificate = plan | "certificate" >> beam.Map(certificate_of)
     needed = plan | "empty shards" >> beam.FlatMap(empty_shards)
     return write(files, buckets, needed, certificate, recipe, origins, cache, output, parent)
@@ -113,7 +113,7 @@ def frozen(root: beam.Pipeline, recipe: Recipe, origins: Origins, cache: Cache, 
     files, recordings = acquire(root, recipe, origins, cache, output, manifest)
     clips = recordings | stage("prepare", partial(prepare, config=recipe.prepare, cache=cache))
     every_bucket = root | "buckets" >> beam.Create(bucket_markers(manifest))
-    buckets = (clips, every_bucket) | "by bucket" >> Decide(bucket_of, partial(decide_frozen, manifest=manifest))
+    buckets = (clips, every_bucket) | "by bucket" >> JoinDecisions(bucket_of, partial(decide_frozen, manifest=manifest))
     needed = root | "shards" >> beam.Create(listed_shards(manifest))
     certificate = root | "certificate" >> beam.Create([certificate_in(manifest)])
     return write(files, buckets, needed, certificate, recipe, origins, cache, output, manifest)
@@ -131,7 +131,7 @@ def write(
     record: dict[str, Any] = {"dataset": recipe.name, "recipe": as_json(recipe), "mirrored": origins.mirror is not None}
     records = buckets | stage("clip rows", partial(write_clip_rows, folder=folder, instruments=classes))
     shards = (
-        (buckets | "kept" >> beam.FlatMap(by_shard), needed)
+        (buckets | "kept" >> beam.FlatMap(key_by_shard), needed)
         | "shard members" >> beam.Flatten()
         | "by shard" >> beam.GroupByKey()
         | "shard jobs" >> beam.Map(shard_job)
@@ -140,6 +140,6 @@ def write(
     return (
         (files, shards, records, certificate)
         | "parts" >> beam.Flatten()
-        | "all parts" >> Gather()
+        | "all parts" >> ToOneList()
         | stage("manifest", partial(write_manifest, folder=folder, instruments=classes, parent=parent, **record))
     )

@@ -33,10 +33,10 @@ from pipelines.build.standing import Standing, losses, parent_of, refuse_another
 from pipelines.build.unchanged import forget, is_final, looker, remember
 from pipelines.diff.drift import check_drift
 from pipelines.engine.progress import Tally, progress_line, read_tallies, read_transfers
-from pipelines.engine.runner import Interrupted, interruptible, leave, must_leave, pipeline_options, run
+from pipelines.engine.runner import Interrupted, exit_now, interruptible, must_leave, pipeline_options, run
 from pipelines.engine.stall import StallWatch
 from pipelines.recipe import Recipe, as_json
-from pipelines.stages.embed import embedder_of, ready
+from pipelines.stages.embed import embedder_of, ensure_weights
 from pipelines.stages.frozen import Verdict, classify
 
 SHOWN = 10  # clips named on stderr
@@ -52,11 +52,11 @@ def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             return execute(arguments, beam_flags)
     except Interrupted as stop:
         print(f"\nstopped by {stop}; run the same command again, it goes on where it was", file=sys.stderr)
-        leave(stop.exit_code)
+        exit_now(stop.exit_code)
         return stop.exit_code
     except (Exception, Stopped) as error:
         if must_leave():
-            leave(told(error, then="then run the build again"))
+            exit_now(told(error, then="then run the build again"))
         raise
 
 
@@ -78,7 +78,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         check_places(plan, standing(plan.output))
     warn(plan)
     if plan.frozen is None:
-        ready(plan.recipe.embed)
+        ensure_weights(plan.recipe.embed)
     with plan.output.locked(arguments.wait), plan.cache.in_use():
         before = standing(plan.output)  # another build may have held the lock
         plan = replace(plan, parent=parent_of(before, plan.recipe) if plan.sticky else plan.parent)

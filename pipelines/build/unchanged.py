@@ -26,15 +26,15 @@ from pipelines.engine.code import code_digest
 
 STATE = ".unchanged.json"
 # Flags that change what is said or when, not what is built; with these, nothing is answered from memory.
-OTHER_ERRANDS = ("list", "dry_run", "download_only", "publish", "retry_status")
+FLAGS_THAT_BUILD_NOTHING = ("list", "dry_run", "download_only", "publish", "retry_status")
 ACCESS = ("videos_per_hour", "cookies", "proxy", "ytdlp", "media_host", "section_above")  # to YouTube
-HOW_ONLY = ("wait", "stall_timeout", "replace", *ACCESS, *OTHER_ERRANDS)
+FLAGS_WITHOUT_EFFECT_ON_OUTPUT = ("wait", "stall_timeout", "replace", *ACCESS, *FLAGS_THAT_BUILD_NOTHING)
 
 
-def answer_of(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str | None:
+def summary_if_unchanged(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str | None:
     """The summary of a build that has nothing to do, as a line of JSON; None: it must run, or be asked for."""
     start_s = time.perf_counter()
-    asked_otherwise = any(getattr(arguments, flag) for flag in OTHER_ERRANDS)
+    asked_otherwise = any(getattr(arguments, flag) for flag in FLAGS_THAT_BUILD_NOTHING)
     if asked_otherwise or os.environ.get("TUTTI_CRASH_AT") or os.environ.get("TUTTI_FAIL_AT"):
         return None
     if any(flag.startswith("-") and not flag.startswith("--direct") for flag in beam_flags):  # let Beam look at them
@@ -58,7 +58,7 @@ def answer_of(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str |
 
 
 def remember(arguments: argparse.Namespace, looks: Looks, output: Path, summary: dict[str, Any]) -> None:
-    """Keep what `answer_of` needs.
+    """Keep what `summary_if_unchanged` needs.
 
     Args:
         arguments: of the command.
@@ -118,7 +118,9 @@ def remembered_input(kind: Any, path: str, arguments: argparse.Namespace) -> Inp
 
 def command_digest(arguments: argparse.Namespace) -> str:
     """Of all that decides a build, but for its inputs: flags, code, libraries, Python, the current folder."""
-    flags = {name: _plain(value) for name, value in vars(arguments).items() if name not in HOW_ONLY}
+    flags = {
+        name: _plain(value) for name, value in vars(arguments).items() if name not in FLAGS_WITHOUT_EFFECT_ON_OUTPUT
+    }
     soundfonts, here = os.environ.get(VARIABLE), str(Path.cwd())
     return digest_of([flags, soundfonts, here, code_digest(), _libraries(), platform.python_version()])
 

@@ -81,7 +81,7 @@ class LinearModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Deal:
+class FoldAssignment:
     """One way to deal the groups: a model per fold, and who belongs where."""
 
     models: tuple[LinearModel, ...]
@@ -98,7 +98,7 @@ class Deal:
 class CrossFit:
     """Fitted models of one question."""
 
-    deals: tuple[Deal, ...]
+    deals: tuple[FoldAssignment, ...]
 
     def logits(self, table: Table) -> Floats:
         """Out-of-fold logits (N, C), mean over the deals, of any clips, in the fit or not."""
@@ -244,7 +244,7 @@ def cross_fit(
                     balanced=balanced,
                 )
             )
-        deals.append(Deal(tuple(models), fold_of, deal_seed))
+        deals.append(FoldAssignment(tuple(models), fold_of, deal_seed))
     return CrossFit(tuple(deals))
 
 

@@ -144,7 +144,7 @@ class Child:
 
     def _why_stillborn(self, error: Exception) -> Exception:
         """Why it did not start: for want of room, or because something is wrong with this installation."""
-        problem = error if isinstance(error, SandboxError) else self._obituary(0)
+        problem = error if isinstance(error, SandboxError) else self._death_message(0)
         code = self._process.poll()
         self.kill()
         for reason, number in EXIT_CODES.items():
@@ -178,7 +178,7 @@ class Child:
         except TimeoutError as error:
             raise SandboxError(f"the decoder took longer than {wall_s:.0f} s", "out_of_time") from error
         except OSError as error:
-            raise self._obituary(cpu_s) from error
+            raise self._death_message(cpu_s) from error
 
     def _allow(self, cpu_s: Seconds) -> dict[str, Any]:
         """Processor time until the next answer; the kernel ends the child when it is up, whatever C code it is in.
@@ -275,7 +275,7 @@ class Child:
         except psutil.Error:
             return False
 
-    def _obituary(self, cpu_s: float) -> SandboxError:
+    def _death_message(self, cpu_s: float) -> SandboxError:
         """Of a child that closed its connection: how it ended."""
         deadline_s = time.monotonic() + 10
         while not self._has_ended():

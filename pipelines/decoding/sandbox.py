@@ -261,7 +261,7 @@ def close() -> None:
         child.kill()
 
 
-def _forget() -> None:
+def _drop_inherited_children() -> None:
     """After a fork the children are the parent's."""
     global _lock, _crowd
     _lock, _crowd = threading.Lock(), _Crowd()
@@ -271,4 +271,4 @@ def _forget() -> None:
 
 
 atexit.register(close)
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_drop_inherited_children)

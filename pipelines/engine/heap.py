@@ -23,8 +23,11 @@ ARROW = "ARROW_DEFAULT_MEMORY_POOL"
 BEAM_WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 
-def give_memory_back() -> None:
-    """For this process, best before it has threads, and for those that it starts; what the user has set stays."""
+def configure_allocator() -> None:
+    """Make glibc and Arrow return freed memory, here and in child processes; what the user has set stays.
+
+    Call it before threads start.
+    """
     import pyarrow  # a build that has nothing to do needs none
 
     if ARROW not in os.environ:
@@ -39,8 +42,8 @@ def give_memory_back() -> None:
 
 
 @functools.cache
-def end_at_once() -> None:
-    """For this process: Python's last search for garbage, among all that was ever imported, takes half a second."""
+def skip_final_gc() -> None:
+    """Freeze all objects at exit, so that the interpreter skips its last collection, which takes half a second."""
     atexit.register(gc.freeze)
 
 
@@ -51,7 +54,7 @@ def is_beam_worker() -> bool:
 
 
 def decoder_environment() -> dict[str, str]:
-    """Of decoders: what Python and the loader need, so that no secret of ours is in their memory.
+    """Make the environment of decoders: what Python and the loader need, so that no secret of ours is in their memory.
 
     Without the sizes above: they need large buffers again and again, and getting those anew each time costs time.
     """

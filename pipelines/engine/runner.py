@@ -26,7 +26,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from datasets.errors import Stopped, TryLaterError, TuttiError, UsageError
 from datasets.streams import shield
 from pipelines.engine.beam_flags import refuse_unknown
-from pipelines.engine.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, translate
+from pipelines.engine.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, unwrap_runner_error
 from pipelines.engine.stall import StallWatch
 
 POLL_S = 0.1
@@ -118,11 +118,11 @@ def run(
         except BaseException as error:
             _kill_children()
             _left_behind.append(thread)
-            if (ours := translate(error)) is not error:
+            if (ours := unwrap_runner_error(error)) is not error:
                 raise ours from error
             raise
     if failure:
-        raise translate(failure[0]) from failure[0]
+        raise unwrap_runner_error(failure[0]) from failure[0]
     return seconds
 
 
@@ -283,7 +283,7 @@ def interruptible() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def leave(exit_code: int) -> None:
+def exit_now(exit_code: int) -> None:
     """End the process at once: Beam's daemon threads would block a normal exit."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -38,7 +38,7 @@ SCARCE = {
 }
 
 
-def translate(error: BaseException) -> BaseException:
+def unwrap_runner_error(error: BaseException) -> BaseException:
     """Our own error out of a runner's wrapping, told by the last lines of the traceback text; else as it is."""
     if isinstance(error, (Stopped, KeyboardInterrupt)):
         return error

@@ -25,7 +25,7 @@ from datasets.os_errors import storage_error
 from datasets.record import Clip, Recording, Rejected
 from datasets.streams import shield_stderr
 from pipelines.cache.store import num_remembered
-from pipelines.engine.heap import end_at_once, is_beam_worker
+from pipelines.engine.heap import is_beam_worker, skip_final_gc
 from pipelines.engine.progress import Reporter, reporter
 
 Row: TypeAlias = Any
@@ -55,7 +55,7 @@ class _Apply(beam.DoFn):
 
     def setup(self) -> None:
         if is_beam_worker():
-            end_at_once()
+            skip_final_gc()
             shield_stderr()
 
     def process(self, row: Row) -> Iterator[Row]:
@@ -140,7 +140,7 @@ def clips_of(row: Row) -> tuple[Clip, ...]:
     return (row,) if isinstance(row, Clip) else ()
 
 
-class Spread(beam.PTransform[Any, Any]):
+class Reshuffle(beam.PTransform[Any, Any]):
     """Hand recordings to all workers, by a digest of their first clip: the same way every time."""
 
     def expand(self, rows: Any) -> Any:
@@ -157,7 +157,7 @@ def _values(keyed: tuple[Any, Iterable[Row]]) -> Iterable[Row]:
     return keyed[1]
 
 
-class Gather(beam.PTransform[Any, Any]):
+class ToOneList(beam.PTransform[Any, Any]):
     """All rows as one list in one element, even where there are none: for small rows only."""
 
     def expand(self, rows: Any) -> Any:
@@ -172,7 +172,7 @@ class Gather(beam.PTransform[Any, Any]):
         )
 
 
-class Decide(beam.PTransform[Any, Any]):
+class JoinDecisions(beam.PTransform[Any, Any]):
     """Join clips with decisions made globally, many at a time: rows cross one shuffle, in a few large groups.
 
     Applied to a pair (rows, decisions), both with an id; `function(key, rows, decisions)` sees all

@@ -103,8 +103,8 @@ def curate(
     if embed.embedder == "none" or not clips:
         return clips, Curation(report={"embedder": {"name": "none"}, **corrected})
     settled = frozenset(override.id for override in overrides)
-    judged = _judge(clips, config, outlier, trains_only, settled, instruments, seed, cache)
-    labels, guitars = _tell_guitars(clips, config, guitar, embed, instruments, seed, cache)
+    judged = _score_labels(clips, config, outlier, trains_only, settled, instruments, seed, cache)
+    labels, guitars = _label_guitar_kinds(clips, config, guitar, embed, instruments, seed, cache)
     matches = _find_matches(clips, config, near_duplicate, cache)
     report = {"embedder": facts_of(embed), "outliers": judged.report, "guitars": guitars, **corrected}
     report["tools"] = judging_tools(embed)
@@ -129,7 +129,7 @@ class _Judged:
     report: dict[str, Any]
 
 
-def _judge(
+def _score_labels(
     clips: Sequence[ClipSummary],
     config: CurateConfig,
     outlier: OutlierConfig,
@@ -153,7 +153,7 @@ def _judge(
             if verdict.quality is None or verdict.given is None or verdict.suggested is None:
                 continue
             judged.quality[clip.id] = verdict.quality
-            given, suggested = _in_words(clip, verdict.given, verdict.suggested, instruments)
+            given, suggested = _describe_disagreement(clip, verdict.given, verdict.suggested, instruments)
             judged.given[clip.id] = given, suggested
             counts[clip.source]["judged"] += 1
             trains = trains_only[f"{clip.source}/{clip.partition}"]
@@ -177,7 +177,9 @@ def _models_report(
     return report | {"mode": config.mode, "sources": sources}
 
 
-def _in_words(clip: ClipSummary, given: int, suggested: int, instruments: Sequence[str]) -> tuple[str, str]:
+def _describe_disagreement(
+    clip: ClipSummary, given: int, suggested: int, instruments: Sequence[str]
+) -> tuple[str, str]:
     if given != suggested:
         return instruments[given], instruments[suggested]
     name = instruments[given]  # one label of several: the doubt is whether it holds
@@ -232,7 +234,7 @@ def _required(blob: str | None, clip: ClipSummary) -> str:
     return blob
 
 
-def _tell_guitars(
+def _label_guitar_kinds(
     clips: Sequence[ClipSummary],
     config: CurateConfig,
     guitar: GuitarConfig,

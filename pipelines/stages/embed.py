@@ -98,7 +98,7 @@ def embedder_of(config: EmbedConfig) -> Embedder:
     return ast.load(model, resize_positions=config.resize_positions, precision=config.precision)
 
 
-def ready(config: EmbedConfig) -> None:
+def ensure_weights(config: EmbedConfig) -> None:
     """Have the weights here before anything else is done; a hub's are fetched.
 
     Raises:

@@ -115,13 +115,15 @@ def empty_shards(plan: SplitPlan) -> list[tuple[str, None]]:
     return [(shard_path(split, 0, 1), None) for split in SPLITS if split not in filled]
 
 
-def decide(bucket: str, rows: Sequence[Clip | Rejected], assignments: Sequence[Assignment]) -> Bucket:
+def join_bucket(bucket: str, rows: Sequence[Clip | Rejected], assignments: Sequence[Assignment]) -> Bucket:
     """The rows of one bucket of ids with what the global steps decided about them."""
     by_id = {assignment.id: assignment for assignment in assignments}
-    return Bucket(bucket, tuple(row if isinstance(row, Rejected) else _decided(row, by_id[row.id]) for row in rows))
+    return Bucket(
+        bucket, tuple(row if isinstance(row, Rejected) else _apply_assignment(row, by_id[row.id]) for row in rows)
+    )
 
 
-def _decided(clip: Clip, assignment: Assignment) -> Clip | Rejected:
+def _apply_assignment(clip: Clip, assignment: Assignment) -> Clip | Rejected:
     clip = replace(
         clip,
         group=assignment.group,
@@ -148,7 +150,7 @@ def row_of(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
     return fields
 
 
-def by_shard(bucket: Bucket) -> Iterator[tuple[str, Clip]]:
+def key_by_shard(bucket: Bucket) -> Iterator[tuple[str, Clip]]:
     """The kept clips of a bucket, each under its shard."""
     for row in bucket.rows:
         if isinstance(row, Clip) and row.shard is not None:

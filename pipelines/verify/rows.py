@@ -40,8 +40,8 @@ Shared = dict[str, Any]  # what a clip row and a shard row both say of a clip
 
 
 @dataclass
-class Rows:
-    """What one pass over all clip rows found; small per row: there may be hundreds of thousands."""
+class RowScan:
+    """Totals and one digest per clip, from one pass over all clip rows: there may be hundreds of thousands."""
 
     findings: list[Finding] = field(default_factory=list)
     damaged: dict[str, dict[str, tuple[int, ClipRow]]] = field(default_factory=dict)  # bucket path -> id -> line, row
@@ -54,7 +54,7 @@ class Rows:
         return not self.damaged and not self.unread
 
 
-def check_clip_rows(manifest: Manifest, listed: Mapping[str, str], *, for_shards: bool = True) -> Rows:
+def check_clip_rows(manifest: Manifest, listed: Mapping[str, str], *, for_shards: bool = True) -> RowScan:
     """Read every clip row once: files, lines, digests, counts.
 
     Args:
@@ -62,7 +62,7 @@ def check_clip_rows(manifest: Manifest, listed: Mapping[str, str], *, for_shards
         listed: sha256 -> path, of the files that the manifest lists.
         for_shards: keep the digests that shard rows are compared with.
     """
-    rows, facts = Rows(), _Facts()
+    rows, facts = RowScan(), _Facts()
 
     def walk() -> Iterator[ClipRow]:
         for bucket in manifest.content["clips"]:
@@ -116,7 +116,7 @@ class _Facts:
         )
         return count_rows(rows, instruments)
 
-    def contradictions(self, manifest: Manifest, rows: Rows, same_root: bool) -> Iterator[Finding]:
+    def contradictions(self, manifest: Manifest, rows: RowScan, same_root: bool) -> Iterator[Finding]:
         content = manifest.content
         kept = ({"id": clip_id, "split": split, "status": "kept"} for clip_id, (split, _) in rows.shared.items())
         straddling = sorted(group for group, splits in self.groups.items() if len(splits) > 1)
@@ -132,7 +132,7 @@ class _Facts:
 
 
 def _bucket_rows(
-    manifest: Manifest, bucket: Mapping[str, Any], rows: Rows, listed: Mapping[str, str]
+    manifest: Manifest, bucket: Mapping[str, Any], rows: RowScan, listed: Mapping[str, str]
 ) -> Iterator[ClipRow]:
     """Rows of one file; a damaged one gives those that can be read."""
     path = bucket["path"]

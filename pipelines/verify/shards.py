@@ -22,7 +22,7 @@ from datasets.shard import audio_extension, content_of, has_notes, notes_of_row,
 from datasets.shard_audio import decode_audio
 from datasets.shard_info import ShardInfo
 from pipelines.verify.findings import MANIFEST, Finding
-from pipelines.verify.rows import Rows, shared_digest, shared_of_row, shared_of_shard
+from pipelines.verify.rows import RowScan, shared_digest, shared_of_row, shared_of_shard
 
 MAX_NAMED = 20  # clips of one damaged shard; one bad sector is one clip, a cut file is thousands
 MAX_THREADS = 8  # more do not make one disk faster
@@ -37,8 +37,8 @@ _COLUMNS = [
 
 
 @dataclass
-class Seen:
-    """What became of one shard."""
+class ShardCheck:
+    """Result of checking one shard."""
 
     info: ShardInfo
     state: str = "sound"  # sound, same content, damaged, unreadable, missing, swapped
@@ -46,7 +46,7 @@ class Seen:
     digests: list[tuple[str, bytes]] = field(default_factory=list)  # id -> digest of its `Shared`, where readable
 
 
-def check_shards(manifest: Manifest, rows: Rows, listed: Mapping[str, str], *, decode: bool) -> Iterator[Finding]:
+def check_shards(manifest: Manifest, rows: RowScan, listed: Mapping[str, str], *, decode: bool) -> Iterator[Finding]:
     """Check every shard that the manifest lists.
 
     Args:
@@ -56,7 +56,7 @@ def check_shards(manifest: Manifest, rows: Rows, listed: Mapping[str, str], *, d
         decode: decode every clip, also of shards whose digest is right.
     """
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
-        seen = list(threads.map(partial(_look_at, manifest, listed, decode), manifest.shards()))
+        seen = list(threads.map(partial(_check_shard, manifest, listed, decode), manifest.shards()))
     for shard in seen:
         yield from _compared(manifest, shard, _doubtful(shard, rows), rows)
     yield from _left_over(seen, rows)
@@ -64,8 +64,8 @@ def check_shards(manifest: Manifest, rows: Rows, listed: Mapping[str, str], *, d
         yield from _verdict(manifest, shard)
 
 
-def _look_at(manifest: Manifest, listed: Mapping[str, str], decode: bool, info: ShardInfo) -> Seen:
-    seen = Seen(info)
+def _check_shard(manifest: Manifest, listed: Mapping[str, str], decode: bool, info: ShardInfo) -> ShardCheck:
+    seen = ShardCheck(info)
     try:
         path = manifest.path(info.path)
         num_bytes = regular_status(path).st_size
@@ -82,9 +82,9 @@ def _look_at(manifest: Manifest, listed: Mapping[str, str], decode: bool, info: 
         seen.state, seen.details = "swapped", [f"it holds {listed[found]}"]
         return seen
     try:
-        problems = _outside(manifest, info)
+        problems = _check_shard_file(manifest, info)
         if problems or found != info.sha256 or decode:
-            seen.details, content = _inside(manifest, info)
+            seen.details, content = _check_shard_rows(manifest, info)
             seen.details = [*problems, *seen.details]
             damaged = bool(seen.details) or content != info.content_sha256
             if damaged and not seen.details:
@@ -99,7 +99,7 @@ def _look_at(manifest: Manifest, listed: Mapping[str, str], decode: bool, info: 
     return seen
 
 
-def _outside(manifest: Manifest, info: ShardInfo) -> list[str]:
+def _check_shard_file(manifest: Manifest, info: ShardInfo) -> list[str]:
     """What is wrong with a shard as a whole."""
     with open_shard(manifest.path(info.path)) as shard:
         instruments, rate = manifest.instruments, manifest.content["recipe"]["prepare"]["sample_rate"]
@@ -114,7 +114,7 @@ def _outside(manifest: Manifest, info: ShardInfo) -> list[str]:
         return problems
 
 
-def _inside(manifest: Manifest, info: ShardInfo) -> tuple[list[str], str]:
+def _check_shard_rows(manifest: Manifest, info: ShardInfo) -> tuple[list[str], str]:
     """What is wrong with the rows of a shard by themselves, and their content digest."""
     path, digest, problems = manifest.path(info.path), hashlib.sha256(), []
     instruments = manifest.instruments
@@ -149,7 +149,7 @@ def _digests(manifest: Manifest, info: ShardInfo) -> Iterator[tuple[str, bytes]]
         yield row["id"], shared_digest(shared_of_shard(row, manifest.instruments))
 
 
-def _doubtful(shard: Seen, rows: Rows) -> set[str]:
+def _doubtful(shard: ShardCheck, rows: RowScan) -> set[str]:
     """Ids of a shard whose row must be compared field by field, or has no clip row."""
     doubtful = set()
     for clip_id, digest in shard.digests:
@@ -159,7 +159,7 @@ def _doubtful(shard: Seen, rows: Rows) -> set[str]:
     return doubtful
 
 
-def _compared(manifest: Manifest, shard: Seen, doubtful: set[str], rows: Rows) -> Iterator[Finding]:
+def _compared(manifest: Manifest, shard: ShardCheck, doubtful: set[str], rows: RowScan) -> Iterator[Finding]:
     """What differs between the doubtful rows of a shard and their clip rows, laid to the one that is damaged."""
     if not doubtful:
         return
@@ -184,7 +184,7 @@ def _compared(manifest: Manifest, shard: Seen, doubtful: set[str], rows: Rows) -
             shard.details.append(f"the row of {clip_id}: {problem}")
 
 
-def _clip_rows(manifest: Manifest, ids: set[str], rows: Rows) -> dict[str, tuple[int, ClipRow]]:
+def _clip_rows(manifest: Manifest, ids: set[str], rows: RowScan) -> dict[str, tuple[int, ClipRow]]:
     """Line (0 in a sound file) and clip row of each id that has one; every file is read once."""
     paths = {clips_path(bucket_of(clip_id)) for clip_id in ids} & {b["path"] for b in manifest.content["clips"]}
     found: dict[str, tuple[int, ClipRow]] = {}
@@ -213,7 +213,7 @@ def _difference(said: ClipRow | None, row: Mapping[str, Any], split: str, instru
     return f"{', '.join(names)} of clip row and shard differ" if names else None
 
 
-def _left_over(seen: Sequence[Seen], rows: Rows) -> Iterator[Finding]:
+def _left_over(seen: Sequence[ShardCheck], rows: RowScan) -> Iterator[Finding]:
     """Clip rows of kept clips that no shard holds, where all shards of their split could be read."""
     unread = {shard.info.split for shard in seen if shard.state in ("missing", "swapped", "unreadable")}
     damaged = {shard.info.split: shard for shard in seen if shard.state == "damaged"}
@@ -230,7 +230,7 @@ def _left_over(seen: Sequence[Seen], rows: Rows) -> Iterator[Finding]:
             yield Finding(MANIFEST, 0, "inconsistent", f"{clip_id}: no shard of {split} holds it")
 
 
-def _verdict(manifest: Manifest, shard: Seen) -> Iterator[Finding]:
+def _verdict(manifest: Manifest, shard: ShardCheck) -> Iterator[Finding]:
     path = shard.info.path
     if shard.state == "missing":
         yield Finding(path, 0, "missing")

@@ -58,8 +58,8 @@ Indices: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a run trains on and chooses by."""
+class TrainingData:
+    """The clips that a run trains on, and those that it is chosen by."""
 
     train: AnyClips
     validation: AnyClips
@@ -126,7 +126,7 @@ class Step:
 
     tagger: Tagger
     module: nn.Module  # the tagger, as it is or wrapped for several processes
-    material: Material
+    material: TrainingData
     recipe: TrainRecipe
     loss: LossFunction
 
@@ -166,7 +166,7 @@ class Step:
 def fit(
     tagger: Tagger,
     optimizer: torch.optim.Optimizer | None,
-    material: Material,
+    material: TrainingData,
     recipe: TrainRecipe,
     instruments: tuple[str, ...],
     progress: Progress,
@@ -298,7 +298,7 @@ def averaged(network: nn.Module, average: Mapping[str, Tensor]) -> Iterator[None
             network.load_state_dict(own)
 
 
-def fit_at_once(tagger: Tagger, material: Material, clips: Indices, recipe: TrainRecipe) -> None:
+def fit_at_once(tagger: Tagger, material: TrainingData, clips: Indices, recipe: TrainRecipe) -> None:
     """Fit a model that is fitted by its own method, on every chunk of the clips.
 
     Raises:
@@ -315,7 +315,7 @@ def fit_at_once(tagger: Tagger, material: Material, clips: Indices, recipe: Trai
     cast(Any, tagger.network).fit(np.concatenate(heard), data.known_labels[clips[plan.clips]])
 
 
-def validate(tagger: Tagger, material: Material, recipe: TrainRecipe) -> dict[str, Any]:
+def validate(tagger: Tagger, material: TrainingData, recipe: TrainRecipe) -> dict[str, Any]:
     """Figures of the validation split, at the global threshold that suits it best.
 
     With cross_entropy there is no threshold: the likeliest class is predicted, and its accuracy is a figure.
