@@ -28,7 +28,7 @@ HARMLESS = [
 
 STANDING = """
 import os
-from pipelines import confinement
+from pipelines.decoding import confinement
 confinement._limit = lambda memory_bytes: None
 os.write(1, " ".join(confinement.confine(1 << 40, int)).encode())
 os._exit(0)
@@ -93,7 +93,7 @@ def test_no_attempt_of_code_in_the_decoder_succeeds(walls, given, free):
 
 LANDLOCK_ALONE = """
 import json, sys
-from pipelines import confinement
+from pipelines.decoding import confinement
 from pipelines.decoding.faults import attempted
 confinement._limit = lambda memory_bytes: None  # as root may have it
 confinement.confine(1 << 40, int, without=["seccomp"])

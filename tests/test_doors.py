@@ -41,7 +41,6 @@ import contextlib, importlib, io, json, os, sys
 events = []
 ACTS = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec", "os.system", "socket.connect", "os.mkdir",
         "os.rename"}
-ELSEWHERE = {"pipelines.cache": "pipelines.cache.__main__", "datasets.sample": "datasets.sample.__main__"}
 def watch(name, details):
     if name in ACTS:
         events.append(f"{name} {details[0]!r}")
@@ -51,7 +50,10 @@ import pipelines.build.job
 mains = {}
 for line in sys.argv[1:]:
     name, *verb = line.split()
-    mains[line] = importlib.import_module(ELSEWHERE.get(name, name)).main, verb
+    module = importlib.import_module(name)
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"{name}.__main__")
+    mains[line] = module.main, verb
 sys.addaudithook(watch)
 for text in sys.stdin:
     line, arguments = json.loads(text)

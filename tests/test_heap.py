@@ -52,6 +52,6 @@ def test_what_the_user_has_set_stays(pool):
 @pytest.mark.parametrize(("call", "frozen"), [("pass", "0"), ("heap.skip_final_gc()", "1")])
 def test_a_process_looks_for_no_garbage_at_its_end_where_it_says_so(call, frozen):
     ask = "import atexit, gc; atexit.register(lambda: print(int(gc.get_freeze_count() > 1000)))"
-    command = [sys.executable, "-c", f"{ask}; from pipelines import heap; {call}"]
+    command = [sys.executable, "-c", f"{ask}; from pipelines.engine import heap; {call}"]
 
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == frozen

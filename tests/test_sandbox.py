@@ -231,7 +231,7 @@ def test_the_processor_time_of_earlier_calls_does_not_count():
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (4, 4))  # for every process; a decoder starts with more than one
-from pipelines import sandbox
+from pipelines.decoding import sandbox
 data, pids = open(sys.argv[1], "rb").read(), set()
 while len(pids) < 3:
     assert sandbox.probe(data, "a.ogg").duration_s == 20.0
