@@ -195,6 +195,31 @@ def test_the_summary_of_a_finished_run_says_what_it_said_when_it_was_trained(
     }
 
 
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(
+    run: Path, data: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / name).read_bytes()
+    (run / name).unlink()
+    os.mkfifo(run / name)
+
+    assert train_run.main(command(data, run)) == 0
+
+    assert last_line(capsys)[0]["changed"] is True  # finished anew from its checkpoint
+    assert (run / name).read_bytes() == before
+
+
+def test_figures_that_are_none_are_an_integrity_error_with_a_remedy(
+    run: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = json.loads((run / "metrics.json").read_bytes())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"splits": {"test": None}}))
+
+    assert train_run.main(command(data, run)) == 3
+
+    assert capsys.readouterr().err.endswith("metrics.json: not a run's figures; --restart trains it anew\n")
+
+
 def test_a_finished_run_needs_neither_its_checkpoint_nor_a_folder_that_can_be_written(run: Path, data: Path) -> None:
     (run / "checkpoint.safetensors").unlink()
     (run / ".lock").unlink()

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import StorageError, TryLaterError, UsageError
+from datasets.bounded import read_bounded
+from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
 from datasets.manifest import file_sha256
 from train import saved
 from train.fitting import distributed
@@ -83,15 +84,20 @@ def finished_run(folder: Path, identity: Mapping[str, Any]) -> Finished | None:
     One that is damaged is none: its checkpoint finishes it anew.
     """
     try:
-        config, metrics = (json.loads((folder / name).read_bytes()) for name in (saved.CONFIG, saved.METRICS))
+        config, metrics = (json.loads(_bounded(folder / name)) for name in (saved.CONFIG, saved.METRICS))
         found = {"recipe": config["recipe"], "root_digest": config["data"]["root_digest"]}
         found |= {name: config[name] for name in ("task", "instruments") if name in config}
         same = found == _plain(identity) and {"splits", "best_epoch", "history"} <= metrics.keys()
         if same and file_sha256(folder / saved.MODEL) == config["model_sha256"]:
             return Finished(config, metrics)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, IntegrityError):
         return None
     return None
+
+
+def _bounded(path: Path) -> bytes:
+    """A file of JSON in a folder that a stranger may have made: a regular one, and no larger than a run's."""
+    return read_bounded(path, saved.CONFIG_BYTES)
 
 
 def summary_of(
@@ -104,23 +110,30 @@ def summary_of(
         recipe: its name.
         folder: where it lies.
         heading: what a summary says of a split's report.
+
+    Raises:
+        IntegrityError: its figures are not those of a run.
     """
-    print(f"{folder}: this run is finished, nothing to do; --restart trains it anew", file=sys.stderr, flush=True)
     config, metrics = done.config, done.metrics
-    return {
-        "recipe": recipe,
-        "output": str(folder),
-        "changed": False,
-        **config["data"],
-        "parameters": metrics.get("parameters"),
-        "epochs": len(metrics["history"]),
-        "best_epoch": metrics["best_epoch"],
-        "reading": None,
-        "clips_per_s": None,
-        "data_wait_share": None,
-        "seconds": {},
-        **{split: heading(report) for split, report in metrics["splits"].items()},
-    }
+    try:
+        summary = {
+            "recipe": recipe,
+            "output": str(folder),
+            "changed": False,
+            **config["data"],
+            "parameters": metrics.get("parameters"),
+            "epochs": len(metrics["history"]),
+            "best_epoch": metrics["best_epoch"],
+            "reading": None,
+            "clips_per_s": None,
+            "data_wait_share": None,
+            "seconds": {},
+            **{split: heading(report) for split, report in metrics["splits"].items()},
+        }
+    except (LookupError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{folder / saved.METRICS}: not a run's figures; --restart trains it anew") from error
+    print(f"{folder}: this run is finished, nothing to do; --restart trains it anew", file=sys.stderr, flush=True)
+    return summary
 
 
 def check_folder(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> None:
@@ -165,9 +178,9 @@ def _is_of_a_run(folder: Path) -> bool:
     if lock.is_file() and not lock.is_symlink() and _HOLDER.fullmatch(_head(lock)):
         return True
     try:
-        config = json.loads((folder / saved.CONFIG).read_bytes())
+        config = json.loads(_bounded(folder / saved.CONFIG))
         return bool({"recipe", "model_sha256", "thresholds"} <= config.keys())
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, AttributeError, RecursionError, IntegrityError):
         return False
 
 
