@@ -90,10 +90,9 @@ def _is_outside(values: pa.Array, low: float, high: float) -> bool:
     Looks at their extremes, and compares these in Python: a number given to a kernel of Arrow's would import pandas.
     """
     extremes = pc.min_max(values).as_py()
-    if extremes["min"] is None:
-        return pa.types.is_floating(values.type) and _any(pc.is_nan(values))
-    within = low <= extremes["min"] and extremes["max"] <= high
-    return not within or (pa.types.is_floating(values.type) and _any(pc.is_nan(values)))
+    if extremes["min"] is not None and not (low <= extremes["min"] and extremes["max"] <= high):
+        return True
+    return pa.types.is_floating(values.type) and _any(pc.is_nan(values))  # which the extremes leave out
 
 
 def _mask(truths: pa.Array) -> Mask:

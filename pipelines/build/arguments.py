@@ -79,7 +79,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Our arguments, and the flags left for Beam.
 
     Raises:
-        UsageError: a wrong value, or a flag whose stage is not built yet.
+        UsageError: a wrong value, or flags that do not go together.
     """
     arguments, rest = build_parser().parse_known_args(argv)
     arguments.credentials = Credentials()  # kept apart from here on: no message, file or digest holds them

@@ -1,4 +1,4 @@
-"""What a cache holds, and what of it is still needed: planned here, removed by `cache_command`.
+"""What a cache holds, and what of it is still needed: planned here, removed by the command.
 
 Needed is what any result of a stage names, what the availability ledger names, what a source
 pins, and what the manifests of kept builds name. Names are sha256 digests, found in the bytes of

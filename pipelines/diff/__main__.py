@@ -1,4 +1,4 @@
-"""What differs between two versions of a dataset, clip by clip and setting by setting.
+"""Tell what differs between two versions of a dataset, clip by clip and setting by setting.
 
     python -m pipelines.diff build/ultimate/versions/0c1d... build/ultimate
     python -m pipelines.diff manifests/sample build/sample --markdown

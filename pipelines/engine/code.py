@@ -12,7 +12,7 @@ CODE = ("datasets", "pipelines", "train/features")  # what decides a dataset
 
 @functools.cache
 def code_digest() -> str:
-    """Of our own files."""
+    """Hash our own files."""
     digest = hashlib.sha256()
     for folder in CODE:
         for path in sorted((ROOT / folder).rglob("*")):

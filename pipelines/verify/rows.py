@@ -2,7 +2,7 @@
 
 A file whose sha256 is not the manifest's is looked at line by line: what is no JSON, not
 canonical, against the schema, out of order, doubled or in the wrong file is named with its line.
-The rest is found by comparing rows with shards, in `verify_shards.py`. Lines are reported, never
+The rest is found by comparing rows with shards, in `shards.py`. Lines are reported, never
 mended.
 """
 
