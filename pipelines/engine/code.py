@@ -1,4 +1,4 @@
-"""The digest of the code and the libraries that decide a dataset."""
+"""The digest of the code that decides a dataset."""
 
 import functools
 import hashlib
