@@ -114,11 +114,14 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture(scope="module")
 def misbehaving_decoders() -> Iterator[None]:
     """Decoder processes that can misbehave on demand, and none of them after the module's tests."""
-    from pipelines.decoding import sandbox
+    import misbehaving_child
+
+    from pipelines.decoding import process, sandbox
 
     sandbox.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUTTI_SANDBOX_TEST", "1")
+        patch.setattr(process, "CHILD", misbehaving_child.COMMAND)
+        patch.setenv("PYTHONPATH", str(Path(misbehaving_child.__file__).parent))
         yield
     sandbox.close()
 

@@ -10,7 +10,9 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import misbehaving_child
 import psutil
 import pytest
 import signals
@@ -20,6 +22,18 @@ from datasets.machine import MACHINE_REASONS
 from datasets.manifest import read_manifest
 
 NUM_SONGS = 24
+FAULTS_FOLDER = str(Path(misbehaving_child.__file__).parent)
+WITH_FAULTS = (
+    "-c",
+    """
+import sys
+from misbehaving_child import COMMAND
+from pipelines.build.__main__ import main
+from pipelines.decoding import process
+process.CHILD = COMMAND
+sys.exit(main(sys.argv[1:]))
+""",
+)
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +61,7 @@ class Build:
         self.output, self.cache = root / "output", root / "cache"
         self._flags = ["--dataset", "folder", "--data-from", str(songs), "--embedder", "logmel"]
 
-    def start(self, *, limits=(), env=None):
+    def start(self, *, program=("-m", "pipelines.build"), limits=(), env=None):
         """Start it under limits: (kind, value), as `ulimit` sets them."""
 
         def limit():
@@ -56,7 +70,7 @@ class Build:
 
         places = ["--output", str(self.output), "--cache-dir", str(self.cache)]
         return subprocess.Popen(
-            [sys.executable, "-m", "pipelines.build", *self._flags, *places],
+            [sys.executable, *program, *self._flags, *places],
             cwd=ROOT, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             preexec_fn=limit,
         )  # fmt: skip
@@ -164,7 +178,7 @@ def test_a_file_whose_decoder_crashes_is_pending_the_version_says_so_and_the_nex
     (mine / "page.wav").write_bytes(b"sandbox-test:crash ")
     build = Build(mine, tmp_path)
 
-    code, summary, error = build.run(env={"TUTTI_SANDBOX_TEST": "1"})
+    code, summary, error = build.run(program=WITH_FAULTS, env={"PYTHONPATH": FAULTS_FOLDER})
 
     assert code == 0, error
     manifest = read_manifest(build.output)

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import misbehaving_child
 import psutil
 import pytest
+from misbehaving_child import ATTEMPTS, attempted
 
-from pipelines.decoding import sandbox
+from pipelines.decoding import process, sandbox
 from pipelines.decoding.confinement import CALLS, MACHINES
-from pipelines.decoding.faults import ATTEMPTS, attempted
 from pipelines.decoding.sandbox import Limits, call
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +51,7 @@ def only(monkeypatch):
 
     def leave_out(*walls):
         sandbox.close()
-        monkeypatch.setenv("TUTTI_SANDBOX_WITHOUT", " ".join(walls))
+        monkeypatch.setattr(process, "CHILD", (*misbehaving_child.COMMAND, *walls))
 
     yield leave_out
     sandbox.close()
@@ -94,7 +95,7 @@ def test_no_attempt_of_code_in_the_decoder_succeeds(walls, given, free):
 LANDLOCK_ALONE = """
 import json, sys
 from pipelines.decoding import confinement
-from pipelines.decoding.faults import attempted
+from misbehaving_child import attempted
 confinement._limit = lambda memory_bytes: None  # as root may have it
 confinement.confine(1 << 40, int, without=["seccomp"])
 given = json.loads(sys.argv[1])
@@ -115,7 +116,7 @@ def test_landlock_alone_lets_no_file_be_opened_or_executed(walls, given):
 
 def test_without_both_no_descriptor_is_left_and_the_log_says_so_once(given, only, caplog, monkeypatch):
     only("seccomp", "landlock")
-    monkeypatch.setattr("pipelines.decoding.process._told", set())
+    monkeypatch.setattr("pipelines.decoding.process._warned", set())
 
     found = {what: in_child(what, given) for what in ("open to read", "open a socket")}
     sandbox.close()
@@ -143,14 +144,14 @@ def test_the_attempts_are_real_any_other_process_succeeds(tmp_path):
 
 
 def test_the_child_has_one_descriptor_one_thread_and_hard_limits():
-    process = psutil.Process(call("pid", {}, [], LIMITS)[0]["found"])
+    child = psutil.Process(call("pid", {}, [], LIMITS)[0]["found"])
 
-    assert os.listdir(f"/proc/{process.pid}/fd") == ["0"]
-    limits = Path(f"/proc/{process.pid}/limits").read_text()
+    assert os.listdir(f"/proc/{child.pid}/fd") == ["0"]
+    limits = Path(f"/proc/{child.pid}/limits").read_text()
     for name, most in (("open files", 1), ("processes", 0), ("file size", 0), ("core file size", 0)):
         assert re.search(rf"Max {name} +{most} +{most} ", limits)
     assert re.search(rf"Max address space +{1 << 30} +{1 << 30} ", limits)
-    assert process.num_threads() == 2  # with the one that waits for our end
+    assert child.num_threads() == 2  # with the one that waits for our end
 
 
 def test_the_child_knows_no_variable_that_could_be_a_secret(monkeypatch):
@@ -162,7 +163,7 @@ def test_the_child_knows_no_variable_that_could_be_a_secret(monkeypatch):
 
     assert "PATH" in found
     assert {name for name in found if not name.startswith(("PYTHON", "LD_", "LC_", "MALLOC_"))} <= {
-        "PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "TUTTI_SANDBOX_TEST", "TUTTI_SANDBOX_WITHOUT",
+        "PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV",
         "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
         "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",  # threadpoolctl's, made in the child
     }  # fmt: skip

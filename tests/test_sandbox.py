@@ -80,8 +80,10 @@ def test_blobs_of_any_size_go_there_and_back():
 
 
 STARTER = """
-import time
+from misbehaving_child import COMMAND
+from pipelines.decoding import process
 from pipelines.decoding.sandbox import call
+process.CHILD = COMMAND
 print(call("pid", {})[0]["found"], flush=True)
 call("hang", {})
 """

@@ -1,8 +1,8 @@
 """The child process that decodes: `python -m pipelines.decoding.child`, started by `pipelines/decoding/sandbox.py`.
 
-Whatever a hostile file makes of the C decoders, this process can do little: it has one socket, and
-before it reads from that the kernel took the rest away (`pipelines/decoding/confinement.py`). Requests and
-answers are frames, see `read_frame`; an answer may come in parts, a clip at a time.
+Whatever a hostile file makes of the C decoders, this process can do little: it has one socket, and it is confined
+before it reads from that (`pipelines/decoding/confinement.py`). Requests and answers are frames, see `read_frame`;
+an answer may come in parts, a clip at a time.
 """
 
 import importlib
@@ -13,8 +13,8 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
 
 from datasets.machine import machine_reason
 from pipelines.decoding.confinement import confine, name_process
@@ -22,11 +22,18 @@ from pipelines.decoding.frames import Answer, Function, Send, envelope_of, read_
 
 # Exit codes of a start that the machine has no room for.
 EXIT_CODES = {"out_of_memory": 71, "out_of_processes": 72}
-TESTING = "TUTTI_SANDBOX_TEST"
+Functions: TypeAlias = dict[str, Function]
+Decorate: TypeAlias = Callable[[Functions], Functions]
 
 
-def main() -> None:
-    """Serve the socket on standard input until the parent is gone."""
+def main(memory_bytes: int, *, decorate: Decorate = dict, without: Collection[str] = ()) -> None:
+    """Serve the socket on standard input until the parent is gone.
+
+    Args:
+        memory_bytes: of address space.
+        decorate: wraps or adds functions before the first request.
+        without: confinements to leave out (`pipelines.decoding.confinement.confine`).
+    """
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # ends the process, whatever our parent inherited
     channel = socket.socket(fileno=0)
 
@@ -36,14 +43,14 @@ def main() -> None:
             channel.sendall(blob)
 
     try:
-        functions = _functions()
+        functions = decorate(_functions())
         name_process()
-        walls = confine(int(sys.argv[1]), _die_with_parent, without=_left_out())
+        confinements = confine(memory_bytes, _die_with_parent, without)
     except Exception as error:
         if (code := EXIT_CODES.get(machine_reason(error) or "")) is not None:
             os._exit(code)
         raise
-    send({"ready": True, "walls": walls}, [])
+    send({"ready": True, "confinements": confinements}, [])
     requests = channel.makefile("rb")
     while (request := read_frame(requests)) is not None:
         header, blobs = request
@@ -61,12 +68,8 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _left_out() -> list[str]:
-    return os.environ.get("TUTTI_SANDBOX_WITHOUT", "").split() if os.environ.get(TESTING) == "1" else []
-
-
-def _answer(functions: dict[str, Function], header: dict[str, Any], blobs: list[bytes], send: Send) -> Answer:
-    """A function's answer, or why there is none."""
+def _answer(functions: Functions, header: dict[str, Any], blobs: list[bytes], send: Send) -> Answer:
+    """Call the function that a request names; an exception becomes an answer that says why it failed."""
     from datasets.decode_error import DecodeError
 
     def part(answer: dict[str, Any], files: Sequence[bytes]) -> None:
@@ -119,8 +122,8 @@ def _probe(arguments: dict[str, Any], blobs: list[bytes], _: Send) -> Answer:
     }, []
 
 
-def _functions() -> dict[str, Function]:
-    """All that can be called; imported and run once, because nothing can be opened later."""
+def _functions() -> Functions:
+    """Import all that can be called and run it once, because no file can be opened later."""
     import av
     import numpy as np
 
@@ -139,13 +142,8 @@ def _functions() -> dict[str, Function]:
             _probe({"name": "warm-up"}, [unreadable], lambda *_: None)
         except DecodeError:
             continue
-    functions: dict[str, Function] = {"prepare": _prepare, "probe": _probe}
-    if os.environ.get(TESTING) == "1":
-        from pipelines.decoding.faults import with_faults
-
-        return with_faults(functions)
-    return functions
+    return {"prepare": _prepare, "probe": _probe}
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

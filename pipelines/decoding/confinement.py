@@ -1,6 +1,6 @@
-"""What the kernel takes away from the decoder's process for good, before it sees the first byte of a stranger.
+"""Confine the decoder's process for good, before it reads the first byte of a stranger's file.
 
-Three walls, each tested alone (`tests/test_confinement.py`):
+Three confinements, each tested alone (`tests/test_confinement.py`):
 
 1. seccomp (x86_64, aarch64): of the kernel's calls only those below are left, all others answer EPERM. They read and
    write what is open, and that is one socket; take and give back memory; wait; and end. None opens, connects, starts,
@@ -57,25 +57,25 @@ def confine(memory_bytes: int, watch: Callable[[], None], without: Collection[st
     """Give up for good what no decoder needs; standard input stays, every other descriptor is closed.
 
     Args:
-        memory_bytes: of address space.
-        watch: the one thread that there will be; it waits for the parent's end.
-        without: walls that are left out, for tests.
+        memory_bytes: limit of address space.
+        watch: runs in the one other thread; waits for the parent's end.
+        without: confinements to leave out, so that each can be tested alone.
 
     Returns:
-        The walls that stand besides the limits: "landlock", "seccomp".
+        Which of "landlock" and "seccomp" are in force, besides the resource limits.
     """
-    walls = []
+    confinements = []
     if "landlock" not in without and _landlock():
-        walls.append("landlock")
+        confinements.append("landlock")
     threading.Thread(target=watch, daemon=True).start()  # under Landlock too, which binds the threads of its maker
     _limit(memory_bytes)
     if "seccomp" not in without and _seccomp():
-        walls.append("seccomp")
-    return walls
+        confinements.append("seccomp")
+    return confinements
 
 
 def name_process() -> None:
-    """What `ps` calls it."""
+    """Set the name that `ps` shows."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
 
@@ -101,7 +101,7 @@ def _most_descriptors() -> int:
 
 
 def _seccomp() -> bool:
-    """Leave only the calls of the list, to all threads; whether the kernel does so."""
+    """Refuse all threads every call but those of CALLS; return whether the kernel does so."""
     machine = MACHINES.get(platform.machine())
     if machine is None or sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != 8 or not _no_new_privileges():
         return False
@@ -115,7 +115,7 @@ def _seccomp() -> bool:
 
 
 def filter_program(architecture: int, numbers: Collection[int]) -> bytes:
-    """A BPF program: EPERM for every call but those of one architecture with these numbers."""
+    """Assemble a BPF program: EPERM for every call but those of one architecture with these numbers."""
     refuse = len(numbers) + 1  # instructions from behind the first jump to the last but one
     steps = [(LOAD, 0, 0, ARCHITECTURE_AT), (JUMP_IF_EQUAL, 0, refuse, architecture), (LOAD, 0, 0, NUMBER_AT)]
     steps += [(JUMP_IF_EQUAL, len(numbers) - place, 0, number) for place, number in enumerate(numbers)]
@@ -124,7 +124,7 @@ def filter_program(architecture: int, numbers: Collection[int]) -> bytes:
 
 
 def _landlock() -> bool:
-    """Let this thread and those to come open no file and connect nowhere; whether the kernel does so."""
+    """Forbid this thread and those to come all files and connections; return whether the kernel does so."""
     if sys.platform != "linux":
         return False
     version = _syscall(LANDLOCK_CREATE_RULESET, 0, 0, LANDLOCK_VERSION)
@@ -144,7 +144,7 @@ def _landlock() -> bool:
 
 
 def _no_new_privileges() -> bool:
-    """Without it only root may confine itself."""
+    """Set PR_SET_NO_NEW_PRIVS, without which only root may confine itself; return whether it is set."""
     return int(ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) == 0
 
 

@@ -28,6 +28,7 @@ from pipelines.decoding.frames import envelope_of
 from pipelines.engine.heap import decoder_environment
 
 ROOT = Path(__file__).resolve().parents[2]
+CHILD: Sequence[str] = ("pipelines.decoding.child",)  # the module that decodes, and its arguments
 MIB = 1 << 20
 START_S = 120.0  # imports from a cold disk, on a machine that is busy with other workers
 MAX_STILLBORN = 6  # children in a row that were killed, or crashed, at their start: three files
@@ -115,7 +116,7 @@ class Child:
         for end in (self._channel, theirs):
             # Fewer turns for a file; the default is 208 KiB.
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 * MIB)
-        command = [sys.executable, "-m", "pipelines.decoding.child", str(memory_bytes)]
+        command = [sys.executable, "-m", *CHILD, str(memory_bytes)]
         try:
             with theirs:
                 self._process = subprocess.Popen(
@@ -140,7 +141,7 @@ class Child:
         except (SandboxError, OSError) as error:
             raise self._why_stillborn(error) from error
         _stillborn.clear()
-        _tell_missing_walls(header.get("walls"))
+        _warn_of_missing_confinement(header.get("confinements"))
 
     def _why_stillborn(self, error: Exception) -> Exception:
         """Why it did not start: for want of room, or because something is wrong with this installation."""
@@ -327,15 +328,15 @@ def _peak_bytes(pid: int) -> int | None:
     return None
 
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
-def _tell_missing_walls(walls: object) -> None:
-    """Say once a process, in the log, what this kernel does not take away from decoders."""
-    standing = walls if isinstance(walls, list) else []
-    if "seccomp" in standing or "walls" in _told:
+def _warn_of_missing_confinement(confinements: object) -> None:
+    """Log once per process which confinement this kernel lacks."""
+    present = confinements if isinstance(confinements, list) else []
+    if "seccomp" in present or "seccomp" in _warned:
         return
-    _told.add("walls")
-    left = "Landlock and resource limits" if "landlock" in standing else "resource limits"
+    _warned.add("seccomp")
+    left = "Landlock and resource limits" if "landlock" in present else "resource limits"
     page = "pipelines/decoding/confinement.py"
     _log.warning("decoders: this kernel has no seccomp; %s alone confine them (see %s)", left, page)

@@ -58,7 +58,7 @@ def decoder_environment() -> dict[str, str]:
 
     Without the sizes above: they need large buffers again and again, and getting those anew each time costs time.
     """
-    names = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "TUTTI_SANDBOX_TEST", "TUTTI_SANDBOX_WITHOUT")
+    names = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV")
     kinds = ("PYTHON", "LD_", "DYLD_", "LC_", "MALLOC_")
     without = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
     known = {name: value for name, value in os.environ.items() if name in names or name.startswith(kinds)}

@@ -1,4 +1,4 @@
-"""What hostile media could make a decoder do, for tests: there only where TUTTI_SANDBOX_TEST=1.
+"""A decoder's process that misbehaves: tests put `COMMAND` in the place of `pipelines.decoding.process.CHILD`.
 
 `with_faults` adds functions that misbehave, and makes files that begin with `sandbox-test:NAME`
 do so in place of being decoded: a fault that goes through the whole build.
@@ -17,15 +17,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipelines.decoding import child
 from pipelines.decoding.frames import Answer, Function, Send
 
+COMMAND = ("misbehaving_child",)  # a module, and confinements to leave out; Python must find it (PYTHONPATH)
 MARK = b"sandbox-test:"
 
-_served: list[str] = []  # what this process has been asked for
+_served: list[str] = []  # faults that this process was called for
 
 
 def with_faults(functions: dict[str, Function]) -> dict[str, Function]:
-    """The same functions, which misbehave where a file asks for it, and the faults by their names."""
+    """Make functions misbehave where a file asks for it, and add the faults by their names."""
     return (
         {name: _faulty(function) for name, function in functions.items()}
         | {name: _named(fault) for name, fault in FAULTS.items()}
@@ -119,7 +121,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
 
 
 def _parts(arguments: dict[str, Any], blobs: list[bytes], send: Send) -> Answer:
-    """As many parts as asked for, of the same content."""
+    """Send `count` parts of the same content."""
     for number in range(arguments["count"]):
         send({"number": number}, blobs)
     return {}, []
@@ -142,7 +144,7 @@ def _syscall(name: str, *arguments: Any) -> None:
 
 
 def _free_descriptors() -> None:
-    """Make room for new ones; the socket itself is kept, for the answer."""
+    """Close all descriptors but the socket, so that new ones have room."""
     for descriptor in range(1, 64):
         with contextlib.suppress(OSError):
             os.close(descriptor)
@@ -173,7 +175,7 @@ def _raise_limits() -> None:
 
 
 def _other_convention() -> None:
-    """The number of open() by the convention of x32, which has the same architecture."""
+    """Call open() by the convention of x32, which has the same architecture."""
     if ctypes.CDLL(None, use_errno=True).syscall(ctypes.c_long(0x40000000 | 2), b"/etc/passwd", 0) < 0:
         raise OSError(ctypes.get_errno(), "x32")
 
@@ -232,10 +234,14 @@ def _attempt(arguments: dict[str, Any], blobs: list[bytes], send: Send) -> Answe
 
 
 def attempted(what: str, given: Mapping[str, Any]) -> str:
-    """How it went: "allowed", or the error's name."""
+    """Try something that the kernel should refuse; return "allowed" or the error's name."""
     try:
         ATTEMPTS[what](given)
     except (OSError, ValueError, RuntimeError) as error:
         number = getattr(error, "errno", None)
         return errno.errorcode.get(number, type(error).__name__) if number else f"{type(error).__name__}: {error}"
     return "allowed"
+
+
+if __name__ == "__main__":
+    child.main(int(sys.argv[-1]), decorate=with_faults, without=sys.argv[1:-1])
