@@ -7,11 +7,13 @@ FLAC files in tar shards. Each reader gives shuffled batches of 64 in float32 wi
 are in the page cache. Readers are measured in turn, several times; the best counts, because another program on the
 machine can only slow one down; processor time per clip is given, too. One torch thread.
 
-resident_first     the first epoch with the hot copy: shards decoded, verified and written, then read
+Ours is what training reads: `train.front_end.load_clips` opens a split, `train.fitting.loop.examples` orders an epoch.
+
+resident_first     the first epoch with the hot copy: shards decoded (as many threads as processors), verified and
+                   written, then read
 resident           any later epoch of it
-streaming_first    an epoch of the streaming tier that decodes whole clips and verifies them
+streaming_first    the first epoch of the streaming tier, which decodes whole clips and verifies them
 streaming          any later epoch
-dataset            the plain PyTorch dataset over the hot copy, through a DataLoader
 memmap             the limit: rows of an (N, T) np.memmap by fancy index, then to float32
 webdataset, huggingface, huggingface_streaming      through a DataLoader, decoded with soundfile
 
@@ -22,6 +24,7 @@ environment of their own (`make setup-hf`); one that it lacks can come from else
 """
 
 import argparse
+import collections
 import io
 import json
 import math
@@ -32,7 +35,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from datasets.audio import encode, pcm_sha256, to_int16
 from datasets.manifest import (
@@ -54,16 +56,16 @@ from datasets.manifest import (
 )
 from datasets.record import SPLITS, Clip, Label, StoredAudio
 from datasets.shard import shard_path, write_shard
-from train.reading.dataset import ClipDataset, EpochBatches
+from train.clips import AnyClips
+from train.fitting.loop import examples
+from train.front_end import clips_to_learn_from, load_clips
 from train.reading.hot_copy import hot_copy
-from train.reading.order import Reader, Reading
-from train.reading.resident import ResidentReader
-from train.reading.streaming import Streaming, StreamingReader
+from train.recipe import TrainRecipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE = 16_000
-NUM_SAMPLES = 160_000  # ten seconds: OpenMIC, AudioSet
-CROP_SAMPLES = 48_000  # three seconds: Lumen 2023
+CLIP_S, CROP_S = 10.0, 3.0  # OpenMIC's and AudioSet's clips; Lumen 2023's windows
+NUM_SAMPLES, CROP_SAMPLES = 160_000, 48_000
 BATCH = 64
 NUM_SHARDS = 4
 INSTRUMENTS = tuple("abcdefghijk")  # as many classes as IRMAS has
@@ -194,47 +196,64 @@ def memory_map(samples: NDArray[np.int16]) -> Callable[[], Cost]:
     return lambda: cost(epochs)
 
 
+def our_recipe(window_s: float, reading: str) -> TrainRecipe:
+    """The recipe of a run that draws random windows of waveforms in batches of 64."""
+    overrides = [f"window_s={window_s}", f"batch_size={BATCH}", f"reading={reading}", "shuffle_clips=512"]
+    return load_recipe("logmel_cnn", overrides)
+
+
+def opened(manifest: Manifest, recipe: TrainRecipe, hot_copies: Path | None) -> AnyClips:
+    """Open the clips as training does that changes waveforms."""
+    return load_clips(manifest, "train", recipe, torch.device("cpu"), unit="samples", hot_copies=hot_copies)
+
+
+def epoch_of(clips: AnyClips, recipe: TrainRecipe, epoch: int) -> Iterator[torch.Tensor]:
+    """Read the windows (B, T) of an epoch, each step with its labels."""
+    chosen = clips_to_learn_from(clips, recipe)
+    draws = examples(clips, chosen, recipe, epoch)
+    for clips_B, window_BT in clips.batches(draws, recipe.num_samples(recipe.window_s), recipe.last):
+        assert len(clips.presence[clips_B]) == len(window_BT)
+        yield window_BT
+
+
 def our_readers(manifest: Manifest, folder: Path) -> dict[str, Callable[[], Cost]]:
     """Our tiers, by name."""
-    whole, crops = Reading(NUM_SAMPLES, BATCH), Reading(CROP_SAMPLES, BATCH)
-    split = hot_copy(manifest, "train", folder / "cache")
 
-    def first_epoch(num_threads: int) -> Cost:
-        cache = folder / "fresh-cache"
+    def first_epoch() -> Cost:
+        cache, recipe = folder / "fresh-cache", our_recipe(CLIP_S, "resident")
         shutil.rmtree(cache, ignore_errors=True)
+        return cost(lambda: epoch_of(opened(manifest, recipe, cache), recipe, 0))
 
-        def batches() -> Iterable[Sized]:
-            return ResidentReader(hot_copy(manifest, "train", cache, num_threads=num_threads), whole).batches(0)
+    def resident(window_s: float) -> Cost:
+        recipe = our_recipe(window_s, "resident")
+        clips = opened(manifest, recipe, folder / "cache")
+        epochs = range(1, 1 + EPOCHS_OF_MEMORY)
+        return cost(lambda: (batch for epoch in epochs for batch in epoch_of(clips, recipe, epoch)))
 
-        return cost(batches)
+    def streaming(window_s: float, epoch: int, num_threads: int) -> Cost:
+        """Measure an epoch; later ones than the first are no longer verified."""
+        recipe = our_recipe(window_s, "streaming")
+        torch.set_num_threads(num_threads)  # training decodes with as many
+        try:
+            clips = opened(manifest, recipe, None)
+            for earlier in range(epoch):
+                collections.deque(epoch_of(clips, recipe, earlier), maxlen=0)
+            return cost(lambda: epoch_of(clips, recipe, epoch))
+        finally:
+            torch.set_num_threads(1)
 
-    def resident(reading: Reading) -> Cost:
-        reader: Reader = ResidentReader(split, reading)
-        return cost(lambda: (batch for epoch in range(1, 1 + EPOCHS_OF_MEMORY) for batch in reader.batches(epoch)))
-
-    def streaming(reading: Reading, epoch: int, num_threads: int) -> Cost:
-        reader: Reader = StreamingReader(manifest, "train", reading, Streaming(num_threads=num_threads))
-        return cost(lambda: reader.batches(epoch))
-
-    def dataset(num_workers: int) -> Cost:
-        sampler = EpochBatches(split, whole)
-        loader = DataLoader(ClipDataset(split, NUM_SAMPLES), batch_sampler=sampler, num_workers=num_workers)
-        return cost(lambda: (batch["id"] for batch in loader))
-
+    samples = hot_copy(manifest, "train", folder / "cache").samples
     return {
-        "memmap": memory_map(split.samples),
-        "resident": lambda: resident(whole),
-        "resident_first": lambda: first_epoch(1),
-        "resident_first_2": lambda: first_epoch(2),
-        "streaming_first": lambda: streaming(whole, 0, 1),
-        "streaming_first_2": lambda: streaming(whole, 0, 2),
-        "streaming": lambda: streaming(whole, 1, 1),
-        "streaming_2": lambda: streaming(whole, 1, 2),
-        "dataset": lambda: dataset(0),
-        "dataset_2": lambda: dataset(2),
-        "resident_3s": lambda: resident(crops),
-        "streaming_3s": lambda: streaming(crops, 1, 1),
-        "streaming_2_3s": lambda: streaming(crops, 1, 2),
+        "memmap": memory_map(samples),
+        "resident": lambda: resident(CLIP_S),
+        "resident_first": first_epoch,
+        "streaming_first": lambda: streaming(CLIP_S, 0, 1),
+        "streaming_first_2": lambda: streaming(CLIP_S, 0, 2),
+        "streaming": lambda: streaming(CLIP_S, 1, 1),
+        "streaming_2": lambda: streaming(CLIP_S, 1, 2),
+        "resident_3s": lambda: resident(CROP_S),
+        "streaming_3s": lambda: streaming(CROP_S, 1, 1),
+        "streaming_2_3s": lambda: streaming(CROP_S, 1, 2),
     }
 
 
@@ -308,8 +327,8 @@ def ratios(best: dict[str, float]) -> dict[str, float]:
     """Ours against each peer with as many threads or workers, where both were measured."""
     found: dict[str, float] = {}
     for suffix, tiers in {
-        "": ("resident_first", "streaming_first", "streaming", "dataset"),
-        "_2": ("resident_first", "streaming_first", "streaming", "dataset"),
+        "": ("resident_first", "streaming_first", "streaming"),
+        "_2": ("streaming_first", "streaming"),
         "_3s": ("resident", "streaming"),
     }.items():
         for tier in tiers:

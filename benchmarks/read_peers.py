@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 Loader: TypeAlias = Iterable[tuple[Any, Any]]  # waveform (B, T) float32, presence (B, C) int8
 
 BATCH = 64
-BUFFER = 512  # clips that a sequential reader shuffles together, as in train.reading.streaming
+BUFFER = 512  # clips that a sequential reader shuffles together, as benchmarks.read streams ours
 
 
 def decoded(audio: bytes, window: int) -> Any:

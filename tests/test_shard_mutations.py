@@ -28,13 +28,13 @@ from pipelines.verify.check import verify
 from train.data import read_split
 from train.front_end import load_clips
 from train.reading.hot_copy import hot_copy
-from train.reading.order import Reading
-from train.reading.streaming import Streaming, StreamingReader
+from train.reading.order import in_sequence
 from train.recipe import load_recipe
 
 COUNT = max(48, int(os.environ.get("TUTTI_MUTATIONS", "0")))
 SHARD = "data/train-00000-of-00001.parquet"
 RECIPE = load_recipe("logmel_cnn", tiny=True)
+STREAMED = load_recipe("logmel_cnn", ["reading=streaming"], tiny=True)
 
 
 @pytest.fixture
@@ -51,9 +51,10 @@ def learned(manifest: Manifest, cache: Path) -> None:
     assert set(np.unique(split.presence)) <= {-1, 0, 1}
     assert np.isfinite(split.remaining_gain_db(-12.0, 30.0)).all()
     assert hot_copy(manifest, "train", cache).samples.tobytes() == split.samples.tobytes()
-    reading = Reading(window_samples=400, batch_size=4)
-    for batch in StreamingReader(manifest, "train", reading, Streaming(num_threads=0)).batches(0):
-        assert torch.isfinite(batch.waveform).all()
+    streamed = load_clips(manifest, "train", STREAMED, torch.device("cpu"), unit="samples")
+    every = np.arange(len(streamed))
+    for _, window in streamed.batches(in_sequence(every, np.zeros_like(every), 4), 400):
+        assert torch.isfinite(window).all()
     load_clips(manifest, "train", RECIPE, torch.device("cpu"), unit="frames")
 
 

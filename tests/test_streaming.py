@@ -15,16 +15,17 @@ import torch
 from dataset_fixture import SAMPLE_RATE, Example, reseal, write_dataset
 
 from datasets.audio import to_int16
-from datasets.errors import IntegrityError, UsageError
+from datasets.errors import IntegrityError
 from datasets.manifest import Manifest, read_manifest
+from train.clips import Batch, Clips, StreamedClips
 from train.data import read_split
 from train.reading.hot_copy import hot_copy
-from train.reading.order import AudioBatch, Reading, epoch_draws
-from train.reading.resident import ResidentReader
-from train.reading.shards import in_order
-from train.reading.streaming import Streaming, StreamingReader, _Blocks
+from train.reading.order import Draws, Reading, epoch_draws
+from train.reading.resident import linear
+from train.reading.shards import in_order, split_table
+from train.reading.streaming import Streaming, _Blocks
 
-READING = Reading(window_samples=2_000, batch_size=12, seed=3)
+READING = Reading(length=2_000, batch_size=12, seed=3)
 STREAMING = Streaming(groups_per_block=2, num_threads=2, batches_ahead=2)
 NUM_CLIPS = 50  # in row groups of 4: 7 shards, 13 groups, 7 blocks
 
@@ -43,91 +44,81 @@ def noise(seed: int, num_samples: int) -> np.ndarray:
     return to_int16(signals.noise(num_samples / SAMPLE_RATE, sample_rate=SAMPLE_RATE, seed=seed)[0])
 
 
-def stream(
-    manifest: Manifest,
-    reading: Reading = READING,
-    streaming: Streaming = STREAMING,
-    *,
-    epoch: int = 0,
-    start_step: int = 0,
-) -> list[AudioBatch]:
-    return list(StreamingReader(manifest, "train", reading, streaming).batches(epoch, start_step))
+def opened(manifest: Manifest, streaming: Streaming = STREAMING, gain_db: float = 0.0) -> StreamedClips:
+    """The clips of the split as training streams them; the first pass over them checks digests."""
+    table = split_table(manifest, "train")
+    lengths, presence = torch.from_numpy(table.sizes), torch.from_numpy(table.presence)
+    gains = torch.from_numpy(linear(np.full(len(table), gain_db, np.float32)))
+    return StreamedClips(table, lengths, presence, "samples", gains, streaming=streaming)
 
 
-def same(found: list[AudioBatch], expected: list[AudioBatch]) -> bool:
+def order(clips: StreamedClips, epoch: int = 0) -> Draws:
+    groups = {"group_of_clip": clips.table.group_of_clip, "groups_per_block": clips.streaming.groups_per_block}
+    return epoch_draws(READING, epoch, clips.table.sizes, np.arange(len(clips)), **groups)
+
+
+def stream(clips: StreamedClips, epoch: int = 0, start_step: int = 0) -> list[Batch]:
+    return list(clips.batches(order(clips, epoch), READING.length, start_step=start_step))
+
+
+def same(found: list[Batch], expected: list[Batch]) -> bool:
     return len(found) == len(expected) and all(
-        torch.equal(a.waveform, b.waveform) and torch.equal(a.presence, b.presence) and torch.equal(a.clips, b.clips)
-        for a, b in zip(found, expected, strict=True)
+        torch.equal(a, b) for one, other in zip(found, expected, strict=True) for a, b in zip(one, other, strict=True)
     )
 
 
-@pytest.mark.parametrize("fill", ["repeat", "zero"])
-@pytest.mark.parametrize("epoch", [0, 1])  # whole clips, verified; then windows alone
-def test_one_block_of_everything_is_read_as_the_resident_tier_reads_it(
-    manifest: Manifest, fill: str, epoch: int
+@pytest.mark.parametrize("last", ["repeat", "zero"])
+def test_windows_are_those_of_the_resident_tier_in_the_first_pass_and_in_later_ones(
+    manifest: Manifest, last: str
 ) -> None:
-    reading = replace(READING, fill=fill, batch_size=3)  # type: ignore[arg-type]  # many batches in few buffers
+    streamed = opened(manifest, gain_db=6.0)
     split = read_split(manifest, "train")
-    gain_db = np.linspace(0, 6, NUM_CLIPS, dtype=np.float32)
-    expected = list(ResidentReader(split, reading, gain_db=gain_db).batches(epoch))
-    everything = replace(STREAMING, groups_per_block=1_000, batches_ahead=4)
-    reader = StreamingReader(manifest, "train", reading, everything, gain_db=gain_db)
-    assert same(list(reader.batches(epoch)), expected)
+    resident = Clips(
+        torch.from_numpy(split.samples), torch.from_numpy(split.offsets[:-1]), streamed.lengths, streamed.presence,
+        streamed.groups, "samples", streamed.gains,
+    )  # fmt: skip
+    draws = epoch_draws(replace(READING, batch_size=3), 0, streamed.table.sizes, np.arange(NUM_CLIPS))
+    expected = list(resident.batches(draws, 2_000, last))
+    for _ in range(2):  # whole clips, verified; then windows alone
+        assert same(list(streamed.batches(draws, 2_000, last)), expected)
 
 
-def test_an_epoch_holds_every_clip_once_with_its_labels(manifest: Manifest) -> None:
-    batches = stream(manifest)
-    assert [len(batch) for batch in batches] == [10, 10, 10, 10, 10]
-    clips = [clip for batch in batches for clip in batch.clips.tolist()]
-    assert sorted(clips) == list(range(50))
-    for batch in batches:
-        for clip, labels in zip(batch.clips.tolist(), batch.presence.tolist(), strict=True):
-            assert labels == ([clip % 2, -1, -1, -1] if clip % 3 else [-1, 1, -1, -1])
+def test_an_epoch_holds_every_clip_once(manifest: Manifest) -> None:
+    batches = stream(opened(manifest))
+    assert [len(clips_B) for clips_B, _ in batches] == [10, 10, 10, 10, 10]
+    assert sorted(torch.cat([clips_B for clips_B, _ in batches]).tolist()) == list(range(50))
 
 
 @pytest.mark.parametrize("num_threads", [0, 1, 5])
 def test_the_number_of_threads_changes_nothing(manifest: Manifest, num_threads: int) -> None:
-    expected = stream(manifest, epoch=1)
-    assert same(stream(manifest, streaming=replace(STREAMING, num_threads=num_threads), epoch=1), expected)
-
-
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_each_step_of_one_process(manifest: Manifest, world_size: int) -> None:
-    shares = [stream(manifest, replace(READING, rank=rank, world_size=world_size)) for rank in range(world_size)]
-    together = [
-        AudioBatch(*(torch.cat(parts) for parts in zip(*(vars(share).values() for share in step), strict=True)))
-        for step in zip(*shares, strict=True)
-    ]
-    assert same(together, stream(manifest))
+    expected = stream(opened(manifest), epoch=1)
+    assert same(stream(opened(manifest, replace(STREAMING, num_threads=num_threads)), epoch=1), expected)
 
 
 def test_an_epoch_can_begin_at_any_step(manifest: Manifest) -> None:
-    whole = stream(manifest, epoch=2)
+    clips = opened(manifest)
+    whole = stream(clips, epoch=2)
     for step in range(6):
-        assert same(stream(manifest, epoch=2, start_step=step), whole[step:])
+        assert same(stream(clips, epoch=2, start_step=step), whole[step:])
 
 
 def test_clips_are_shuffled_within_blocks_of_row_groups_and_blocks_within_the_epoch(manifest: Manifest) -> None:
-    orders = [[c for batch in stream(manifest, epoch=epoch) for c in batch.clips.tolist()] for epoch in (0, 1)]
+    clips = opened(manifest)
+    orders = [order(clips, epoch).clips.tolist() for epoch in (0, 1)]
     assert orders[0] != orders[1]
-    groups = StreamingReader(manifest, "train", READING, STREAMING).table.group_of_clip
-    for order in orders:
-        positions = [[place for place, clip in enumerate(order) if groups[clip] == group] for group in range(13)]
+    groups = clips.table.group_of_clip
+    for drawn in orders:
+        positions = [[place for place, clip in enumerate(drawn) if groups[clip] == group] for group in range(13)]
         spans = [max(places) - min(places) + 1 for places in positions]
         assert max(spans) <= 8  # two groups of four
         mixed = [span > len(places) for span, places in zip(spans, positions, strict=True)]
         assert sum(mixed) >= 5  # of two groups, one comes in one run in every seventh order
 
 
-def test_without_shuffling_clips_come_as_they_lie_in_the_shards(manifest: Manifest) -> None:
-    reading = replace(READING, shuffle=False, random_windows=False)
-    assert [c for batch in stream(manifest, reading) for c in batch.clips.tolist()] == list(range(50))
-
-
 def test_chosen_clips_are_drawn_with_weights(manifest: Manifest) -> None:
-    clips = np.arange(10, 20)
-    reader = StreamingReader(manifest, "train", READING, STREAMING, clips=clips, weights=np.eye(10)[4] + np.eye(10)[9])
-    drawn = [clip for batch in reader.batches(0) for clip in batch.clips.tolist()]
+    clips, weights = opened(manifest), np.eye(10)[4] + np.eye(10)[9]
+    draws = epoch_draws(READING, 0, clips.table.sizes, np.arange(10, 20), weights=weights)
+    drawn = torch.cat([clips_B for clips_B, _ in clips.batches(draws, READING.length)]).tolist()
     assert len(drawn) == 10
     assert set(drawn) == {14, 19}
 
@@ -146,42 +137,38 @@ def damaged(folder: Path, audio_format: str, damage: int) -> Manifest:
     return manifest
 
 
-def test_in_the_first_epoch_every_clip_is_checked_and_a_wrong_one_named(tmp_path: Path) -> None:
-    manifest = damaged(tmp_path, "wav", 1_000)
+def test_in_the_first_pass_every_clip_is_checked_and_a_wrong_one_named(tmp_path: Path) -> None:
+    clips = opened(damaged(tmp_path, "wav", 1_000))
     with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: clip fixture/39@0: samples differ"):
-        stream(manifest)
-    assert len(stream(manifest, epoch=1)) == 4  # a WAV cannot tell; the digest was not asked
-    with pytest.raises(IntegrityError, match="clip fixture/39@0: samples differ"):
-        stream(manifest, streaming=replace(STREAMING, verified_epochs=2), epoch=1)
+        stream(clips)
+    assert len(stream(clips)) == 4  # a WAV cannot tell, and later passes compute no digest
 
 
 @pytest.mark.parametrize("num_threads", [0, 2])
-def test_audio_that_cannot_be_decoded_is_named_in_any_epoch(tmp_path: Path, num_threads: int) -> None:
-    manifest = damaged(tmp_path, "flac", 0)
-    with pytest.raises(IntegrityError, match=r"train-00000.*: clip fixture/39@0: audio cannot be decoded"):
-        stream(manifest, streaming=replace(STREAMING, num_threads=num_threads), epoch=5)
-
-
-def first_step(manifest: Manifest, epoch: int) -> list[int]:
-    """Clips of an epoch's first step; their audio is not read."""
-    table = StreamingReader(manifest, "train", READING).table
-    groups = {"group_of_clip": table.group_of_clip, "groups_per_block": STREAMING.groups_per_block}
-    draws = epoch_draws(READING, epoch, table.sizes, np.arange(len(table)), **groups)
-    return draws.clips[draws.share(0, READING)].tolist()
+def test_audio_that_cannot_be_decoded_is_named_in_any_pass(tmp_path: Path, num_threads: int) -> None:
+    clips = opened(damaged(tmp_path, "flac", 0), replace(STREAMING, num_threads=num_threads))
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match=r"train-00000.*: clip fixture/39@0: audio cannot be decoded"):
+            stream(clips)
 
 
 def test_starting_late_decodes_nothing_of_what_came_before(tmp_path: Path) -> None:
-    manifest = damaged(tmp_path, "flac", 0)
-    epoch = next(number for number in itertools.count() if 39 in first_step(manifest, number))
-    reader = StreamingReader(manifest, "train", READING, STREAMING)
+    clips = opened(damaged(tmp_path, "flac", 0))
+
+    def first_step(epoch: int) -> list[int]:
+        draws = order(clips, epoch)
+        return draws.clips[draws.step(0)].tolist()
+
+    epoch = next(number for number in itertools.count() if 39 in first_step(number))
     with pytest.raises(IntegrityError, match="clip fixture/39@0"):
-        next(reader.batches(epoch))
-    assert len(list(reader.batches(epoch, start_step=1))) == 3
+        next(clips.batches(order(clips, epoch), READING.length))
+    assert len(stream(clips, epoch, start_step=1)) == 3
 
 
 def test_whoever_stops_early_leaves_no_thread_behind(manifest: Manifest) -> None:
+    clips = opened(manifest)
     before = threading.active_count()
-    batches = StreamingReader(manifest, "train", READING, STREAMING).batches(0)
+    batches = clips.batches(order(clips), READING.length)
     next(batches)
     assert threading.active_count() > before
     batches.close()  # type: ignore[attr-defined]
@@ -189,12 +176,13 @@ def test_whoever_stops_early_leaves_no_thread_behind(manifest: Manifest) -> None
 
 
 def test_batches_stay_what_they_are_while_later_ones_are_decoded(manifest: Manifest) -> None:
-    kept: list[AudioBatch] = []
+    clips = opened(manifest)
+    kept: list[torch.Tensor] = []
     copies: list[torch.Tensor] = []
-    for batch in StreamingReader(manifest, "train", READING, STREAMING).batches(0):
-        kept.append(batch)
-        copies.append(batch.waveform.clone())
-    assert all(torch.equal(batch.waveform, copy) for batch, copy in zip(kept, copies, strict=True))
+    for _, window in clips.batches(order(clips), READING.length):
+        kept.append(window)
+        copies.append(window.clone())
+    assert all(torch.equal(window, copy) for window, copy in zip(kept, copies, strict=True))
 
 
 def test_work_ahead_is_bounded_and_results_keep_their_order() -> None:
@@ -219,7 +207,7 @@ def test_an_error_stands_where_its_result_would() -> None:
 
 
 def test_two_blocks_of_encoded_audio_are_held_at_a_time(manifest: Manifest) -> None:
-    table = StreamingReader(manifest, "train", READING).table
+    table = split_table(manifest, "train")
     block_N = table.group_of_clip // 2
     with ThreadPoolExecutor(1) as loader:
         blocks = _Blocks(table, block_N, np.arange(NUM_CLIPS), table.group_of_clip, loader)
@@ -233,7 +221,7 @@ def test_a_window_of_a_flac_file_is_that_of_the_whole(manifest: Manifest) -> Non
     samples = noise(1, 40_000)
     stream = io.BytesIO()
     soundfile.write(stream, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    table = replace(StreamingReader(manifest, "train", READING).table, sizes=np.full(NUM_CLIPS, 40_000))
+    table = replace(split_table(manifest, "train"), sizes=np.full(NUM_CLIPS, 40_000))
     part = np.empty(2_000, np.int16)
     for first in (0, 1, 4_095, 4_096, 20_001, 38_000):
         table.decode_part(Path("shard"), 0, stream.getvalue(), first, part)
@@ -249,15 +237,9 @@ def test_a_split_without_clips_is_an_epoch_without_steps(tmp_path: Path) -> None
     pq.write_table(pq.read_table(path).slice(0, 0), path)
     manifest.content["shards"][0]["num_rows"] = 0
     reseal(tmp_path, manifest)
-    reader = StreamingReader(manifest, "train", READING)
-    assert (reader.num_steps(), list(reader.batches(0))) == (0, [])
-    split = hot_copy(manifest, "train", tmp_path / "cache")
-    assert list(ResidentReader(split, READING).batches(0)) == []
-
-
-def test_a_split_that_the_dataset_lacks_is_named_with_those_it_has(manifest: Manifest) -> None:
-    with pytest.raises(UsageError, match=r"no split 'test'; it has train"):
-        StreamingReader(manifest, "test", READING)
+    clips = opened(manifest)
+    assert (order(clips).num_steps, stream(clips)) == (0, [])
+    assert hot_copy(manifest, "train", tmp_path / "cache").samples.tolist() == []
 
 
 @pytest.mark.parametrize("values", [{"groups_per_block": 0}, {"batches_ahead": 0}, {"num_threads": -1}])

@@ -109,14 +109,6 @@ def test_whatever_happens_to_its_files_a_hot_copy_is_made_whole(tmp_path: Path, 
     assert path.read_bytes() == expected
 
 
-def test_without_verification_only_sizes_are_looked_at(tmp_path: Path) -> None:
-    manifest = three(tmp_path / "data")
-    hot_copy(manifest, "train", tmp_path / "cache")
-    damage(the_file(tmp_path / "cache"), 0)
-    trusted = hot_copy(manifest, "train", tmp_path / "cache", verify=False).samples
-    assert trusted.tobytes() != read_split(manifest, "train").samples.tobytes()
-
-
 def test_another_version_takes_equal_shards_from_the_copy_of_the_first(tmp_path: Path) -> None:
     a, b, c, d = (example(name, seed) for seed, name in enumerate("abcd"))
     hot_copy(dataset(tmp_path / "old", a, b, c), "train", tmp_path / "cache")

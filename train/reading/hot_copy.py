@@ -39,6 +39,8 @@ from train.reading.shards import RowGroup, SplitTable, in_order, read_audio, spl
 
 FORMAT = 1  # of the files; another number gives other names
 PCM = np.dtype("<i2")
+CHECKED = Path("hot") / "checked"
+MAX_THREADS = 8  # that decode and hash: 1 to 2 GB/s each
 
 _CLIPS_AT_ONCE = 64  # that one thread hashes
 _LISTING_BYTES = 1 << 24
@@ -55,28 +57,18 @@ class Part:
 
 
 def checked_folder(cache_folder: Path | None) -> Path | None:
-    """Where is noted which copies were checked; None: nowhere."""
-    return None if cache_folder is None else cache_folder / "hot" / "checked"
+    """Name the folder in which checked copies are noted; None: no cache, so none are."""
+    return None if cache_folder is None else cache_folder / CHECKED
 
 
-def hot_copy(
-    manifest: Manifest,
-    split: str,
-    cache_folder: Path,
-    *,
-    num_threads: int | None = None,
-    verify: bool = True,
-    table: SplitTable | None = None,
-) -> AudioSplit:
+def hot_copy(manifest: Manifest, split: str, cache_folder: Path, *, table: SplitTable | None = None) -> AudioSplit:
     """Decode a split once, keep it, and map it from then on.
 
     Args:
         manifest: of the version to read.
         split: its split.
         cache_folder: any folder on a local disk; copies of all data sets may share it.
-        num_threads: that decode and hash; default: one per processor, at most eight.
-        verify: hash what is there already, once per copy (1 to 2 GB/s per thread); False checks sizes only.
-        table: of the split, where it has been read.
+        table: of the split, where it has been read already.
 
     Returns:
         The split; `samples` is a read-only np.memmap (an ordinary array where there are no samples).
@@ -86,13 +78,13 @@ def hot_copy(
         IntegrityError: a shard or clip is not what the manifest or its own row says.
         StorageError: the disk is full, or the folder cannot be written.
     """
-    threads = min(os.cpu_count() or 1, 8) if num_threads is None else num_threads
+    threads = min(os.cpu_count() or 1, MAX_THREADS)
     table = split_table(manifest, split, checked_folder(cache_folder)) if table is None else table
     if not table.sizes.sum():
         return audio_split(table, np.empty(0, PCM))
     parts = _parts(table)
     path = _path(cache_folder, [part.key for part in parts])
-    checked = checked_folder(cache_folder) if verify else None
+    checked = cache_folder / CHECKED
     samples = _intact(path, parts, table, threads, checked)
     if samples is None:
         try:
@@ -116,7 +108,7 @@ def _path(cache_folder: Path, keys: list[str]) -> Path:
 
 
 def part_keys(table: SplitTable) -> list[str]:
-    """What each shard's samples depend on, in order; its labels' order and gains do not count.
+    """Digest all that each shard's samples depend on, in order; its labels' order and gains do not count.
 
     The clips' own digests are in it, so that a content digest that lies cannot pass off other samples.
     """
@@ -133,7 +125,7 @@ def _clip_bounds(table: SplitTable) -> list[tuple[int, int]]:
 
 
 def _parts(table: SplitTable) -> list[Part]:
-    """The parts of a split's hot copy."""
+    """List the parts of a split's hot copy, one per shard."""
     offsets = table.offsets.tolist()
     return [
         Part(key, offsets[first], offsets[stop] - offsets[first])
@@ -142,9 +134,9 @@ def _parts(table: SplitTable) -> list[Part]:
 
 
 def _intact(
-    path: Path, parts: list[Part], table: SplitTable, num_threads: int, checked: Path | None
+    path: Path, parts: list[Part], table: SplitTable, num_threads: int, checked: Path
 ) -> NDArray[np.int16] | None:
-    """The samples of a hot copy whose clips are those of the table; unless `checked` is None, they are hashed."""
+    """Map the samples of a hot copy whose clips hash to the table's digests; each copy is hashed once."""
     if _read_parts(path) != parts:
         return None
     memory, claim = Memory(checked), f"hot {digest_of([[part.key for part in parts], table.sizes.tolist()])}"
@@ -158,7 +150,7 @@ def _intact(
         return None
     if len(samples) != table.offsets[-1]:
         return None
-    if checked is None or memory.holds(copy, claim):
+    if memory.holds(copy, claim):
         return samples
     with ThreadPoolExecutor(max(1, num_threads)) as pool:
         starts = range(0, len(table), _CLIPS_AT_ONCE)
@@ -169,7 +161,7 @@ def _intact(
 
 
 def _are_sound(samples: NDArray[np.int16], table: SplitTable, first: int) -> bool:
-    """Whether some clips, from one on, are those of their digests."""
+    """Whether _CLIPS_AT_ONCE clips, from `first` on, hash to their digests."""
     bounds = table.offsets[first : first + _CLIPS_AT_ONCE + 1].tolist()
     return all(
         hashlib.sha256(samples[begin:end].data).hexdigest() == digest
@@ -178,13 +170,13 @@ def _are_sound(samples: NDArray[np.int16], table: SplitTable, first: int) -> boo
 
 
 def _regular(path: Path) -> Copy | None:
-    """The copy that a file is; none where it is no regular file."""
+    """Identify a file's copy (size, times, inode); None where it is no regular file."""
     status = path.stat()
     return copy_of(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _read_parts(path: Path) -> list[Part] | None:
-    """Parts of a hot copy; none where it is not there, or its list is damaged."""
+    """Read the list of parts of a hot copy; None where it is missing or damaged."""
     listing = path.with_suffix(".json")
     try:
         copy = _regular(listing)
@@ -222,7 +214,7 @@ def _write(path: Path, parts: list[Part], table: SplitTable, num_threads: int) -
 
 
 def _sources(folder: Path) -> dict[str, list[tuple[Path, Part]]]:
-    """Where parts can be copied from, by key."""
+    """Find the hot copies from which parts can be copied, by the parts' keys."""
     sources: dict[str, list[tuple[Path, Part]]] = {}
     for listing in sorted(folder.glob("*.json")):
         path = listing.with_suffix(".int16")
@@ -232,7 +224,7 @@ def _sources(folder: Path) -> dict[str, list[tuple[Path, Part]]]:
 
 
 def _copy(source: Path, part: Part, table: SplitTable, clips: range, target: IO[bytes]) -> bool:
-    """Copy the samples of some clips, each compared with its digest; whether all were sound."""
+    """Copy the samples of some clips, each compared with its digest; return whether all were sound."""
     try:
         if _regular(source) is None:
             return False

@@ -1,25 +1,18 @@
-"""A split that fits in memory: int16 samples on one device, a batch is one gather.
-
-    split = hot_copy(manifest, "train", cache)                  a memmap: host memory holds what is used
-    reader = ResidentReader(split, reading, device=torch.device("cuda"))
+"""A split that fits in memory: int16 samples on one device, a batch is one gather (`train/clips.py`).
 
 Hours of 16 kHz mono take 115 MB each; OpenMIC 6.4 GB. Shapes: S samples of all clips, N clips,
-B windows, T samples of a window, C classes.
+B windows, T samples of a window.
 """
 
 import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.errors import UsageError
-from train.data import AudioSplit
-from train.reading.order import PCM_SCALE, AudioBatch, Fill, Indices, Reading, epoch_draws, num_steps
+from train.reading.order import PCM_SCALE, Fill
 
-_CPU = torch.device("cpu")
 _UPLOAD_SAMPLES = 1 << 26  # at once: 128 MiB of host memory, however large the split
 
 
@@ -33,7 +26,7 @@ def gather(
     fill: Fill = "repeat",
     scale_B: Tensor | None = None,
 ) -> Tensor:
-    """Windows (B, T) float32 of clips that lie end to end; bit for bit the same on every device.
+    """Cut windows (B, T) float32 from clips that lie end to end; bit for bit the same on every device.
 
     Args:
         samples: (S,) int16.
@@ -70,11 +63,11 @@ def _copied(
     for row, start, stop, first, factor in zip(
         batch_BT.numpy(), starts, stops, first_B.tolist(), factor_B.numpy(), strict=True
     ):
-        fill_row(row, pcm[start:stop], first, fill, factor)
+        _fill_row(row, pcm[start:stop], first, fill, factor)
     return batch_BT
 
 
-def fill_row(row_T: NDArray[np.float32], clip: NDArray[np.int16], first: int, fill: Fill, factor: np.float32) -> None:
+def _fill_row(row_T: NDArray[np.float32], clip: NDArray[np.int16], first: int, fill: Fill, factor: np.float32) -> None:
     """Write the window of one clip, from its sample `first` on, times a factor."""
     size, length = len(clip), len(row_T)
     done = max(0, min(size - first, length))
@@ -90,9 +83,9 @@ def fill_row(row_T: NDArray[np.float32], clip: NDArray[np.int16], first: int, fi
 
 
 def on_device(samples: NDArray[np.int16], device: torch.device) -> Tensor:
-    """One tensor of all samples: on the CPU the array's own memory, elsewhere a copy, made piece by piece."""
+    """Make one tensor of all samples: on the CPU the array's own memory, elsewhere a copy, made piece by piece."""
     with warnings.catch_warnings():
-        # A memmap is read-only so that nobody damages the hot copy; we never write to the tensor.
+        # A memmap is read-only, to protect the hot copy; we never write to the tensor.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         host = torch.from_numpy(samples)
     if device.type == "cpu":
@@ -103,71 +96,7 @@ def on_device(samples: NDArray[np.int16], device: torch.device) -> Tensor:
     return copy
 
 
-class ResidentReader:
-    """A `train.reading.order.Reader` over samples on a device; draws with weights are possible."""
-
-    def __init__(
-        self,
-        split: AudioSplit,
-        reading: Reading,
-        *,
-        device: torch.device = _CPU,
-        clips: Indices | None = None,
-        weights: NDArray[np.float64] | None = None,
-        gain_db: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Bring a split to a device.
-
-        Args:
-            split: from `hot_copy` or `read_split`.
-            reading: what an epoch reads.
-            device: where samples lie and batches appear.
-            clips: indices of the chosen clips; default: all.
-            weights: one per chosen clip, to draw with replacement (`train.reading.sampler.clip_weights`).
-            gain_db: (N,), applied in float; default: none (`AudioSplit.remaining_gain_db`).
-
-        Raises:
-            UsageError: the device lacks memory, or a step would leave a process without a clip.
-        """
-        self._reading, self._device, self._weights = reading, device, weights
-        self._clips = np.arange(len(split)) if clips is None else clips
-        self._sizes = np.diff(split.offsets)
-        num_steps(len(self._clips), reading)
-        try:
-            self._samples = on_device(split.samples, device)
-        except torch.cuda.OutOfMemoryError as error:
-            raise UsageError(
-                f"{device}: {split.samples.nbytes:,} bytes of audio do not fit; stream them (train.reading.streaming)"
-            ) from error
-        self._offsets = torch.from_numpy(split.offsets).to(device)
-        self._presence = torch.from_numpy(split.presence).to(device)
-        self._scale = None if gain_db is None else torch.from_numpy(linear(gain_db)).to(device)
-
-    def num_steps(self) -> int:
-        """Steps of an epoch, the same in every process."""
-        return num_steps(len(self._clips), self._reading)
-
-    def batches(self, epoch: int, start_step: int = 0) -> Iterator[AudioBatch]:
-        """This process's share of each step from `start_step` on."""
-        draws = epoch_draws(self._reading, epoch, self._sizes, self._clips, weights=self._weights)
-        all_clips = torch.from_numpy(draws.clips).to(self._device)
-        all_first = torch.from_numpy(draws.first).to(self._device)
-        for step in range(start_step, draws.num_steps):
-            share = draws.share(step, self._reading)
-            clips_B = all_clips[share]
-            waveform_BT = gather(
-                self._samples,
-                self._offsets,
-                clips_B,
-                all_first[share],
-                self._reading.window_samples,
-                fill=self._reading.fill,
-                scale_B=None if self._scale is None else self._scale[clips_B],
-            )
-            yield AudioBatch(waveform_BT, self._presence[clips_B], clips_B)
-
-
 def linear(gain_db: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gains as factors."""
+    """Convert gains from dB to factors (N,) float32."""
     factors: NDArray[np.float32] = (10 ** (gain_db.astype(np.float64) / 20)).astype(np.float32)
     return factors

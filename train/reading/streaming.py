@@ -1,15 +1,15 @@
 """A split that does not fit in memory: row groups read in sequence, shuffled in blocks, decoded ahead.
 
-    reader = StreamingReader(manifest, "train", reading, device=device, num_threads=8)
-    for batch in reader.batches(epoch, start_step): ...
+    decoding = Decoding(table, Streaming(num_threads=8))
+    for draws_of_step, windows in decoding.steps(draws, decode_one): ...         `train.clips.StreamedClips` does so
 
 One thread reads a block of row groups while the block before it is in use; others decode clips of the
 next batches; the device takes them as int16, from pinned memory, while the host goes on.
 Held in memory: the encoded audio of two blocks, of three for moments, and the windows of a few batches.
 
 A window that is shorter than its clip is decoded alone: less than half the work for three seconds of ten.
-Only in the first epochs whole clips are decoded and checked against their digests. Several
-processes on a machine all read all row groups (from the disk: once) and decode their own clips only.
+Only in a first pass whole clips are decoded and checked against their digests. Several processes on a machine
+read all row groups each (from the disk: once).
 """
 
 import itertools
@@ -25,30 +25,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.manifest import Manifest
-from train.reading.order import PCM_SCALE, AudioBatch, Draws, Fill, Indices, Reading, epoch_draws, num_steps
-from train.reading.resident import linear
-from train.reading.shards import SplitTable, in_order, read_audio, split_table
+from train.reading.order import Draws, Fill, Indices
+from train.reading.shards import SplitTable, in_order, read_audio
 
 Block: TypeAlias = dict[int, Any]  # clip -> its audio file
 GetBlock: TypeAlias = Callable[[], Block]
 Result = TypeVar("Result")
 
-_CPU = torch.device("cpu")
 _PART_CLIPS = 8  # of a batch that one thread decodes together: 10 to 20 ms of work
 
 
 @dataclass(frozen=True)
 class Streaming:
-    """How a split is streamed; none of it changes a sample."""
+    """Sizes and threads of streaming; none of them changes a sample."""
 
     # Row groups that are shuffled together; 16 rows each, 0.2 MB of FLAC per ten seconds: 100 MB, 512 clips.
     groups_per_block: int = 32
-    num_threads: int = 2  # that decode; 0: everything happens when it is asked for
-    batches_ahead: int = 4  # decoded before they are asked for
-    verified_epochs: int = 1  # epochs before this one decode whole clips and check their digests
+    num_threads: int = 2  # that decode; 0: each batch is decoded when it is taken
+    batches_ahead: int = 4  # decoded before they are taken
 
     def __post_init__(self) -> None:
+        """Refuse numbers that read nothing."""
         if self.groups_per_block < 1 or self.batches_ahead < 1 or self.num_threads < 0:
             raise ValueError("groups_per_block and batches_ahead are at least 1, num_threads is at least 0")
 
@@ -79,13 +76,16 @@ class Decoding:
         start_step: int = 0,
         share: Callable[[int], slice] | None = None,
     ) -> Iterator[tuple[slice, list[Result]]]:
-        """What `decode` makes of the draws of each step, in order.
+        """Decode the draws of each step, in order.
 
         Args:
             draws: what to read; steps take the blocks of their clips in rising order.
-            decode: from the number of a draw and its audio file to whatever is wanted; called in threads.
+            decode: from the number of a draw and its clip's audio file to a result; called in threads.
             start_step: nothing of earlier steps is read.
-            share: the draws of a step; default: all of them.
+            share: from a step to its draws, where they are others than `draws.step`.
+
+        Yields:
+            The draws of a step, as a slice, and their results.
         """
         config = self.streaming
         share = share or draws.step
@@ -110,7 +110,7 @@ class Decoding:
                     decoded = []
 
     def window(self, clip: int, first: int, length: int, fill: Fill, audio: Any, *, whole: bool) -> NDArray[np.int16]:
-        """A window (T,) that begins at sample `first` of a clip.
+        """Decode the window (T,) int16 that begins at sample `first` of a clip.
 
         Args:
             clip: its number in the split.
@@ -138,7 +138,7 @@ class Decoding:
         return window_T
 
     def whole(self, clip: int, audio: Any) -> NDArray[np.int16]:
-        """All samples of a clip, compared with its digest.
+        """Decode all samples (T,) int16 of a clip and compare them with its digest.
 
         Raises:
             IntegrityError: the clip is not what its row says; the message names shard and clip.
@@ -152,7 +152,7 @@ class Decoding:
     def _work(
         self, draws: Draws, start_step: int, share: Callable[[int], slice], loader: ThreadPoolExecutor | None
     ) -> Iterator[_Work[Any]]:
-        """The parts of all steps, in order; reading of the next block begins when a block is first needed."""
+        """Divide all steps into parts for threads, in order; each block is read ahead when the one before is needed."""
         block_N = np.zeros(len(self.table), np.int64) if draws.block_of_clip is None else draws.block_of_clip
         blocks = _Blocks(self.table, block_N, _needed(draws, start_step, share), self.table.group_of_clip, loader)
         for step in range(start_step, draws.num_steps):
@@ -171,86 +171,9 @@ class Decoding:
 
 
 def to_device(rows: list[NDArray[np.int16]], device: torch.device) -> Tensor:
-    """Windows of one length as one tensor (B, T); on its way to a GPU while the host goes on."""
+    """Stack windows of one length into a tensor (B, T) int16; the copy to a GPU does not block the host."""
     pcm_BT = torch.from_numpy(np.stack(rows))
     return pcm_BT if device.type == "cpu" else pcm_BT.pin_memory().to(device, non_blocking=True)
-
-
-class StreamingReader:
-    """A `train.reading.order.Reader` over the shards themselves."""
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        split: str,
-        reading: Reading,
-        streaming: Streaming | None = None,
-        *,
-        device: torch.device = _CPU,
-        clips: Indices | None = None,
-        weights: NDArray[np.float64] | None = None,
-        gain_db: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Read everything but the audio.
-
-        Args:
-            manifest: of the version to read.
-            split: its split.
-            reading: what an epoch reads.
-            streaming: how.
-            device: where batches appear.
-            clips: indices of the chosen clips; default: all.
-            weights: one per chosen clip, to draw with replacement; draws of one clip fall into one block.
-            gain_db: (N,), applied in float; default: none (`table.remaining_gain_db`).
-
-        Raises:
-            UsageError: no such split, or a step would leave a process without a clip.
-            IntegrityError: a shard is not what the manifest says.
-        """
-        self.table: SplitTable = split_table(manifest, split)
-        self._reading, self._streaming, self._device = reading, streaming or Streaming(), device
-        self._clips = np.arange(len(self.table)) if clips is None else clips
-        self._weights = weights
-        gain = np.ones(len(self.table), np.float32) if gain_db is None else linear(gain_db)
-        self._factors = torch.from_numpy(gain * np.float32(PCM_SCALE))
-        num_steps(len(self._clips), reading)
-
-    def num_steps(self) -> int:
-        """Steps of an epoch, the same in every process."""
-        return num_steps(len(self._clips), self._reading)
-
-    def batches(self, epoch: int, start_step: int = 0) -> Iterator[AudioBatch]:
-        """This process's share of each step from `start_step` on; only its own row groups are read.
-
-        Raises:
-            IntegrityError: a clip is not what its row says; the message names shard and clip.
-        """
-        reading, config = self._reading, self._streaming
-        draws = epoch_draws(
-            reading,
-            epoch,
-            self.table.sizes,
-            self._clips,
-            weights=self._weights,
-            group_of_clip=self.table.group_of_clip,
-            groups_per_block=config.groups_per_block,
-        )
-        decoding, whole = Decoding(self.table, config), epoch < config.verified_epochs
-
-        def window(number: int, audio: Any) -> NDArray[np.int16]:
-            clip, first = int(draws.clips[number]), int(draws.first[number])
-            return decoding.window(clip, first, reading.window_samples, reading.fill, audio, whole=whole)
-
-        for share, rows in decoding.steps(
-            draws, window, start_step=start_step, share=lambda step: draws.share(step, reading)
-        ):
-            yield self._batch(draws.clips[share], to_device(rows, self._device))
-
-    def _batch(self, clips: Indices, pcm_BT: Tensor) -> AudioBatch:
-        clips_B = torch.from_numpy(clips)
-        factors_B1 = self._factors[clips_B].to(self._device, non_blocking=True)[:, None]
-        presence_BC = torch.from_numpy(self.table.presence[clips]).to(self._device, non_blocking=True)
-        return AudioBatch(pcm_BT.float().mul_(factors_B1), presence_BC, clips_B.to(self._device, non_blocking=True))
 
 
 def _range(share: slice) -> range:
@@ -258,7 +181,7 @@ def _range(share: slice) -> range:
 
 
 def _needed(draws: Draws, start_step: int, share: Callable[[int], slice]) -> Indices:
-    """Clips that will be read."""
+    """List the clips that the steps from `start_step` on read, ascending."""
     shares = [draws.clips[share(step)] for step in range(start_step, draws.num_steps)]
     return np.unique(np.concatenate(shares)) if shares else np.empty(0, np.int64)
 
@@ -281,7 +204,7 @@ class _Blocks:
         self._open: dict[int, GetBlock] = {}
 
     def get(self, names: list[int]) -> dict[int, GetBlock]:
-        """Blocks by name, ascending; those before them are let go."""
+        """Read blocks by name (ascending), begin the next one, and let go of those before them."""
         for name in list(self._open):
             if name < names[0]:
                 del self._open[name]
