@@ -25,7 +25,7 @@ class Batch:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors lie."""
+        """The device of the tensors."""
         return self.signal.device
 
     @property
@@ -39,18 +39,18 @@ class Batch:
         return self if self.pool is None else self.pool
 
     def with_signal(self, signal: Tensor) -> "Batch":
-        """The same labels on another signal."""
+        """Replace the signal, keep the labels."""
         return replace(self, signal=signal)
 
     def rows(self, index: Tensor) -> "Batch":
-        """Some examples (int64 indices); what they mix with stays the pool of them all."""
+        """Select examples by int64 indices; the pool that they mix with stays whole."""
         index = index.to(self.device)
         targets = Targets(self.targets.target[index], self.targets.mask[index])
         return Batch(self.signal.index_select(0, index), targets, self.sample_rate, self.source)
 
 
 def batch_of(signal: Tensor, presence_BC: Tensor, *, sample_rate: int, pool: Batch | None = None) -> Batch:
-    """A batch from waveforms (B, T) or log-mel (B, F, M) and presence (B, C).
+    """Make a batch from waveforms (B, T) or log-mel (B, F, M) and presence (B, C).
 
     Raises:
         ValueError: shapes that do not fit each other.

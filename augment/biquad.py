@@ -15,12 +15,12 @@ MAX_FREQUENCY_SHARE = 0.49  # of the sample rate: at one half a filter degenerat
 
 
 def filtered(waveform_BT: Tensor, coefficients_B5: Tensor) -> Tensor:
-    """Each waveform through its own filter, from rest."""
+    """Filter each waveform by its own filter, from rest."""
     return linear_filter(waveform_BT, biquad(coefficients_B5))
 
 
 def _angle(frequency_hz: Tensor, q: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
-    """Cosine of the angular frequency, and the cookbook's alpha."""
+    """Compute the cosine of the angular frequency, and the cookbook's alpha."""
     omega = 2 * math.pi * (frequency_hz / sample_rate).clamp(max=MAX_FREQUENCY_SHARE)
     return omega.cos(), omega.sin() / (2 * q)
 
@@ -30,21 +30,21 @@ def _normalized(b0: Tensor, b1: Tensor, b2: Tensor, a0: Tensor, a1: Tensor, a2: 
 
 
 def high_pass(frequency_hz: Tensor, q: Tensor, sample_rate: int) -> Tensor:
-    """12 dB per octave below the frequency, -3 dB there with Butterworth's Q."""
+    """Design a high-pass: 12 dB per octave below the frequency, -3 dB there with Butterworth's Q."""
     cosine, alpha = _angle(frequency_hz, q, sample_rate)
     half = (1 + cosine) / 2
     return _normalized(half, -2 * half, half, 1 + alpha, -2 * cosine, 1 - alpha)
 
 
 def low_pass(frequency_hz: Tensor, q: Tensor, sample_rate: int) -> Tensor:
-    """12 dB per octave above the frequency, -3 dB there with Butterworth's Q."""
+    """Design a low-pass: 12 dB per octave above the frequency, -3 dB there with Butterworth's Q."""
     cosine, alpha = _angle(frequency_hz, q, sample_rate)
     half = (1 - cosine) / 2
     return _normalized(half, 2 * half, half, 1 + alpha, -2 * cosine, 1 - alpha)
 
 
 def peaking(frequency_hz: Tensor, q: Tensor, gain_db: Tensor, sample_rate: int) -> Tensor:
-    """The gain at the frequency, 0 dB far from it."""
+    """Design a peaking filter: the gain at the frequency, 0 dB far from it."""
     cosine, alpha = _angle(frequency_hz, q, sample_rate)
     amplitude = 10 ** (gain_db / 40)
     up, down = alpha * amplitude, alpha / amplitude
@@ -52,17 +52,17 @@ def peaking(frequency_hz: Tensor, q: Tensor, gain_db: Tensor, sample_rate: int) 
 
 
 def low_shelf(frequency_hz: Tensor, q: Tensor, gain_db: Tensor, sample_rate: int) -> Tensor:
-    """The gain far below the frequency, half of it in dB there, 0 dB far above."""
+    """Design a low shelf: the gain far below the frequency, half of it in dB there, 0 dB far above."""
     return _shelf(frequency_hz, q, gain_db, sample_rate, sign=-1)
 
 
 def high_shelf(frequency_hz: Tensor, q: Tensor, gain_db: Tensor, sample_rate: int) -> Tensor:
-    """The gain far above the frequency, half of it in dB there, 0 dB far below."""
+    """Design a high shelf: the gain far above the frequency, half of it in dB there, 0 dB far below."""
     return _shelf(frequency_hz, q, gain_db, sample_rate, sign=1)
 
 
 def _shelf(frequency_hz: Tensor, q: Tensor, gain_db: Tensor, sample_rate: int, sign: int) -> Tensor:
-    """The cookbook's two shelves differ in the sign of the cosine and of the odd coefficients."""
+    """Design a shelf: the cookbook's two differ in the sign of the cosine and of the odd coefficients."""
     cosine, alpha = _angle(frequency_hz, q, sample_rate)
     amplitude = 10 ** (gain_db / 40)
     cosine = sign * cosine

@@ -70,11 +70,11 @@ class Chain(Transform):
         return parameters
 
     def run(self, batch: Batch, parameters: Parameters) -> Batch:
-        """As `apply`; the parameters stay on the CPU, where it is decided who gets what."""
+        """Apply the effects; the parameters stay on the CPU, where the rows of each effect are selected."""
         return self.apply(batch, parameters)
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The batch after all effects.
+        """Apply all effects.
 
         Raises:
             ValueError: an effect does not understand this kind of signal.
@@ -90,7 +90,7 @@ class Chain(Transform):
 
 
 def _own(parameters: Parameters, number: int) -> Parameters:
-    """The parameters of one effect."""
+    """Select the parameters of one effect."""
     prefix = f"{number}."
     return {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
 

@@ -15,7 +15,7 @@ from datasets.record import ABSENT, PRESENT, UNKNOWN
 
 
 def presence_or(first_BC: Tensor, second_BC: Tensor) -> Tensor:
-    """Presence of what sounds in either: present where one is, absent where both are, else unknown."""
+    """Combine presence of two mixed clips: present where one is, absent where both are, else unknown."""
     present = (first_BC == PRESENT) | (second_BC == PRESENT)
     unknown = (first_BC == UNKNOWN) | (second_BC == UNKNOWN)
     absent_or_unknown = torch.where(unknown, UNKNOWN, ABSENT)
@@ -31,18 +31,18 @@ class Targets:
 
 
 def targets_of(presence_BC: Tensor) -> Targets:
-    """Presence as targets: present 1.0, absent 0.0, unknown masked."""
+    """Convert presence to targets: present 1.0, absent 0.0, unknown masked."""
     return Targets((presence_BC == PRESENT).float(), presence_BC != UNKNOWN)
 
 
 def presence_of(targets: Targets) -> Tensor:
-    """Targets as presence, int8: known and above 0 is present, however little of it."""
+    """Convert targets to presence, int8: known and above 0 is present, however little of it."""
     known = torch.where(targets.target > 0, PRESENT, ABSENT)
     return torch.where(targets.mask, known, UNKNOWN).to(torch.int8)
 
 
 def targets_or(first: Targets, second: Targets) -> Targets:
-    """OR of soft targets: the greater belief; known where both are, or where one is certainly present.
+    """Combine soft targets by OR: the greater one; known where both are, or where one is certainly present.
 
     On targets of 0 and 1 it is `presence_or`.
     """
@@ -52,7 +52,7 @@ def targets_or(first: Targets, second: Targets) -> Targets:
 
 
 def targets_convex(first: Targets, second: Targets, weight_B: Tensor) -> Targets:
-    """Weight * first + (1 - weight) * second, known where everything that has a weight is known.
+    """Mix weight * first + (1 - weight) * second, known where everything that has a weight is known.
 
     Public OpenMIC code masks a mixed batch by its first example alone, or rounds the mix to 0 and 1;
     both train on labels that nobody gave.

@@ -31,7 +31,7 @@ class LinearFilter:
 
 
 def biquad(coefficients_R5: Tensor) -> LinearFilter:
-    """Second-order sections (b0, b1, b2, a1, a2) with a0 = 1.
+    """Build second-order sections from (b0, b1, b2, a1, a2) with a0 = 1.
 
     Transposed direct form II, but for the second state, from which a1 / 2 times the first is taken off:
     at low frequencies the two nearly cancel, which would cost float32 three digits.
@@ -45,7 +45,7 @@ def biquad(coefficients_R5: Tensor) -> LinearFilter:
 
 
 def in_series(first: LinearFilter, second: LinearFilter) -> LinearFilter:
-    """One filter that does what the two do, one after the other."""
+    """Combine two filters, one after the other, into one."""
     corner = second.B_RS[:, :, None] * first.C_RS[:, None, :]
     upper = torch.cat([first.A_RSS, torch.zeros_like(corner).transpose(1, 2)], 2)
     return LinearFilter(
@@ -57,7 +57,7 @@ def in_series(first: LinearFilter, second: LinearFilter) -> LinearFilter:
 
 
 def linear_filter(waveform_BT: Tensor, system: LinearFilter) -> Tensor:
-    """Waveforms (B, T) through their filters, from rest; float32, (B, T)."""
+    """Filter waveforms (B, T) from rest; float32, (B, T)."""
     count, num_samples = waveform_BT.shape
     padded = functional.pad(waveform_BT, (0, -num_samples % _BLOCK)) if num_samples % _BLOCK else waveform_BT
     blocks_BML = padded.reshape(count, -1, _BLOCK)
@@ -74,7 +74,7 @@ def _each(matrix_R: Tensor, count: int) -> Tensor:
 
 
 def _block_matrices(system: LinearFilter) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Block input -> output (R, L, L), state -> output (R, S, L), input -> state (R, S, L), A^L."""
+    """Compute block input -> output (R, L, L), state -> output (R, S, L), input -> state (R, S, L), A^L."""
     reached_RLS = _powers(system.A_RSS, system.B_RS, _BLOCK)  # A^n B
     observed_RLS = _powers(system.A_RSS.transpose(1, 2), system.C_RS, _BLOCK)  # C A^n
     response_RL = (reached_RLS * system.C_RS[:, None]).sum(2)
@@ -88,7 +88,7 @@ def _block_matrices(system: LinearFilter) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 
 def _powers(matrix_RSS: Tensor, vector_RS: Tensor, count: int) -> Tensor:
-    """vector, A vector, A^2 vector, ...: (R, count, S)."""
+    """Compute vector, A vector, A^2 vector, ...: (R, count, S)."""
     powers_RNS, step_RSS = vector_RS[:, None], matrix_RSS.transpose(1, 2)
     while powers_RNS.shape[1] < count:  # all that there are, once more by as many steps
         powers_RNS = torch.cat([powers_RNS, powers_RNS @ step_RSS], dim=1)
@@ -97,7 +97,7 @@ def _powers(matrix_RSS: Tensor, vector_RS: Tensor, count: int) -> Tensor:
 
 
 def _states(gained_BMS: Tensor, step_RSS: Tensor) -> Tensor:
-    """States (B, M, S) before every block of s[m+1] = step s[m] + gained[m], from rest."""
+    """Compute the states (B, M, S) before every block of s[m+1] = step s[m] + gained[m], from rest."""
     count, num_blocks, size = gained_BMS.shape
     powers = [torch.eye(size, dtype=step_RSS.dtype, device=step_RSS.device).expand_as(step_RSS)]
     for _ in range(_GROUP):

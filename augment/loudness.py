@@ -24,14 +24,14 @@ _OFFSET_LUFS = -0.691  # BS.1770-4 eq. 2
 
 @functools.lru_cache(maxsize=8)
 def k_weighting(sample_rate: int, device: torch.device) -> LinearFilter:
-    """The head's shelf and the high-pass, as pyloudnorm's cookbook filters, at any sample rate."""
+    """Build the head's shelf and the high-pass, as pyloudnorm's cookbook filters, at any sample rate."""
     of = functools.partial(torch.tensor, dtype=torch.float64, device=device)
     shelf = high_shelf(of([1_500.0]), of([BUTTERWORTH_Q]), of([4.0]), sample_rate)
     return in_series(biquad(shelf), biquad(high_pass(of([38.0]), of([0.5]), sample_rate)))
 
 
 def loudness_lufs(waveform_BT: Tensor, sample_rate: int) -> Tensor:
-    """Integrated loudness (B,), float32; -inf where nothing passes the gates.
+    """Measure integrated loudness (B,), float32; -inf where nothing passes the gates.
 
     A clip shorter than a gating block of 0.4 s is measured as one block.
     """
@@ -45,7 +45,7 @@ def loudness_lufs(waveform_BT: Tensor, sample_rate: int) -> Tensor:
 
 
 def _block_powers(weighted_BT: Tensor, sample_rate: int) -> Tensor:
-    """Mean square of every gating block (B, J)."""
+    """Compute the mean square of every gating block (B, J)."""
     num_samples = weighted_BT.shape[1]
     if num_samples < LOUDNESS_BLOCK_S * sample_rate:
         return rms(weighted_BT).square()
@@ -65,17 +65,17 @@ def _loudness(power: Tensor) -> Tensor:
 
 
 def _mean_where(power_BJ: Tensor, chosen_BJ: Tensor) -> Tensor:
-    """(B,): mean of the chosen blocks; 0 where there are none."""
+    """Average the chosen blocks, (B,); 0 where there are none."""
     return (power_BJ * chosen_BJ).sum(1) / chosen_BJ.sum(1).clamp(min=1)
 
 
 def normalized(waveform_BT: Tensor, sample_rate: int, target_lufs: Lufs, max_gain_db: Decibels) -> Tensor:
-    """Waveforms at one loudness; unchanged where it cannot be measured. May pass full scale."""
+    """Scale waveforms to one loudness; unchanged where it cannot be measured. May pass full scale."""
     return waveform_BT * loudness_gain(waveform_BT, sample_rate, target_lufs, max_gain_db)
 
 
 def loudness_gain(waveform_BT: Tensor, sample_rate: int, target_lufs: Lufs, max_gain_db: Decibels) -> Tensor:
-    """Factor (B, 1) that brings each waveform to the target; 1 where its loudness cannot be measured."""
+    """Compute the factor (B, 1) to the target loudness; 1 where a loudness cannot be measured."""
     loudness_B = loudness_lufs(waveform_BT, sample_rate)
     gain_db_B = (target_lufs - loudness_B).clamp(max=max_gain_db)
     return ratio_from_db(torch.where(loudness_B >= MIN_LOUDNESS_LUFS, gain_db_B, 0.0))

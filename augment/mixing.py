@@ -19,7 +19,7 @@ MIN_PEAK = 1e-3  # -60 dB: a clip softer than this is not made louder still
 
 
 def other_instruments(presence_BC: Tensor, pool_PC: Tensor, count_B: Tensor, generator: Generator) -> Tensor:
-    """Partners (B, K) that add `count` further instruments to each example; K = the greatest count.
+    """Draw partners (B, K) that add `count` further instruments to each example; K = the greatest count.
 
     An instrument is drawn evenly among those not yet known to sound, then a clip of it evenly among
     those that hold nothing which sounds already (Lumen 2023). NOBODY where no clip is left.
@@ -46,7 +46,7 @@ def other_instruments(presence_BC: Tensor, pool_PC: Tensor, count_B: Tensor, gen
 
 
 def same_instruments(presence_BC: Tensor, pool_PC: Tensor, count: int, generator: Generator) -> Tensor:
-    """Partners (B, count) that are known to hold just the instruments of the example; NOBODY where there is none."""
+    """Draw partners (B, count) known to hold just the example's instruments; NOBODY where there is none."""
     plays_PC, heard_BC = (pool_PC == PRESENT).float(), (presence_BC == PRESENT).float()
     common_BP = heard_BC @ plays_PC.T
     fits_BP = (common_BP == plays_PC.sum(1)) & (common_BP == heard_BC.sum(1)[:, None]) & (common_BP > 0)
@@ -56,22 +56,22 @@ def same_instruments(presence_BC: Tensor, pool_PC: Tensor, count: int, generator
 
 
 def anybody(batch: Batch, count: int, generator: Generator) -> Tensor:
-    """Partners (B, count) of the pool, whatever they hold."""
+    """Draw partners (B, count) of the pool, whatever they hold."""
     return torch.randint(len(batch.source), (len(batch), count), generator=generator)
 
 
 def _evenly_among(allowed: Tensor, generator: Generator) -> Tensor:
-    """A random allowed column of each row; any where none is."""
+    """Draw an allowed column of each row; any column where none is allowed."""
     return (torch.rand(allowed.shape, generator=generator) + allowed).argmax(dim=1)
 
 
 def peak_scale(waveform_BT: Tensor) -> Tensor:
-    """Factor (B, 1) to a peak of 1, librosa's `normalize`."""
+    """Compute the factor (B, 1) to a peak of 1, librosa's `normalize`."""
     return 1 / peak(waveform_BT).clamp(min=MIN_PEAK)
 
 
 def summed(batch: Batch, partners_BK: Tensor) -> Batch:
-    """Each clip and its partners at a peak of 1, their mean, and OR of their labels."""
+    """Average each clip and its partners, each at a peak of 1, and combine their labels by OR."""
     pool = batch.source
     number_B1 = 1.0 + (partners_BK != NOBODY).sum(1, keepdim=True)
     pool_scale_P1 = peak_scale(pool.signal)
@@ -86,7 +86,7 @@ def summed(batch: Batch, partners_BK: Tensor) -> Batch:
 
 
 def targets_with(batch: Batch, partners_BK: Tensor) -> Targets:
-    """OR of each example's labels and its partners'."""
+    """Combine each example's labels and its partners' by OR."""
     pool, joint = batch.source.targets, batch.targets
     for partner_B in partners_BK.unbind(1):
         clip_B, nobody_B1 = partner_B.clamp(min=0), (partner_B == NOBODY)[:, None]

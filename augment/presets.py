@@ -26,7 +26,7 @@ from augment.transforms.time_stretch import TimeStretch
 
 
 def nsynth_effects() -> Chain:
-    """The effects of the NSynth pre-training paper, with the probabilities of its code.
+    """Build the effects of the NSynth pre-training paper, with the probabilities of its code.
 
     Ranges are torchaudio-augmentations' defaults, which that code takes. Its noise is given as a share
     of the signal's amplitude, .001 to .005: 60 to 46 dB below.
@@ -44,25 +44,25 @@ def nsynth_effects() -> Chain:
 
 
 def nsynth_pretraining() -> Chain:
-    """NSynth pre-training: concatenation, effects on 30 % of the examples, mixup. Crop the first second after it.
+    """Build NSynth pre-training's chain: concatenation, effects on 30 % of the examples, mixup.
 
-    Which comes first is open; here each example is made before two are mixed.
+    Crop the first second after it. Which comes first is open; here each example is made before two are mixed.
     """
     return Chain((Effect(ConcatSameInstrument(), 0.5), Effect(nsynth_effects(), 0.3), Effect(Mixup(alpha=0.3), 0.5)))
 
 
 def openmic_bilstm() -> Chain:
-    """OpenMIC BiLSTM: mixup of features (B, F, M); how often is open. Sequences are joined by `ConcatN` before."""
+    """Build OpenMIC BiLSTM's chain: mixup of features (B, F, M), how often is open; `ConcatN` joins before."""
     return Chain((Effect(Mixup(alpha=0.2, target_lufs=None), 0.5),))
 
 
 def lumen_best() -> Chain:
-    """Lumen 2023's best run: sum with 2 and time shift, then the old loudness."""
+    """Build the chain of Lumen 2023's best run: sum with 2 and time shift, then the old loudness."""
     return Chain((Effect(SumWithN(num=2)), Effect(TimeShift(), 0.5), Effect(Renormalize())))
 
 
 def lumen_all(noises: NoiseBank | None = None) -> Chain:
-    """Every waveform augmentation of Lumen 2023, each for half of the examples.
+    """Build a chain of every waveform augmentation of Lumen 2023, each for half of the examples.
 
     For ablations: more than three at a time made its results worse. Without noises (ESC-50 there) there
     is no background noise.
@@ -82,12 +82,12 @@ def lumen_all(noises: NoiseBank | None = None) -> Chain:
 
 
 def lumen_spectrogram() -> Chain:
-    """Every spectrogram augmentation of Lumen 2023, each for half of the examples; for ablations."""
+    """Build a chain of every spectrogram augmentation of Lumen 2023, each for half of the examples."""
     return Chain((Effect(FrequencyMask(), 0.5), Effect(RandomErasing(), 0.5), Effect(RandomPixelErasing(), 0.5)))
 
 
 def musical_mixtures(*, musical: bool) -> Chain:
-    """Effects on single sources before they are mixed (musical-mixtures paper): random order and parameters.
+    """Build the musical-mixtures paper's effects on single sources before mixing: random order and parameters.
 
     Probabilities are open. In a musical mix all sources keep their key and tempo.
     """

@@ -30,11 +30,11 @@ class Transform(ABC):
 
     @abstractmethod
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Parameters of every example, on the CPU; of the batch, only sizes and labels are looked at."""
+        """Draw parameters of every example, on the CPU; of the batch, only sizes and labels are read."""
 
     @abstractmethod
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The batch varied, without a change to what was passed; parameters on the batch's device."""
+        """Vary the batch without changing what was passed; parameters are on the batch's device."""
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Draw and apply.
@@ -69,22 +69,22 @@ def check_domain(transform: Transform, batch: Batch) -> None:
 
 
 def on_device(parameters: Parameters, batch: Batch) -> Parameters:
-    """Parameters where the batch is."""
+    """Move parameters to the batch's device."""
     return {name: value.to(batch.device, non_blocking=True) for name, value in parameters.items()}
 
 
 def parameter_rows(parameters: Parameters, index: Tensor) -> Parameters:
-    """The parameters of some examples."""
+    """Select the parameters of some examples."""
     return {name: value[index] for name, value in parameters.items()}
 
 
 def transform_names() -> list[str]:
-    """Names of all transforms: the listing of the `transforms` folder."""
+    """List the names of all transforms: the files of the `transforms` folder."""
     return sorted(module.name for module in pkgutil.iter_modules(transforms.__path__))
 
 
 def load_transform(name: str) -> type[Transform]:
-    """The class of a transform.
+    """Import the class of a transform.
 
     Raises:
         UsageError: no such transform; the message names the nearest one and those that exist.

@@ -27,12 +27,12 @@ class Credentials:
         return bool(self.user or self.password or self.query)
 
     def __repr__(self) -> str:
-        """Without them: a traceback may show it."""
+        """Hide the values: a traceback may show them."""
         return f"Credentials({HIDDEN if self else ''})"
 
 
 def split_credentials(address: str) -> tuple[str, Credentials]:
-    """An http(s) address without user, password and query; and those.
+    """Split an http(s) address into the address without user, password and query, and its credentials.
 
     Raises:
         ValueError: it cannot be told where the password ends; the message holds nothing of it.
@@ -51,7 +51,7 @@ def split_credentials(address: str) -> tuple[str, Credentials]:
 
 
 def shown(address: str) -> str:
-    """An address for people: no user and password, and of the query only what says which file is meant."""
+    """Shorten an address for people: no user, no password, and of the query only what names the file."""
     if (parts := _SCHEME.fullmatch(address)) is None:
         return address
     head, rest = parts.groups()
@@ -75,5 +75,5 @@ def _masked(found: re.Match[str]) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A message in which every address is as `shown`."""
+    """Replace every address in a message by its `shown` form."""
     return _ADDRESS.sub(lambda found: shown(found[0]), text) if ":/" in text else text

@@ -48,11 +48,11 @@ class Archive(Protocol):
     """Named byte strings."""
 
     def names(self) -> Iterator[str]:
-        """Names of the regular files, in the order of the archive."""
+        """List the names of the regular files, in the order of the archive."""
         ...
 
     def read(self, name: str) -> bytes:
-        """Content of one member; raises IntegrityError if it is absent or damaged."""
+        """Read the content of one member; raises IntegrityError if it is absent or damaged."""
         ...
 
 
@@ -93,7 +93,7 @@ def _opened(path: Path, label: str, _identity: tuple[int, ...]) -> Archive:
 
 
 def repair_name(info: zipfile.ZipInfo) -> str:
-    """A member's name as its maker meant it.
+    """Recover the name that the archive's maker gave a member.
 
     Without the UTF-8 flag (bit 11) a zip promises cp437, but most tools write UTF-8 anyway;
     bytes that are valid UTF-8 are taken as UTF-8 (IRMAS: "Canto das três raças").
@@ -120,7 +120,7 @@ def is_harmless(name: str) -> bool:
 
 
 def _repeated(names: Iterable[str]) -> dict[str, int]:
-    """Names that occur more than once, and how often."""
+    """Count the names that occur more than once."""
     return {name: count for name, count in Counter(names).items() if count > 1}
 
 

@@ -57,13 +57,13 @@ def decode(data: bytes, name: str) -> Decoded:
 
 
 def excerpt(decoded: Decoded, start_s: Seconds, end_s: Seconds | None) -> Waveform:
-    """Samples from round(start * rate) up to round(end * rate), or what there is of them."""
+    """Cut samples from round(start * rate) up to round(end * rate), as far as there are any."""
     start, end = sample_range((start_s, end_s), decoded.sample_rate, decoded.waveform.shape[1])
     return decoded.waveform[:, start:end]
 
 
 def to_mono(waveform: Waveform) -> Mono:
-    """Mean of the channels."""
+    """Average the channels."""
     total: Mono = waveform[0]
     if len(waveform) == 1:
         return total
@@ -75,7 +75,7 @@ def to_mono(waveform: Waveform) -> Mono:
 
 
 def resample(mono: Mono, sample_rate: int, target_rate: int) -> Mono:
-    """Band-limited resampling: soxr HQ, aliases below -138 dB."""
+    """Resample band-limited: soxr HQ, aliases below -138 dB."""
     if sample_rate == target_rate:
         return mono
     resampled: Mono = soxr.resample(mono, sample_rate, target_rate, quality="HQ")
@@ -83,7 +83,7 @@ def resample(mono: Mono, sample_rate: int, target_rate: int) -> Mono:
 
 
 def silence_share(mono: Mono, amplitude: float) -> float:
-    """Share of samples whose magnitude is below `amplitude`; 1.0 where there are none."""
+    """Compute the share of samples whose magnitude is below `amplitude`; 1.0 where there are none."""
     return float(np.mean(np.abs(mono) < amplitude)) if mono.size else 1.0
 
 
@@ -95,7 +95,7 @@ def _meter(sample_rate: int, block_s: float) -> Any:
 
 
 def measure_loudness(mono: Mono, sample_rate: int) -> Lufs | None:
-    """Integrated loudness, ITU-R BS.1770-4; None where it cannot be measured.
+    """Measure integrated loudness, ITU-R BS.1770-4; None where it cannot be measured.
 
     A signal shorter than one gating block is measured as one shorter block.
     """
@@ -111,7 +111,7 @@ def measure_loudness(mono: Mono, sample_rate: int) -> Lufs | None:
 
 
 def true_peak_dbtp(mono: Mono, sample_rate: int) -> Decibels | None:
-    """True peak after 4x oversampling (BS.1770-4 annex 2); None for digital silence."""
+    """Measure the true peak after 4x oversampling (BS.1770-4 annex 2); None for digital silence."""
     if not mono.size:
         return None
     oversampled = soxr.resample(mono, sample_rate, 4 * sample_rate, quality="LQ")
@@ -127,7 +127,7 @@ def loudness_gain_db(
     max_true_peak_dbtp: Decibels,
     max_gain_db: Decibels,
 ) -> Decibels:
-    """Gain that brings a signal to the target, lowered where its true peak would pass the limit.
+    """Compute the gain to the target loudness, lowered where the true peak would pass its limit.
 
     Rounded down to 0.01 dB, so that measurements which differ in their last bits (another CPU)
     give the same stored samples.
@@ -145,7 +145,7 @@ def apply_gain(mono: Mono, gain_db: Decibels) -> Mono:
 
 
 def to_int16(mono: Mono) -> NDArray[np.int16]:
-    """16-bit PCM: full scale 1.0 = 32768, rounded to nearest even, no dither."""
+    """Convert to 16-bit PCM: full scale 1.0 = 32768, rounded to nearest even, no dither."""
     scaled = mono * np.float32(32768)
     np.rint(scaled, out=scaled)
     np.clip(scaled, -32768, 32767, out=scaled)
@@ -153,12 +153,12 @@ def to_int16(mono: Mono) -> NDArray[np.int16]:
 
 
 def pcm_sha256(samples: NDArray[np.int16]) -> str:
-    """Digest of 16-bit PCM, little-endian."""
+    """Hash 16-bit PCM, little-endian."""
     return hashlib.sha256(np.ascontiguousarray(samples, "<i2").tobytes()).hexdigest()
 
 
 def encode(samples: NDArray[np.int16], sample_rate: int, audio_format: str) -> bytes:
-    """A complete mono file: `flac` (16 bit, level 5) or `wav`."""
+    """Encode a complete mono file: `flac` (16 bit, level 5) or `wav`."""
     stream = io.BytesIO()
     soundfile.write(stream, samples, sample_rate, format=audio_format.upper(), subtype="PCM_16")
     return stream.getvalue()

@@ -35,7 +35,7 @@ _KINDS = (
 
 
 def regular_status(path: Path) -> os.stat_result:
-    """What the file system says of a regular file, which is not opened.
+    """Read the status of a regular file without opening it.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -78,7 +78,7 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """All bytes of a regular file that has no more than `max_bytes`.
+    """Read all bytes of a regular file that has no more than `max_bytes`.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -95,7 +95,7 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
 
 
 def parse_json(content: bytes) -> Any:
-    """The value of a JSON text of UTF-8.
+    """Parse a JSON text in UTF-8, within bounds of depth, size and numbers.
 
     Raises:
         ValueError: it is none, or nested too deep, too large, with a number that is not finite or too long, a key
@@ -118,7 +118,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def read_json(path: Path, max_bytes: int, *, what: str) -> Any:
-    """The value in a JSON file.
+    """Read and parse a JSON file.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -146,7 +146,7 @@ def depth_exceeds(value: Any, limit: int) -> bool:
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON in which every key stands once.
+    """Make a dict of a JSON object's pairs, in which no key stands twice.
 
     Raises:
         ValueError: one stands twice; readers would disagree about its value.
@@ -172,7 +172,7 @@ def _short_integer(text: str) -> int:
 
 
 def no_number(text: str) -> float:
-    """What stands for NaN and the infinities, which JSON lacks.
+    """Refuse NaN and the infinities, which JSON lacks.
 
     Raises:
         ValueError: always.

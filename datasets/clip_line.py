@@ -45,7 +45,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",",
 
 
 def encode(row: Mapping[str, Any]) -> str:
-    """The line of a row."""
+    """Encode a row as a line of JSON; fields that follow from others are left out."""
     fields = dict(row)
     for name, value in _implied(fields["id"]).items():
         if name in fields and _same(fields[name], value):
@@ -66,7 +66,7 @@ def encode(row: Mapping[str, Any]) -> str:
 
 
 def decode(line: bytes) -> ClipRow:
-    """The row of a line, all of its fields of the types and within the bounds of the schema.
+    """Decode a line into a row whose fields all have the schema's types and bounds.
 
     Raises:
         ValueError: it is no line that `encode` writes, or its row is none; the message says why.
@@ -84,7 +84,7 @@ def _problem(row: ClipRow) -> str:
 
 
 def unpack(line: bytes) -> ClipRow:
-    """The row of what has the form of a line, whatever its values are.
+    """Decode a line into a row without checking the values of its fields.
 
     Raises:
         ValueError: it has not; the message says why.
@@ -117,7 +117,7 @@ def _same(value: Any, implied: Any) -> bool:
 
 
 def _implied(clip_id: str) -> dict[str, Any]:
-    """What an id says: `source/key@start_ms`."""
+    """Derive fields from an id, `source/key@start_ms`."""
     found = _ID.fullmatch(clip_id)
     if found is None:
         return {}
@@ -126,7 +126,7 @@ def _implied(clip_id: str) -> dict[str, Any]:
 
 
 def _implied_end(row: Mapping[str, Any]) -> float | None:
-    """Where a clip ends that is as long as its stored audio."""
+    """Compute the end in seconds of a clip that is as long as its stored audio; None where that is not known."""
     audio, start_s = row["audio"], row.get("start_s")
     numbers = (start_s, audio.get("num_samples"), audio.get("sample_rate")) if isinstance(audio, dict) else ()
     if not numbers or not all(type(number) in (int, float) for number in numbers) or not audio["sample_rate"]:
@@ -184,7 +184,7 @@ def _unpack_labels(packed: Any) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _label(word: str) -> tuple[str, int, float | None]:
-    """Instrument, presence and confidence of `+cello=0.75`; the same words come again and again."""
+    """Parse instrument, presence and confidence of `+cello=0.75`; cached, because the same words recur."""
     name, equals, confidence = word[1:].partition("=")
     if word[:1] not in _SIGNS or not name or (equals and not _NUMBER.fullmatch(confidence)):
         raise ValueError(f"labels: {word[:MAX_DIGITS]!r} is no +instrument or -instrument")

@@ -83,7 +83,7 @@ class Parser(argparse.ArgumentParser):
         return found, rest
 
     def flags(self) -> list[str]:
-        """The names of all flags, without those of sub-commands."""
+        """List the names of all flags, without those of sub-commands."""
         return [flag for action in self._actions for flag in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
@@ -191,14 +191,14 @@ def told(error: BaseException, *, then: str = AGAIN) -> int:
 
 
 def _stop_in(error: BaseException | None) -> Stopped | KeyboardInterrupt | None:
-    """What asked a command to end, where a library made another error of it, as Python does in class bodies."""
+    """Find the signal or Ctrl-C among an error's causes: libraries and class bodies wrap it in other errors."""
     while error is not None and not isinstance(error, (Stopped, KeyboardInterrupt)):
         error = error.__cause__ or error.__context__
     return error
 
 
 def debugging() -> bool:
-    """Whether TUTTI_DEBUG asks for tracebacks."""
+    """Whether TUTTI_DEBUG requests tracebacks."""
     return os.environ.get("TUTTI_DEBUG", "0") not in ("", "0")
 
 
@@ -238,7 +238,7 @@ def _verdict(error: BaseException, then: str) -> tuple[str, int]:
 
 
 def _where(trace: TracebackType | None) -> str:
-    """` (datasets/record.py:12)`: the last of our own lines."""
+    """Format the last of our own lines in a traceback: ` (datasets/record.py:12)`; empty where there is none."""
     root, found = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ""
     while trace is not None:
         path = trace.tb_frame.f_code.co_filename
@@ -271,7 +271,7 @@ def _checked(arguments: Sequence[str]) -> Sequence[str]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM raises `Stopped`, so that what is half done is cleared away; another one ends the process at once."""
+    """Raise `Stopped` on SIGTERM, so that unfinished work is cleared away; a second one ends the process at once."""
     process = os.getpid()
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -52,13 +52,13 @@ _known: set[tuple[Copy, str]] = set()
 
 
 def copy_of(status: os.stat_result) -> Copy:
-    """The copy that a status describes."""
+    """Identify the copy of a file that a status describes."""
     return Copy(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @functools.cache
 def boot_id() -> str:
-    """What the running kernel calls itself until it is started anew; empty where it does not say: no Linux."""
+    """Read the identifier of the running kernel, new at each boot; empty where there is none (no Linux)."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -66,7 +66,7 @@ def boot_id() -> str:
 
 
 def fresh_status(folder: Path) -> os.stat_result:
-    """Status of a file made in a folder just now and gone again: its times and device are those of later files there.
+    """Read the status of a temporary file made in a folder just now: later files there share its device and clock.
 
     Raises:
         OSError: none can be made.
@@ -82,7 +82,7 @@ class Memory:
     folder: Path | None = None
 
     def start(self) -> Start:
-        """Note the time, by the clock of the folder's file system where it can be seen."""
+        """Take the time, by the clock of the folder's file system where it can be read."""
         device, clock_ns = None, 0
         if self.folder is not None:
             try:
@@ -130,7 +130,7 @@ def _name(copy: Copy, claim: str) -> str:
 
 
 def _is_ours(path: Path, text: bytes) -> bool:
-    """Whether this user wrote this text there, and nobody else could have."""
+    """Whether this user wrote this text there, and no other user could have."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -146,7 +146,7 @@ def _is_ours(path: Path, text: bytes) -> bool:
 
 
 def file_digest(path: Path, num_bytes: int) -> tuple[Copy, str]:
-    """The copy that a file is, and its sha256, read once; never more than it should hold.
+    """Hash a file of known size once (sha256) and identify the copy; never reads more than it should hold.
 
     Raises:
         FileNotFoundError: there is none.

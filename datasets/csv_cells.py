@@ -17,15 +17,15 @@ _FORMULA = re.compile(r"'*(?:\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
 
 
 def safe_cell(value: Any) -> Any:
-    """A cell to write: text that begins like a formula with an apostrophe in front, everything else as it is."""
+    """Put an apostrophe before text that begins like a spreadsheet formula; return all else as it is."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def safe_row(cells: Iterable[Any]) -> list[Any]:
-    """The cells of a row to write."""
+    """Apply `safe_cell` to the cells of a row."""
     return [safe_cell(cell) for cell in cells]
 
 
 def plain_cell(text: str) -> str:
-    """The text that `safe_cell` was given."""
+    """Undo `safe_cell`."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -84,7 +84,7 @@ def decode_spans(data: bytes, name: str, spans: Sequence[Span]) -> tuple[Stream,
 
 
 def each_span(data: bytes, name: str, spans: Sequence[Span], take: Callable[[int, Waveform, Stream], object]) -> Stream:
-    """The same, but a span is given away as soon as the decoder has passed its end.
+    """Decode spans and hand each to `take` as soon as the decoder has passed its end.
 
     At any time the blocks from the beginning of the first span that is not over are in memory: however many spans
     there are, no more than the file as a whole.
@@ -172,7 +172,7 @@ class _Kept:
 
 
 def sample_range(span: Span, sample_rate: int, num_samples: int) -> tuple[int, int]:
-    """First sample of a span and the one after its last; a span that begins before the file is cut there."""
+    """Convert a span to its first sample and the one after its last; a negative start becomes 0."""
     start_s, end_s = span
     end = num_samples if end_s is None else round(end_s * sample_rate)
     return max(round(start_s * sample_rate), 0), max(end, 0)
@@ -200,7 +200,7 @@ def _check_block(block: _Block, position: int, name: str) -> None:
 
 
 def _blocks(data: bytes, name: str) -> Iterator[_Block]:
-    """At least one block; its channels, rate and codec are those of all."""
+    """Decode a file block by block, at least one; channels, rate and codec of the first hold for all."""
     demuxer = _pyav_demuxer(data)
     return _soundfile_blocks(data, name) if demuxer is None else _pyav_blocks(data, name, demuxer)
 
@@ -304,7 +304,7 @@ def _is_complete(data: bytes) -> bool:
 
 
 def _matroska_end(data: bytes) -> int:
-    """Where the first segment claims to end; RFC 8794: a size of all ones means unknown."""
+    """Compute the byte where the first segment claims to end; RFC 8794: a size of all ones means unknown."""
     position = 0
     while position + 12 <= len(data):
         segment = data[position : position + 4] == b"\x18\x53\x80\x67"
@@ -321,7 +321,7 @@ def _matroska_end(data: bytes) -> int:
 
 
 def _mp4_end(data: bytes) -> int:
-    """Where the last top-level box claims to end; ISO 14496-12: size 0 is the rest, 1 a longer size."""
+    """Compute the byte where the last top-level box claims to end; ISO 14496-12: size 0 is the rest, 1 a long size."""
     position = 0
     while position + 8 <= len(data):
         size = int.from_bytes(data[position : position + 4], "big")

@@ -21,7 +21,7 @@ def switch(name: str) -> bool:
 
 
 def whole_number(name: str, default: int) -> int:
-    """A count that a variable holds.
+    """Read a count from an environment variable.
 
     Raises:
         UsageError: it is no whole number from 0 on.
@@ -35,7 +35,7 @@ def whole_number(name: str, default: int) -> int:
 
 
 def named_folder(name: str) -> Path | None:
-    """The folder that a variable names, to be made if it is not there; None where it names none.
+    """Read a folder, which may not exist yet, from an environment variable; None where it is not set.
 
     Raises:
         UsageError: it cannot be a folder.
@@ -55,7 +55,7 @@ def named_folder(name: str) -> Path | None:
 
 
 def default_cache_folder() -> Path:
-    """`$TUTTI_CACHE_DIR`, else the XDG cache folder.
+    """Choose the cache folder: `$TUTTI_CACHE_DIR`, else the XDG cache folder.
 
     Raises:
         UsageError: the variable names no folder, or it is not set and there is no home.

@@ -39,18 +39,18 @@ _NAME_CHARACTERS = 40  # of the target's name: with any characters less than the
 
 
 def machine_tag() -> str:
-    """Eight hex digits that all processes of a running kernel share, in whatever container, and no others."""
+    """Compute eight hex digits that all processes of a running kernel share, in whatever container, and no others."""
     return hashlib.sha256((boot_id() or socket.gethostname()).encode()).hexdigest()[:8]
 
 
 def temporary_path(folder: Path, name: str) -> Path:
-    """A name in a folder that nobody else uses, and that `sweep` knows."""
+    """Make up a unique name in a folder, in the form that `sweep` recognizes."""
     return folder / f".{name[:_NAME_CHARACTERS]}.{machine_tag()}.{secrets.token_hex(8)}.tmp"
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, durable: bool = True, via: Path | None = None) -> Iterator[IO[bytes]]:
-    """A binary stream whose content appears at `path` at once when the block ends without error.
+    """Open a binary stream whose content appears at `path` at once when the block ends without error.
 
     Args:
         path: the target; its folder is created.
@@ -67,7 +67,7 @@ def atomic_file(path: Path, *, durable: bool = True, via: Path | None = None) ->
 
 @contextlib.contextmanager
 def temporary_file(folder: Path, name: str, *, what: str) -> Iterator[tuple[Path, IO[bytes]]]:
-    """A new file and a stream into it; whatever `finish` has not given its name is gone when the block ends.
+    """Create a temporary file; unless `finish` has renamed it, it is removed when the block ends.
 
     Args:
         folder: where it lies; created if need be.
@@ -127,7 +127,7 @@ def _disk_full(error: OSError, temporary: Path, what: str) -> StorageError | Non
 
 
 def crash_point(name: str, path: Path) -> None:
-    """Where tests end the process or fill the disk; see the head of this file."""
+    """End the process or fill the disk here, in tests; see the head of this file."""
     for variable in ("TUTTI_CRASH_AT", "TUTTI_FAIL_AT"):
         point, _, pattern = os.environ.get(variable, "").partition(":")
         if point != name or not fnmatch.fnmatch(str(path), pattern):
@@ -138,7 +138,7 @@ def crash_point(name: str, path: Path) -> None:
 
 
 def _create(folder: Path, name: str) -> tuple[Path, int]:
-    """A new file for a target of this name, and the descriptor that holds it."""
+    """Create and lock a temporary file for a target of this name; return its path and descriptor."""
     while True:
         path = temporary_path(folder, name)
         try:
@@ -178,7 +178,7 @@ def write_file(path: Path, content: bytes, *, durable: bool = True, via: Path | 
 
 
 def open_plain(path: Path) -> int:
-    """A descriptor to read a file that has an end; links are followed.
+    """Open a regular file to read, links followed, and return its descriptor.
 
     Raises:
         OSError: it cannot be opened; EINVAL: it is a folder, a pipe, a device or a socket.
@@ -191,7 +191,7 @@ def open_plain(path: Path) -> int:
 
 
 def read_plain(path: Path, most_bytes: int) -> bytes:
-    """The content of a file, or the first `most_bytes` + 1 bytes of a longer one.
+    """Read a file, or the first `most_bytes` + 1 bytes of a longer one.
 
     Raises:
         OSError: see `open_plain`.
@@ -262,7 +262,7 @@ def _wait_for_holder(descriptor: int, path: Path) -> None:
 
 
 def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Take the lock on an open file if nobody holds it.
+    """Take the lock on an open file if it is free; return whether it was.
 
     Raises:
         OSError: the file system has no locks.
@@ -275,7 +275,7 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def open_lock(path: Path) -> IO[bytes]:
-    """The file of a lock, created if need be; one that belongs to somebody else can be locked all the same.
+    """Open a lock's file, created if need be; a read-only file of another user can be locked all the same.
 
     Raises:
         OSError: it cannot be opened, or is not there and cannot be created.
@@ -304,7 +304,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that appears at `path` when the block ends without error; the first one wins."""
+    """Make a folder to fill, which appears at `path` when the block ends without error; the first one wins."""
     with temporary_folder(path.parent, path.name) as temporary:
         yield temporary
         try:
@@ -316,7 +316,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path, name: str = "folder") -> Iterator[Path]:
-    """An empty folder for the length of the block; `sweep` finds those of killed processes."""
+    """Make an empty folder for the length of the block; `sweep` removes those of killed processes."""
     while True:
         folder = temporary_path(parent, name)
         folder.mkdir(parents=True)
@@ -358,7 +358,7 @@ def _is_left_behind(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _unlocked(path: Path) -> Iterator[bool | None]:
-    """Whether nobody holds a file or folder, which nobody then does within the block; None: it cannot be told."""
+    """Lock a file or folder for the block; yields whether that worked, None where it cannot be known."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -376,13 +376,13 @@ def _unlocked(path: Path) -> Iterator[bool | None]:
 
 
 def clock_of(folder: Path) -> float:
-    """What time it is by the clock that stamps the files of a folder; a server may have its own."""
+    """Read the clock that stamps the files of a folder, in seconds; a file server may have its own."""
     folder.mkdir(parents=True, exist_ok=True)
     return fresh_status(folder).st_mtime
 
 
 def _youngest_s(path: Path) -> float:
-    """When a file, or anything in a folder, was last written."""
+    """Find the last time of writing of a file, or of anything in a folder, in seconds."""
     found = [path.lstat().st_mtime]
     if path.is_dir() and not path.is_symlink():
         found += [below.lstat().st_mtime for below in path.rglob("*")]

@@ -30,7 +30,7 @@ def beats() -> int:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Say what this thread waits for within the block; it is told should the wait be long."""
+    """Register what this thread waits for within the block; shown if the wait is long."""
     thread = threading.get_ident()
     _waits[thread] = what
     try:
@@ -40,7 +40,7 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def wait_of(thread: int) -> str | None:
-    """Return what a thread waits for, if it said so."""
+    """Return what a thread waits for, or None where it registered nothing."""
     return _waits.get(thread)
 
 

@@ -48,7 +48,7 @@ class MachineError(Exception):
 
 
 def machine_reason(error: BaseException) -> str | None:
-    """The reason of MACHINE_REASONS that an exception tells of, itself or by its stated cause; None: it is another."""
+    """Classify an exception, by itself or its stated causes, as one of MACHINE_REASONS; None: as none of them."""
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:

@@ -46,23 +46,23 @@ Json: TypeAlias = Any
 
 
 def canonical_json(value: Json) -> str:
-    """One line of JSON that depends on the value only."""
+    """Encode a value as one line of JSON that depends on nothing else."""
     return _ENCODER.encode(value)
 
 
 def digest_of(value: Json) -> str:
-    """sha256 of the canonical JSON of a value."""
+    """Hash the canonical JSON of a value (sha256)."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a regular file, read in blocks."""
+    """Hash a regular file (sha256), read in blocks."""
     with open_regular(path) as stream:
         return stream_sha256(stream)
 
 
 def stream_sha256(stream: IO[bytes]) -> str:
-    """sha256 of what is left of a stream, read in blocks."""
+    """Hash the rest of a stream (sha256), read in blocks."""
     digest = hashlib.sha256()
     while chunk := stream.read(CHUNK_BYTES):
         beat()
@@ -76,7 +76,7 @@ def bucket_of(clip_id: str) -> str:
 
 
 def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
-    """The manifest's row of a clip: short, without nulls; unknown labels are left out."""
+    """Make the manifest's row of a clip: short, without nulls; unknown labels are left out."""
     clip = row.clip if isinstance(row, Rejected) else row
     fields: ClipRow = {
         "id": clip.id,
@@ -116,7 +116,7 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
 
 
 def root_digest(rows: Iterable[ClipRow]) -> str:
-    """The identity of a dataset: sorted (id, split, stored-PCM digest, labels) of the kept rows; notes where there are.
+    """Hash what identifies a dataset: sorted (id, split, PCM digest, labels, notes if any) of the kept rows.
 
     Contents, not containers: another Parquet writer, worker count or archive order leaves it.
     """
@@ -129,7 +129,7 @@ def _content_of(row: ClipRow) -> Json:
 
 
 def split_digest(rows: Iterable[ClipRow]) -> str:
-    """Digest of which clip went to which split, whatever the audio."""
+    """Hash which clip is in which split, whatever the audio."""
     return _digest_kept(rows, lambda row: [row["id"], row["split"]])
 
 
@@ -143,7 +143,7 @@ def _digest_kept(rows: Iterable[ClipRow], content: Callable[[ClipRow], Json]) ->
 
 
 def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) -> dict[str, Any]:
-    """Counts by status, split, source, reason, and present labels by split; one row at a time."""
+    """Count rows by status, split, source, reason, and present labels by split; one row at a time."""
     statuses: dict[str, Counter[str]] = defaultdict(Counter)  # by source, and so on
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     splits: dict[str, Counter[str]] = defaultdict(Counter)
@@ -192,12 +192,12 @@ class Manifest:
         return str(self.content["root_digest"])
 
     def shards(self, split: str | None = None) -> list[ShardInfo]:
-        """Shards of a split, or all: the list to read, never a glob of the folder."""
+        """List the shards of a split, or all: the files to read, instead of a glob of the folder."""
         infos = [ShardInfo(**info) for info in self.content["shards"]]
         return [info for info in infos if split in (None, info.split)]
 
     def shard_paths(self, split: str) -> list[Path]:
-        """Files of a split.
+        """List the files of a split.
 
         Raises:
             UsageError: the dataset has no such split.
@@ -209,7 +209,7 @@ class Manifest:
         return [self.path(info.path) for info in infos]
 
     def path(self, relative: str) -> Path:
-        """Where a file of this version lies or would lie: the only way from a manifest's word to a file.
+        """Resolve a path that the manifest states to a file of this version; all reads go through here.
 
         Raises:
             IntegrityError: no version has such a file, or a link leads out of the version folder.
@@ -219,7 +219,7 @@ class Manifest:
         return within(self.folder, relative)
 
     def shard_file(self, info: ShardInfo) -> Path:
-        """A shard of this version, which is there and as long as the manifest says; its bytes are not looked at.
+        """Locate a shard of this version and check its size; its bytes are not read.
 
         Raises:
             IntegrityError: it is missing, no regular file, of another size, or a link leads out of the version folder.
@@ -236,7 +236,7 @@ class Manifest:
         return path
 
     def clip_rows(self) -> Iterator[ClipRow]:
-        """All clip rows, bucket after bucket, each typed and proved by its file's sha256.
+        """Read all clip rows, bucket after bucket; types and the sha256 of each file are checked.
 
         Raises:
             IntegrityError: a file is not what the manifest says, or a line is no clip row; the message names both.
@@ -245,7 +245,7 @@ class Manifest:
             yield from self.bucket_rows(bucket)
 
     def bucket_rows(self, bucket: Mapping[str, Json]) -> list[ClipRow]:
-        """The rows of one entry of `clips`.
+        """Read the rows of one entry of `clips`.
 
         Raises:
             IntegrityError: as of `clip_rows`.
@@ -266,7 +266,7 @@ class Manifest:
 
 
 def within(folder: Path, relative: str) -> Path:
-    """A path below a folder.
+    """Join a path below a folder.
 
     Raises:
         IntegrityError: a link on the way leads out of the folder.
@@ -284,17 +284,17 @@ def is_within(folder: Path, relative: str) -> bool:
 
 
 def manifest_path(folder: Path) -> Path:
-    """Where manifest.json lies in a version folder."""
+    """Name the path of manifest.json in a version folder."""
     return folder / "manifest" / "manifest.json"
 
 
 def clips_path(bucket: str) -> str:
-    """Path of a bucket of clip rows within a version folder."""
+    """Name the path of a bucket of clip rows within a version folder."""
     return f"manifest/clips/{bucket}.jsonl"
 
 
 def read_clip_rows(path: Path) -> Iterator[ClipRow]:
-    """Rows of one bucket file, typed; whether it is the one that a manifest lists is not asked.
+    """Read rows of one bucket file and check their types; no manifest is consulted.
 
     Raises:
         FileNotFoundError: there is none.
@@ -317,7 +317,7 @@ def _rows_in(path: Path, content: bytes, expected: int | None = None) -> Iterato
 
 
 def version_folder(folder: Path) -> Path:
-    """The version folder meant by an output root (`build/NAME`), a version folder itself, or its manifest.json.
+    """Find the version folder of an output root (`build/NAME`), a version folder itself, or its manifest.json.
 
     Raises:
         UsageError: neither holds a complete dataset.
@@ -331,7 +331,7 @@ def version_folder(folder: Path) -> Path:
 
 
 def _current(root: Path) -> Path:
-    """The version that `current` points to: one beside it, or in `versions`, which may lie on another disk."""
+    """Resolve `current` of an output root to a version beside it or in `versions`, which may be on another disk."""
     link, versions = root / "current", os.path.realpath(root / "versions")
     if os.path.dirname(os.path.realpath(link)) == versions:
         return link
@@ -350,7 +350,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_content(path: Path) -> Mapping[str, Json]:
-    """What a manifest.json says.
+    """Read a manifest.json and check it against the schema.
 
     Raises:
         IntegrityError: it is damaged, of another schema version, or against the schema.

@@ -29,7 +29,7 @@ SHOWN_CHARACTERS = 160  # of a problem; jsonschema quotes whole objects
 
 
 def manifest_problem(content: Any) -> str | None:
-    """The first thing that is wrong with a manifest, by itself or against another field of it; None: nothing.
+    """Find the first breach of the schema, or contradiction between fields, of a manifest; None: there is none.
 
     Args:
         content: a value of JSON, not nested too deep.
@@ -39,17 +39,17 @@ def manifest_problem(content: Any) -> str | None:
 
 
 def manifest_problems(content: Any) -> list[str]:
-    """What of a manifest breaks the schema: `counts.kept: -1 is less than the minimum of 0`."""
+    """List the breaches of the schema in a manifest: `counts.kept: -1 is less than the minimum of 0`."""
     return list(_problems(_validator(""), content))
 
 
 def row_problems(row: Any) -> list[str]:
-    """What of a clip row breaks the schema."""
+    """List the breaches of the schema in a clip row."""
     return list(_problems(_validator("clip_row"), row))
 
 
 def contradictions(content: Mapping[str, Any]) -> Iterator[str]:
-    """What fields of a manifest that keeps to the schema say against each other."""
+    """Find contradictions between the fields of a manifest that keeps to the schema."""
     counts, instruments = content["counts"], set(content["instruments"])
     for kind in ("shards", "clips", "files"):
         paths = Counter(file["path"] for file in content.get(kind, ()))
@@ -79,14 +79,14 @@ def contradictions(content: Mapping[str, Any]) -> Iterator[str]:
 
 @functools.cache
 def schema() -> dict[str, Any]:
-    """The schema itself."""
+    """Read the JSON schema."""
     parsed: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     return parsed
 
 
 @functools.cache
 def _validator(name: str) -> Validator:
-    """Of a definition, or of a manifest."""
+    """Build the validator of a definition, or of a whole manifest where `name` is empty."""
     chosen = schema()["$defs"][name] if name else schema()
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)  # 1.0 is none
     ours = extend(Draft202012Validator, {"pattern": _matches}, type_checker=types)  # type: ignore[no-untyped-call]
@@ -95,7 +95,7 @@ def _validator(name: str) -> Validator:
 
 
 def _inlined(part: Any) -> Any:
-    """A schema with its references replaced by what they name, which is checked in half the time."""
+    """Replace a schema's references by their definitions, which halves the time of a check."""
     if isinstance(part, list):
         return [_inlined(one) for one in part]
     if not isinstance(part, dict):
@@ -107,7 +107,7 @@ def _inlined(part: Any) -> Any:
 
 
 def _matches(validator: Validator, pattern: str, value: Any, _: Any) -> Iterator[ValidationError]:
-    r"""JSON Schema's `$` is the very end (ECMA 262), Python's also stands before a last line feed: its end is `\Z`."""
+    r"""Match a pattern as ECMA 262 does: its `$` is the very end, Python's also matches before a last line feed."""
     if validator.is_type(value, "string") and not re.search(pattern.removesuffix("$") + r"\Z", value):
         yield ValidationError(f"{value[:SHOWN_CHARACTERS]!r} does not match {pattern!r}")
 

@@ -58,7 +58,7 @@ _REMEDIES: dict[int, str] = {
 
 
 def storage_error(error: OSError, item: str | Path | None = None, *, then: str = "then run it again") -> StorageError:
-    """The error to raise for one of the operating system: `item: what happened; remedy, then run it again`.
+    """Make the error to raise for one of the operating system: `item: what happened; remedy, then run it again`.
 
     Args:
         error: as Python raised it.
@@ -70,14 +70,14 @@ def storage_error(error: OSError, item: str | Path | None = None, *, then: str =
 
 
 def words(error: OSError) -> str:
-    """What happened, without number and path."""
+    """Describe what happened, without number and path."""
     if out_of_inodes(error):
         return "no inodes left on device"
     return error.strerror or str(error) or type(error).__name__
 
 
 def remedy(error: OSError, item: str | Path | None = None) -> str:
-    """What a user can do about it."""
+    """Describe what a user can do about it."""
     if _is_network(error):
         return _NETWORK
     if out_of_inodes(error, item):

@@ -49,7 +49,7 @@ class Footer:
 
 
 def read_footer(descriptor: int) -> Footer:
-    """The footer of an open file.
+    """Read the footer of an open Parquet file.
 
     Raises:
         ValueError: it is no Parquet file, or has a footer that no shard has; the message says which.
@@ -92,7 +92,7 @@ def _footer(content: Struct) -> Footer:
 
 
 def _repeated_leaves(elements: list[Struct]) -> list[bool]:
-    """Which columns lie in lists, in the order of the schema: a tree, each node followed by its children."""
+    """Flag the columns that are inside lists, in the order of the schema: a tree, each node before its children."""
     leaves = []
     open_nodes = [[_children(elements[0]), False]]
     for element in elements[1:]:
@@ -129,7 +129,7 @@ def _chunk(column: Struct) -> Chunk:
 
 
 def expansion_problem(descriptor: int, footer: Footer, *, max_bytes: int) -> str | None:
-    """What forbids to read a Parquet file, in words; None where all of it takes at most `max_bytes`.
+    """Describe why a Parquet file may not be read; None where all of it takes at most `max_bytes`.
 
     Args:
         descriptor: of the open file.
@@ -155,7 +155,7 @@ def expansion_problem(descriptor: int, footer: Footer, *, max_bytes: int) -> str
 
 
 def _expanded(descriptor: int, chunk: Chunk, num_bytes: int, most_pages: int) -> tuple[int, int]:
-    """Most bytes that a column of a row group takes in memory, and the number of its pages; all are looked at."""
+    """Sum the most bytes that a column of a row group takes in memory, and its pages; reads every page header."""
     start, stop = chunk.first, chunk.first + chunk.num_bytes
     if not 4 <= start <= stop <= num_bytes:
         raise ValueError("lies outside the file")
@@ -209,7 +209,7 @@ def _count(values: Struct) -> int:
 
 
 def _read_header(descriptor: int, start: int, stop: int) -> tuple[Struct, int]:
-    """The header of the page at `start`, and its length."""
+    """Read the header of the page at `start`, and its length in bytes."""
     wanted = min(_FIRST_BYTES, stop - start)
     while True:
         data = os.pread(descriptor, wanted, start)

@@ -171,5 +171,5 @@ class Rejected:
 
 
 def clip_id(source: str, key: str, start_s: Seconds = 0.0) -> str:
-    """`source/key@start_ms`; the key in Unicode NFC, so that one name has one id everywhere."""
+    """Compose an id, `source/key@start_ms`; the key in Unicode NFC, so that one name has one id everywhere."""
     return f"{source}/{unicodedata.normalize('NFC', key)}@{round(start_s * 1000)}"

@@ -39,7 +39,7 @@ def with_field(config: T, override: str, own_fields: Sequence[str] = ()) -> T:
 
 
 def _full_path(config: Any, names: list[str], own_fields: Sequence[str]) -> list[str]:
-    """The path with the group's name where it was left out."""
+    """Prepend the group's name to a path where it was left out."""
     if len(names) > 1 or names[0] in _fields(config):
         return names
     groups = {name: getattr(config, name) for name in _fields(config) if name not in own_fields}
@@ -69,7 +69,7 @@ def _replaced(config: Any, names: Sequence[str], text: str) -> Any:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` where something similar is known, else nothing."""
+    """Suggest the most similar known word as ` (did you mean 'x'?)`; empty where none is similar."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
 

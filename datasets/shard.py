@@ -52,7 +52,7 @@ NOTES_TYPE = pa.list_(
 
 
 def schema(instruments: Sequence[str], sample_rate: int, *, notes: bool = False) -> pa.Schema:
-    """Arrow schema of a shard whose label columns follow `instruments`; with `notes`, with a column of them."""
+    """Build the Arrow schema of a shard whose label columns follow `instruments`; `notes` adds a column of them."""
     size = len(instruments)
     fields = [
         ("id", pa.string()),
@@ -95,12 +95,12 @@ def _huggingface_feature(kind: pa.DataType, sample_rate: int) -> Any:
 
 
 def shard_path(split: str, index: int, count: int) -> str:
-    """Path of a shard within a version folder, in the Hugging Face layout."""
+    """Name the path of a shard within a version folder, in the Hugging Face layout."""
     return f"data/{split}-{index:05d}-of-{count:05d}.parquet"
 
 
 def notes_digest(notes: Iterable[Note]) -> str:
-    """sha256 of notes in their order, times to the microsecond."""
+    """Hash notes in their order (sha256), times to the microsecond."""
     values = [
         [round(note.onset_s, 6), round(note.offset_s, 6), note.pitch, note.program, note.instrument, note.velocity]
         for note in notes
@@ -109,13 +109,13 @@ def notes_digest(notes: Iterable[Note]) -> str:
 
 
 def notes_of_row(row: Mapping[str, Any]) -> tuple[Note, ...] | None:
-    """The notes of a shard row; None where it has none, or the shard has no such column."""
+    """Read the notes of a shard row; None where it has none, or the shard has no such column."""
     notes = row.get("notes")
     return None if notes is None else tuple(Note(**note) for note in notes)
 
 
 def content_line(clip: Clip, instruments: Sequence[str]) -> bytes:
-    """One clip's contribution to the content digest of its shard."""
+    """Encode one clip's contribution to the content digest of its shard."""
     if clip.audio is None:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare before write")
     return content_of(clip.id, clip.audio.pcm_sha256, clip.labels, clip.notes, instruments)
@@ -124,7 +124,7 @@ def content_line(clip: Clip, instruments: Sequence[str]) -> bytes:
 def content_of(
     clip_id: str, pcm_sha256: str, labels: Labels, notes: Iterable[Note] | None, instruments: Sequence[str]
 ) -> bytes:
-    """The same of a clip's parts: notes count where there are any."""
+    """Encode the same from a clip's parts: notes count where there are any."""
     content = [clip_id, pcm_sha256, canonical_labels(labels, instruments)]
     if notes is not None:
         content.append(notes_digest(notes))
@@ -183,7 +183,7 @@ def write_shard(
 
 
 def _table(group: Sequence[Mapping[str, Any]], table_schema: pa.Schema) -> pa.Table:
-    """What `pa.Table.from_pylist` makes, but that audio is copied once and not grown into."""
+    """Build a table as `pa.Table.from_pylist` does, but copy the audio only once, into a buffer of its final size."""
     columns = {name: [row[name] for row in group] for name in table_schema.names}
     files = [audio["bytes"] for audio in columns["audio"]]
     ends = np.cumsum([0, *map(len, files)], dtype=np.int32)
@@ -227,7 +227,7 @@ def _notes_column(clip: Clip) -> dict[str, Any]:
 
 
 def audio_extension(audio: bytes) -> str:
-    """File extension of complete audio, told from its first bytes: flac or wav."""
+    """Detect the file extension of complete audio from its first bytes: flac or wav."""
     return "flac" if audio[:4] == b"fLaC" else "wav"
 
 
@@ -267,19 +267,19 @@ def open_copy(path: Path, known: Copy | None = None) -> tuple[pq.ParquetFile, Co
 
 @functools.lru_cache(maxsize=8)
 def _columns(num_classes: int, notes: bool) -> pa.Schema:
-    """Names and types of a shard's columns: the classes are only counted there."""
+    """Build the schema of a shard with so many classes, without their names."""
     return schema([""] * num_classes, 0, notes=notes)
 
 
 def shard_metadata(table_schema: pa.Schema) -> dict[str, Any]:
-    """Our own metadata of a shard: schema version and class names; empty where they are not ours."""
+    """Parse our own metadata of a shard: schema version and class names; empty where they are not ours."""
     raw = (table_schema.metadata or {}).get(b"tutti", b"{}")
     parsed = json.loads(raw)
     return parsed if isinstance(parsed, dict) else {}
 
 
 def shard_instruments(path: Path) -> list[str]:
-    """Class names of a shard, in the order of its label columns."""
+    """Read the class names of a shard, in the order of its label columns."""
     return list(shard_metadata(open_shard(path).schema_arrow)["instruments"])
 
 
@@ -291,7 +291,7 @@ def has_notes(path: Path) -> bool:
 def shard_table(
     shard: pq.ParquetFile, path: Path, columns: Sequence[str] | None = None, *, group: int | None = None
 ) -> pa.Table:
-    """Columns of an open shard, or of one of its row groups, checked; None: all.
+    """Read and check columns (None: all) of an open shard, or of one of its row groups.
 
     Raises:
         IntegrityError: they cannot be read, or break what they mean; the message names file, clip and column.
@@ -309,7 +309,7 @@ def shard_table(
 def read_groups(
     path: Path, columns: Sequence[str] | None = None, shard: pq.ParquetFile | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows of a shard as dictionaries, row group by row group.
+    """Read rows of a shard as dictionaries, row group by row group.
 
     Args:
         path: of the shard.
@@ -333,13 +333,13 @@ def read_groups(
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of a shard as dictionaries, one row group in memory at a time; raises as `read_groups`."""
+    """Read rows of a shard as dictionaries, one row group in memory at a time; raises as `read_groups`."""
     for rows in read_groups(path, columns):
         yield from rows
 
 
 def content_digest(path: Path) -> str:
-    """Content digest of a shard file, from its rows; the audio is decoded and hashed again.
+    """Compute the content digest of a shard file from its rows; the audio is decoded and hashed again.
 
     Raises:
         IntegrityError: the audio of a row is not what its digest says.
@@ -359,7 +359,7 @@ def content_digest(path: Path) -> str:
 
 
 def encode_shard(rows: Iterable[tuple[Clip, bytes]], instruments: Sequence[str], sample_rate: int) -> bytes:
-    """A small shard in memory: for tests and examples."""
+    """Encode a small shard in memory, for tests and examples."""
     stream = io.BytesIO()
     write_shard(stream, rows, instruments, sample_rate=sample_rate, rows_per_group=64)
     return stream.getvalue()

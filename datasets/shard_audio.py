@@ -18,7 +18,7 @@ _FORMATS = {b"fLaC": "FLAC", b"RIFF": "WAV"}  # what write_shard is given; libsn
 
 
 def decode_audio(where: str, audio: Any, sample_rate: int, num_samples: int) -> NDArray[np.int16]:
-    """All samples (num_samples,) of a clip.
+    """Decode all samples (num_samples,) of a clip.
 
     Args:
         where: shard and clip, for the message.

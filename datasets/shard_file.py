@@ -30,7 +30,7 @@ _OF_THE_FILE = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, er
 
 @contextlib.contextmanager
 def reading(path: Path, what: str = "not a readable shard") -> Iterator[None]:
-    """Whatever reading strange bytes raises within the block becomes one error that names the file.
+    """Convert whatever reading malformed bytes raises within the block into one error that names the file.
 
     Raises:
         IntegrityError: as said.

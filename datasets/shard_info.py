@@ -21,7 +21,7 @@ class ShardInfo:
 
 
 def canonical_labels(labels: Labels, instruments: Sequence[str]) -> list[list[Any]]:
-    """Known labels as sorted [instrument, presence, confidence, origin]: what digests cover."""
+    """Sort known labels as [instrument, presence, confidence, origin], the form that digests cover."""
     classes = _as_set(tuple(instruments))
     return [
         [name, label.presence, None if label.confidence is None else round(label.confidence, 6), label.origin]

@@ -96,13 +96,13 @@ def _is_outside(values: pa.Array, low: float, high: float) -> bool:
 
 
 def _mask(truths: pa.Array) -> Mask:
-    """Where an array of truth says yes; null is no."""
+    """Convert an array of truth values to a mask; null is False."""
     mask: Mask = truths.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
     return mask
 
 
 def _outside(values: pa.Array, low: float, high: float) -> Mask:
-    """Where a value is not within bounds, NaN among them; null is in order."""
+    """Mask values outside of bounds, NaN among them; null counts as inside."""
     inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
     return ~_mask(inside.fill_null(True))
 
@@ -194,6 +194,6 @@ def _clip(table: pa.Table, rows: Mask) -> str:
 
 
 def _id(table: pa.Table, row: int) -> str:
-    """What a row calls itself, or its number."""
+    """Return a row's id, or `of row NUMBER` where it has none."""
     found = table.column("id")[row].as_py() if "id" in table.column_names else None
     return f"of row {row}" if found is None else str(found)

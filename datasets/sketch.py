@@ -17,7 +17,7 @@ MAX_DISTANCE = 12  # bits of 64, see tests/test_sketch.py for what was measured
 
 
 def sketch(samples_T: NDArray[np.int16], sample_rate: int) -> str:
-    """16 hex digits; all zeros for silence.
+    """Compute a spectral sketch of a clip as 16 hex digits; all zeros for silence.
 
     Args:
         samples_T: mono.
@@ -36,5 +36,5 @@ def sketch(samples_T: NDArray[np.int16], sample_rate: int) -> str:
 
 
 def distance(one: str, other: str) -> int:
-    """Bits in which two sketches differ, 0 to 64."""
+    """Count the bits in which two sketches differ, 0 to 64."""
     return (int(one, 16) ^ int(other, 16)).bit_count()

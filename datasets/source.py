@@ -91,12 +91,12 @@ class Source(Protocol):
     Config: type[Any]
 
     def read(self, files: Mapping[str, LocalFile], config: Any) -> Iterator[Recording]:
-        """Recordings in any order; every clip id once."""
+        """Yield recordings in any order; every clip id once."""
         ...
 
 
 def source_names() -> list[str]:
-    """Names of all sources: the listing of the `sources` folder."""
+    """List the names of all sources: the files of the `sources` folder."""
     return sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
 
 
@@ -107,7 +107,7 @@ def has_notes(names: Iterable[str]) -> bool:
 
 
 def inputs_of(name: str, config: Any) -> tuple[Input, ...]:
-    """What a source reads beside its remote files and the audio.
+    """List what a source reads beside its remote files and the audio.
 
     Raises:
         UsageError: it is not there, or cannot be read.
@@ -117,12 +117,12 @@ def inputs_of(name: str, config: Any) -> tuple[Input, ...]:
 
 
 def in_unicode(name: str) -> str:
-    r"""A file's name for a manifest: bytes that are no UTF-8 as `\xff`."""
+    r"""Decode a file's name for a manifest: bytes that are no UTF-8 become `\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def many(kind: str, name: str, root: Path, paths: Iterable[PurePath]) -> Input:
-    """Files as one input.
+    """Hash files together as one input.
 
     Args:
         kind: of input.
@@ -145,7 +145,7 @@ def many(kind: str, name: str, root: Path, paths: Iterable[PurePath]) -> Input:
 
 
 def load_source(name: str) -> Source:
-    """The module of a source.
+    """Import the module of a source.
 
     Raises:
         UsageError: no such source; the message lists those that exist.

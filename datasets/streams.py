@@ -21,17 +21,17 @@ class Shielded:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Line breaks and tabs stay what they are."""
+        """Write text with control characters and secrets replaced; line breaks and tabs stay."""
         self.stream.write(shield(text))
         return len(text)
 
     def writelines(self, lines: Sequence[str]) -> None:
-        """Like `write`."""
+        """Write several texts, see `write`."""
         for line in lines:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the stream's."""
+        """Return the stream's own attribute."""
         return getattr(self.stream, name)
 
 
@@ -45,7 +45,7 @@ def shield_stderr() -> None:
 
 
 def shield(text: str) -> str:
-    """Text as a stream shows it; see `Shielded`."""
+    """Replace control characters and secrets in text; see `Shielded`."""
     if text.isascii() and text.isprintable() and ":/" not in text:
         return text
     return _ACTS.sub(lambda found: printable(without_secrets(found[0])), text)
@@ -62,7 +62,7 @@ def overwrite(line: str, stream: IO[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def shielded_streams() -> Iterator[None]:
-    """Streams that are open, encode every name, and are shielded."""
+    """Open closed standard streams, let them encode every name, and shield them, for the block."""
     open_all()
     before = sys.stdout, sys.stderr
     for stream in before:
@@ -102,7 +102,7 @@ def is_unread(descriptor: int) -> bool:
 
 
 def read_by_nobody(descriptor: int) -> None:
-    """Lead a stream nowhere, else Python complains once more at its end."""
+    """Redirect a descriptor to /dev/null once its reader is gone, else Python complains once more at its end."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)

@@ -33,7 +33,7 @@ def check_targets(targets: Mapping[Path, IsOurs], flag: str) -> None:
 
 
 def head_of(path: Path) -> bytes:
-    """The first bytes of a file."""
+    """Read the first bytes of a file."""
     with path.open("rb") as stream:
         return stream.read(_HEAD_BYTES)
 

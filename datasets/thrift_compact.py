@@ -17,7 +17,7 @@ _NUMBERS = (4, 5, 6)  # of 16, 32 and 64 bits
 
 
 def read_struct(data: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
-    """A struct that begins at a place, and where it ends; numbers of 64 bits at most, floats are left out.
+    """Read a struct that begins at byte `at`, and find its end; integers of 64 bits at most, floats are left out.
 
     Raises:
         IndexError: the data end first.

@@ -14,7 +14,7 @@ MAX_INTEGER = 1 << 53  # what every reader of JSON understands
 
 
 def object_of(value: Any, path: str) -> Mapping[str, Any]:
-    """An object of JSON.
+    """Check that a JSON value is an object.
 
     Raises:
         ValueError: it is none; the message names its path.
@@ -25,7 +25,7 @@ def object_of(value: Any, path: str) -> Mapping[str, Any]:
 
 
 def read_as(kind: Any, value: Any, path: str) -> Any:
-    """A JSON value as the type of its field.
+    """Convert a JSON value to the type of its field.
 
     Raises:
         ValueError: it is of another type, or its object has a field that the type lacks.

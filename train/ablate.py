@@ -95,7 +95,7 @@ class Result:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; answers the exit code."""
+    """Run the command; return its exit code."""
     return run_command(_command, arguments)
 
 
@@ -197,7 +197,7 @@ def _head(path: Path) -> str | None:
 
 
 def markdown(table: str, recipe: TrainRecipe, results: Sequence[Result]) -> str:
-    """The table for people: validation figures, and the paper's F1 where it gives one."""
+    """Format the table for people: validation figures, and the paper's F1 where it gives one."""
     names = [name.replace("_", " ") for name in FIGURES]
     lines = [f"# {table}: {recipe.name}, {recipe.epochs} epochs, validation split", ""]
     lines += ["| | " + " | ".join(names) + " | published F1 |", "|---" * (len(names) + 2) + "|"]
@@ -209,7 +209,7 @@ def markdown(table: str, recipe: TrainRecipe, results: Sequence[Result]) -> str:
 
 
 def draw(results: Sequence[Result], title: str, path: Path) -> None:
-    """The table's validation figures as bars."""
+    """Draw the table's validation figures as bars."""
     from train.scoring.pictures import ablation_bars, save  # matplotlib takes a second to load
 
     rows = {
@@ -223,7 +223,7 @@ def draw(results: Sequence[Result], title: str, path: Path) -> None:
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """A row per variant, split and figure."""
+    """Format one row per variant, split and figure."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)

@@ -49,7 +49,7 @@ class Chunking:
 
 
 def half_overlapping(length: int) -> Chunking:
-    """Chunks that overlap by 50 % (the NSynth paper's test protocol: one second)."""
+    """Overlap chunks by 50 % (the NSynth paper's test protocol: one second)."""
     return Chunking(length, hop=max(1, length // 2))
 
 
@@ -66,7 +66,7 @@ class ChunkPlan:
         return len(self.clips)
 
     def positions(self, chunks: slice | Indices = slice(None)) -> Indices:
-        """Units (K, L) of the clip that chunks are made of, FILLED where there is none."""
+        """Compute the units (K, L) of the clip that chunks are made of, FILLED beyond its end."""
         units_KL = self.first[chunks][:, None] + np.arange(self.chunking.length)
         lengths_K1 = self.lengths[self.clips[chunks]][:, None]
         if self.chunking.last == "repeat":
@@ -74,14 +74,14 @@ class ChunkPlan:
         return np.where(units_KL < lengths_K1, units_KL, FILLED)
 
     def spans_s(self, units_per_s: float) -> list[tuple[Seconds, Seconds]]:
-        """Start and end of every chunk in its clip: when an instrument is heard; fillings do not count."""
+        """List start and end of every chunk in its clip, in seconds; fillings do not count."""
         ends_K = np.minimum(self.first + self.chunking.length, self.lengths[self.clips])
         starts_s, ends_s = (self.first / units_per_s).tolist(), (ends_K / units_per_s).tolist()
         return list(zip(starts_s, ends_s, strict=True))
 
 
 def num_chunks(length: int, chunking: Chunking) -> int:
-    """Chunks of a clip, at least one: so many that its last unit is in one, or that none is filled."""
+    """Count the chunks of a clip, at least one: so many that its last unit is in one, or that none is filled."""
     if chunking.first_only:
         return 1
     beyond = max(0, length - chunking.length)
@@ -89,7 +89,7 @@ def num_chunks(length: int, chunking: Chunking) -> int:
 
 
 def plan_chunks(lengths_N: Sequence[int] | Indices, chunking: Chunking) -> ChunkPlan:
-    """The chunks of clips of these lengths.
+    """Plan the chunks of clips of these lengths.
 
     Raises:
         ValueError: an empty clip.
@@ -104,7 +104,7 @@ def plan_chunks(lengths_N: Sequence[int] | Indices, chunking: Chunking) -> Chunk
 
 
 def take(clip: Tensor, positions: Indices, fill: float = 0.0) -> Tensor:
-    """Units of a clip (T, ...) at positions (..., L); `fill` where they are FILLED.
+    """Take units of a clip (T, ...) at positions (..., L); `fill` where they are FILLED.
 
     Zero is silence in a waveform; black in a log-mel is its floor in dB.
     """
@@ -121,7 +121,7 @@ def _by_clip(ufunc: np.ufunc, values_KC: Floats, clips_K: Indices) -> tuple[Floa
 
 
 def clip_probabilities(logits_KC: Tensor, clips_K: Indices, pooling: ClipPooling) -> Floats:
-    """Probability (N, C) of each clip from its chunks' logits, every clip having at least one chunk.
+    """Pool each clip's probability (N, C) from its chunks' logits, every clip having at least one chunk.
 
     max: greatest; at one threshold the same as `union` (Lumen 2023). mean_logits: sigmoid of the
     mean (the NSynth paper's text). mean_probabilities: mean of the sigmoids (its code).
@@ -144,7 +144,7 @@ def _sigmoid(logits: Floats) -> Floats:
 
 
 def union(probability_KC: Scores, clips_K: Indices, thresholds_C: Scores) -> NDArray[np.bool_]:
-    """What any chunk of a clip is predicted to hold (N, C)."""
+    """Combine each clip's chunks: present (N, C) where any chunk reaches the threshold."""
     predicted_KC = predict(probability_KC, thresholds_C)
     starts_N = np.flatnonzero(np.diff(clips_K, prepend=-1))
     held: NDArray[np.bool_] = np.logical_or.reduceat(predicted_KC, starts_N, axis=0)

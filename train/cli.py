@@ -10,14 +10,14 @@ from datasets.files import default_cache_folder
 
 
 def add_hot_copy(parser: argparse.ArgumentParser) -> None:
-    """The flag that says where decoded splits are kept."""
+    """Add the flag for the folder of decoded splits."""
     parser.add_argument(
         "--hot-copy", metavar="DIR|off", help="decoded splits for the next run (default: in the cache; off: none)"
     )
 
 
 def hot_copy_folder(given: str | None) -> Path | None:
-    """Where decoded splits are kept: what the flag says, or the cache where it can be written."""
+    """Choose the folder of decoded splits: the flag's, or the cache where it can be written; None: neither."""
     if given is not None:
         return None if given == "off" else Path(given)
     try:

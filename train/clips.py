@@ -34,12 +34,12 @@ Batch: TypeAlias = tuple[Tensor, Tensor]  # clips (B,) int64, windows (B, L, ...
 
 
 def fill_of(last: str) -> Fill:
-    """What follows a clip's end in a window."""
+    """Choose what follows a clip's end in a window; `drop` never reads beyond it."""
     return "zero" if last == "zero" else "repeat"
 
 
 def one_present(presence_NC: NDArray[np.int8], ids: Sequence[str]) -> NDArray[np.int8]:
-    """Labels of clips in which exactly one class is present: what is unknown is absent.
+    """Label clips in which exactly one class is present: what is unknown is absent.
 
     So a dataset of 1,006 classes need not write out 1,005 absent ones per clip.
 
@@ -76,7 +76,7 @@ class Clips:
 
     @property
     def device(self) -> torch.device:
-        """Where windows appear."""
+        """The device on which windows appear."""
         return self.presence.device
 
     @property
@@ -90,7 +90,7 @@ class Clips:
         return torch.cat([self.starts, (self.starts + self.lengths)[-1:]])
 
     def windows(self, clips_B: Tensor, first_B: Tensor, length: int, last: str = "repeat") -> Tensor:
-        """Windows (B, L, ...) float32 that begin at unit `first` of their clips.
+        """Gather windows (B, L, ...) float32 that begin at unit `first` of their clips.
 
         What lies beyond the end is the clip from its start (Lumen 2023), or with last=zero silence.
         """
@@ -106,14 +106,14 @@ class Clips:
         return torch.where(outside, self.fill, window)
 
     def batches(self, draws: Draws, length: int, last: str = "repeat", *, start_step: int = 0) -> Iterator[Batch]:
-        """The windows of each step, from `start_step` on."""
+        """Yield the windows of each step, from `start_step` on."""
         clips_K, first_K = (torch.from_numpy(part).to(self.device) for part in (draws.clips, draws.first))
         for step in range(start_step, draws.num_steps):
             share = draws.step(step)
             yield clips_K[share], self.windows(clips_K[share], first_K[share], length, last)
 
     def frames(self, front_end: nn.Module) -> Iterator[Tensor]:
-        """Log-mel (F, M) float16 of every clip, in order."""
+        """Compute log-mel (F, M) float16 of every clip, in order."""
         if self.unit == "frames":
             yield from torch.split(self.values, self.lengths.tolist())
             return
@@ -128,7 +128,7 @@ class Clips:
 
 
 def one_logmel(front_end: nn.Module, samples_T: Tensor, scale: float) -> Tensor:
-    """Log-mel (F, M) float16 of a clip's samples times a factor, as both tiers store it."""
+    """Compute log-mel (F, M) float16 of a clip's samples times a factor, as both tiers store it."""
     with torch.inference_mode():
         frames_FM: Tensor = front_end((samples_T.float() * scale)[None])[0].half()
     return frames_FM
@@ -167,7 +167,7 @@ class StreamedClips:
 
     @property
     def device(self) -> torch.device:
-        """Where windows appear."""
+        """The device on which windows appear."""
         return self.presence.device
 
     @property
@@ -176,7 +176,7 @@ class StreamedClips:
         return self.table.presence
 
     def batches(self, draws: Draws, length: int, last: str = "repeat", *, start_step: int = 0) -> Iterator[Batch]:
-        """The windows of each step, from `start_step` on.
+        """Yield the windows of each step, from `start_step` on.
 
         Raises:
             IntegrityError: a clip is not what its row says; the message names shard and clip.
@@ -187,7 +187,7 @@ class StreamedClips:
         return self._sample_batches(draws, length, fill_of(last), start_step)
 
     def _in_blocks(self, draws: Draws) -> Draws:
-        """Clips in the order of the shards are read block by block, those in no order all at once."""
+        """Assign draws in the order of the shards to blocks; draws in no order are read as one block."""
         if draws.block_of_clip is not None or (np.diff(draws.clips) < 0).any():
             return draws
         block_N = self.table.group_of_clip // self.streaming.groups_per_block
@@ -220,7 +220,7 @@ class StreamedClips:
             yield torch.from_numpy(clips_B).to(self.device), torch.stack(rows)
 
     def _whole_frames(self, draws: Draws, start_step: int) -> Iterator[tuple[slice, dict[int, Tensor]]]:
-        """The draws of each step and the frames of its clips, each clip decoded once."""
+        """Yield the draws of each step and the frames of its clips, each clip decoded once."""
         front_end = self.front_end
         if front_end is None:
             raise ValueError("frames need a front end; streamed samples have none")
@@ -249,7 +249,7 @@ class StreamedClips:
             )
 
     def frames(self, front_end: nn.Module) -> Iterator[Tensor]:
-        """Log-mel (F, M) float16 of every clip, in order."""
+        """Compute log-mel (F, M) float16 of every clip, in order."""
         clips = np.arange(len(self))
         each = Draws(clips, np.zeros_like(clips), -(-len(clips) // _CLIPS_AT_ONCE))
         streamed = (

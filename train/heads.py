@@ -44,7 +44,7 @@ class HeadOptions:
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """The numbers of a text such as "128,64"; none of an empty one.
+    """Parse the numbers of a text such as "128,64"; none of an empty one.
 
     Raises:
         ValueError: a part is no whole number.
@@ -53,7 +53,7 @@ def whole_numbers(text: str) -> tuple[int, ...]:
 
 
 def make_head(options: HeadOptions, num_features: int, num_classes: int) -> nn.Module:
-    """A freshly initialized head: features (B, T, D) to logits (B, C)."""
+    """Make a freshly initialized head: features (B, T, D) to logits (B, C)."""
     widths, dropout = whole_numbers(options.head_widths), options.head_dropout
     if options.head == "deep":
         return Deep(num_features, num_classes, widths, dropout)
@@ -75,11 +75,11 @@ class Deep(nn.Module):
         self.dropout = dropout
 
     def forward(self, features_BTD: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         return self.classify(features_BTD.mean(dim=1))
 
     def classify(self, features_BD: Tensor) -> Tensor:
-        """Logits (B, C) of one feature vector per clip."""
+        """Compute logits (B, C) of one feature vector per clip."""
         hidden_BK = features_BD
         for index, norm in enumerate(self.norms):
             hidden_BK = F.relu(norm(self.linears[index](hidden_BK)))
@@ -97,12 +97,12 @@ class Attention(Deep):
         self.score = nn.Linear(num_features, 1, bias=False)  # a bias would cancel in the softmax
 
     def attention(self, features_BTD: Tensor) -> Tensor:
-        """How much each step counts: (B, T), of sum 1 over time."""
+        """Compute the weight of each step: (B, T), of sum 1 over time."""
         scores_BT = self.score(torch.tanh(self.hidden(features_BTD))).squeeze(-1)
         return torch.softmax(scores_BT / math.sqrt(features_BTD.shape[-1]), dim=1)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         return self.classify(torch.einsum("bt,btd->bd", self.attention(features_BTD), features_BTD))
 
 
@@ -119,11 +119,11 @@ class DecisionAttention(nn.Module):
         self.weight = nn.Linear(num_features, num_classes, bias=False)  # a bias would cancel in the softmax
 
     def attention(self, features_BTD: Tensor) -> Tensor:
-        """How much each step counts for each class: (B, C, T), of sum 1 over time."""
+        """Compute the weight of each step for each class: (B, C, T), of sum 1 over time."""
         return torch.softmax(self.weight(features_BTD), dim=1).transpose(1, 2)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         steps_BTC = self.decision(features_BTD).float()
         weights_BTC = torch.log_softmax(self.weight(features_BTD).float(), dim=1)
         # log p and log (1 - p) as sums in the log domain: no clamping, so a gradient at any confidence.
@@ -155,7 +155,7 @@ class Fluffy(nn.Module):
         self.heads = nn.ModuleList(self._new_head() for _ in range(num_classes))
 
     def attention(self, features_BTD: Tensor) -> Tensor:
-        """How much each step counts for each head: (B, H, T), of sum 1 over time.
+        """Compute the weight of each step for each head: (B, H, T), of sum 1 over time.
 
         Raises:
             ValueError: these heads take the mean over time.
@@ -171,7 +171,7 @@ class Fluffy(nn.Module):
         return torch.softmax(scores_BHT / math.sqrt(features_BTD.shape[-1]), dim=2)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
-        """Logits (B, H)."""
+        """Compute logits (B, H)."""
         if self.with_attention:
             hidden_HBK = torch.einsum("bht,btd->hbd", self.attention(features_BTD), features_BTD)
         else:

@@ -39,7 +39,7 @@ POOLINGS: Mapping[str, ClipPooling] = {"max": "max", "mean": "mean_probabilities
 
 @contextmanager
 def processor_threads(recipe: TrainRecipe) -> Iterator[None]:
-    """As many threads as the recipe asks for, within the block."""
+    """Set the recipe's number of threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(recipe.compute.threads or before)
     try:
@@ -86,18 +86,18 @@ class Tagger(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device on which it runs."""
         return self.mean.device
 
     def hear(self, window: Tensor) -> Tensor:
-        """Waveforms (B, T) through the front end; frames and embeddings (B, L, D) as they are."""
+        """Apply the front end to waveforms (B, T); frames and embeddings (B, L, D) pass as they are."""
         if self.front_end is None or window.ndim != 2:
             return window
         heard: Tensor = self.front_end(window)
         return heard
 
     def prepare(self, heard: Tensor) -> Tensor:
-        """What `hear` answers to what the network takes: standardized, and an image if it sees."""
+        """Standardize features, and make images of them for image models."""
         if self.kind not in ("logmel", "image"):
             return heard
         if self.kind == "logmel":
@@ -112,14 +112,14 @@ class Tagger(nn.Module):
         return repeat_channels(image_B1HW, IMAGE_CHANNELS)
 
     def forward(self, heard: Tensor) -> Tensor:
-        """Logits (B, C), float32, of what `hear` answers."""
+        """Compute logits (B, C), float32, of features from `hear`."""
         with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.bf16):
             logits_BC: Tensor = self.network(self.prepare(heard))
         return logits_BC.float()
 
 
 def make_tagger(recipe: TrainRecipe, network: nn.Module, statistics: Standardization | None) -> Tagger:
-    """A network behind the recipe's front end.
+    """Put a network behind the recipe's front end.
 
     Raises:
         UsageError: sizes that do not fit together.
@@ -136,7 +136,7 @@ def make_tagger(recipe: TrainRecipe, network: nn.Module, statistics: Standardiza
 
 
 def chunk_logits(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[Tensor, ChunkPlan]:
-    """Logits (K, C) of every chunk, and what the chunks are; in eval mode."""
+    """Compute logits (K, C) of every chunk in eval mode; return them with the plan of chunks."""
     cut = evaluation_chunking(recipe)
     plan = plan_chunks(clips.lengths.cpu().numpy(), cut)
     tagger.eval()
@@ -147,7 +147,7 @@ def chunk_logits(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[
 
 
 def probabilities(logits_KC: Tensor) -> Floats:
-    """Sigmoid in float64, so that no two different logits fall together near 0 or 1."""
+    """Apply the sigmoid in float64, so that no two different logits fall together near 0 or 1."""
     values: Floats = torch.sigmoid(logits_KC.double()).cpu().numpy()
     return values
 
@@ -155,11 +155,11 @@ def probabilities(logits_KC: Tensor) -> Floats:
 def pool_logits(
     logits_KC: Tensor, clips_K: NDArray[np.int64], pooling: Literal["max", "mean", "mean_logits"]
 ) -> Floats:
-    """One probability per clip (N, C) from its chunks, which stand in clip order, each clip at least once."""
+    """Pool one probability per clip (N, C) from its chunks, which are in clip order, each clip at least once."""
     return chunking.clip_probabilities(logits_KC, clips_K, POOLINGS[pooling])
 
 
 def clip_probabilities(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> Floats:
-    """Probability (N, C) of every clip of a split."""
+    """Compute the probability (N, C) of every clip of a split."""
     logits_KC, plan = chunk_logits(tagger, clips, recipe)
     return pool_logits(logits_KC, plan.clips, recipe.pooling)

@@ -44,17 +44,17 @@ class ModelModule(Protocol):
     Config: type[Any]
 
     def build(self, config: Any, input_size: int, num_classes: int, /) -> nn.Module:
-        """A freshly initialized model."""
+        """Make a freshly initialized model."""
         ...
 
 
 def model_names() -> list[str]:
-    """Names of all models: the listing of the `models` folder, without helpers (`_name`)."""
+    """List the names of all models: the files of the `models` folder, without helpers (`_name`)."""
     return sorted(module.name for module in pkgutil.iter_modules(models.__path__) if not module.name.startswith("_"))
 
 
 def load_model(name: str) -> ModelModule:
-    """The module of a model.
+    """Import the module of a model.
 
     Raises:
         UsageError: no such model; the message names the nearest one and those that exist.
@@ -65,16 +65,16 @@ def load_model(name: str) -> ModelModule:
 
 
 def input_of(name: str) -> Input:
-    """What a model hears."""
+    """Name the kind of input that a model takes."""
     return cast(Input, getattr(load_model(name), "INPUT", "logmel"))
 
 
 def tiny_config(name: str) -> Any:
-    """A model's smallest useful Config."""
+    """Make a model's smallest useful Config."""
     module = load_model(name)
     return getattr(module, "TINY", None) or module.Config()
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable weights."""
+    """Count the trainable weights."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

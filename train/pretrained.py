@@ -30,7 +30,7 @@ _BACKBONE = "backbone."  # what a backbone's weights are called in a run of ours
 
 
 def is_offline() -> bool:
-    """Whether the user forbids to ask the hub."""
+    """Whether the user forbids requests to the hub."""
     return switch("TUTTI_OFFLINE") or switch(_HUB_OFFLINE)
 
 
@@ -38,7 +38,7 @@ _HUB_OFFLINE = "HF_HUB_OFFLINE"
 
 
 def weights_folder(weights: str, files: tuple[str, ...] = (WEIGHTS,)) -> Path:
-    """The folder that holds these weights.
+    """Find the folder of these weights; fetch it from the hub if need be.
 
     Args:
         weights: folder, hub name, or name@revision.
@@ -89,7 +89,7 @@ def _remedy(weights: str, files: tuple[str, ...]) -> str:
 
 
 def transformers() -> Any:
-    """The transformers package, also beside a CPU build of torch.
+    """Import the transformers package, also beside a CPU build of torch.
 
     Its models import an installed torchaudio, whose 2.11 wheel is linked against CUDA and fails to load beside
     such a torch. Nothing of ours needs torchaudio's compiled part, so a stand-in takes its place there.
@@ -117,7 +117,7 @@ def _unavailable(function: Callable[..., Any]) -> Callable[..., NoReturn]:
 
 
 def from_pretrained(model_class: Any, weights: str, **options: Any) -> Any:
-    """A model of transformers with its published weights.
+    """Make a model of transformers with its published weights.
 
     Args:
         model_class: one of transformers' model classes.

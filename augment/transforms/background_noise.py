@@ -26,12 +26,12 @@ class NoiseBank:
     num_samples: int  # the longest clip that it serves
 
     def to(self, device: torch.device) -> "NoiseBank":
-        """The same bank on another device."""
+        """Move the bank to another device."""
         return NoiseBank(self.samples.to(device), self.starts, self.lengths, self.num_samples)
 
 
 def noise_bank(noises: Sequence[Tensor], num_samples: int) -> NoiseBank:
-    """A bank for clips of up to `num_samples`; a shorter noise is repeated.
+    """Build a bank for clips of up to `num_samples`; a shorter noise is repeated.
 
     Args:
         noises: float32 (samples,), mono, at the sample rate of the clips.
@@ -48,7 +48,7 @@ def noise_bank(noises: Sequence[Tensor], num_samples: int) -> NoiseBank:
 
 
 def read_noises(folder: Path, sample_rate: int) -> list[Tensor]:
-    """Every audio file of a folder, in the order of names, mono, at a sample rate.
+    """Read every audio file of a folder, in the order of names, mono, at a sample rate.
 
     Raises:
         UsageError: the folder holds no file.
@@ -73,7 +73,7 @@ class BackgroundNoise(Transform):
         check_range("snr_db", self.min_snr_db, self.max_snr_db)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """snr_db (B,); first (B,): where in the bank."""
+        """Draw snr_db (B,) and first (B,), the sample of the bank at which the noise begins."""
         length = batch.signal.shape[1]
         if length > self.bank.num_samples:
             raise UsageError(
@@ -86,6 +86,6 @@ class BackgroundNoise(Transform):
         return {"snr_db": uniform(len(batch), self.min_snr_db, self.max_snr_db, generator), "first": first_B}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms with noise; silence stays silent."""
+        """Add noise to the waveforms; silence stays silent."""
         noise_BT = slices(self.bank.samples, parameters["first"], batch.signal.shape[1])
         return batch.with_signal(add_at_snr(batch.signal, noise_BT, parameters["snr_db"]))

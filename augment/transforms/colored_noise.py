@@ -29,7 +29,7 @@ class ColoredNoise(Transform):
         check_range("snr_db", self.min_snr_db, self.max_snr_db)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """exponent, snr_db and slice (where in the table of spectra), all (B,)."""
+        """Draw exponent, snr_db and slice (an index into the table of spectra), all (B,)."""
         return {
             "exponent": uniform(len(batch), self.min_exponent, self.max_exponent, generator),
             "snr_db": uniform(len(batch), self.min_snr_db, self.max_snr_db, generator),
@@ -37,7 +37,7 @@ class ColoredNoise(Transform):
         }
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms with noise; silence stays silent."""
+        """Add noise to the waveforms; silence stays silent."""
         noise_BT = colored_noise(
             parameters["exponent"], parameters["slice"], batch.signal.shape[1], batch.sample_rate, batch.device
         )
@@ -47,7 +47,7 @@ class ColoredNoise(Transform):
 def colored_noise(
     exponent_B: Tensor, slice_B: Tensor, num_samples: int, sample_rate: int, device: torch.device
 ) -> Tensor:
-    """Gaussian noise (B, T) with power density ~ frequency^exponent above 20 Hz and none below; of any level."""
+    """Make Gaussian noise (B, T) with power density ~ frequency^exponent above 20 Hz, none below; of any level."""
     length = fast_length(num_samples)
     num_bins = length // 2 + 1
     frequency_N = torch.arange(num_bins, device=device) * (sample_rate / length)

@@ -30,7 +30,7 @@ class ConcatN(Transform):
         check_range("num", self.num if self.min_num is None else self.min_num, self.num, 1)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Partners (B, num - 1) in the pool; count (B,): different parts, the example itself being the first."""
+        """Draw partners (B, num - 1) in the pool, and count (B,): different parts, the example itself the first."""
         least = self.num if self.min_num is None else self.min_num
         count_B = integers(len(batch), least, self.num, generator)
         partners_BK = anybody(batch, self.num - 1, generator)
@@ -38,7 +38,7 @@ class ConcatN(Transform):
         return {"partners": partners_BK.masked_fill(unused_BK, -1), "count": count_B}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """Signals `num` times as long, and their labels."""
+        """Join signals to `num` times the length, and their labels."""
         partners_BK, count_B = parameters["partners"], parameters["count"]
         parts = [batch.signal]
         row_B = torch.arange(len(batch), device=batch.device)

@@ -29,12 +29,12 @@ class ConcatSameInstrument(Transform):
             raise ValueError(f"expected num >= 1 and trim_db > 0, got {self.num} and {self.trim_db}")
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Partners (B, num - 1): indices into the pool; -1 where nobody else plays just that."""
+        """Draw partners (B, num - 1): indices into the pool; -1 where no other clip holds just that."""
         own_BC, pool_PC = batch.presence.cpu(), batch.source.presence.cpu()
         return {"partners": same_instruments(own_BC, pool_PC, self.num - 1, generator)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The joined waveforms; silence stays silent."""
+        """Join the waveforms; silence stays silent."""
         partners_BK = parameters["partners"]
         first_P, length_P = sounding(batch.source.signal, self.trim_db)
         own_first_B, own_length_B = sounding(batch.signal, self.trim_db)
@@ -54,7 +54,7 @@ class ConcatSameInstrument(Transform):
 
 
 def sounding(waveform_BT: Tensor, trim_db: Decibels) -> tuple[Tensor, Tensor]:
-    """First sample and length (B,) int64 of what is left without the silence at both ends; a silent clip is whole."""
+    """Find first sample and length (B,) int64 without the silence at both ends; a silent clip is whole."""
     loud_BT = waveform_BT.abs() >= (peak(waveform_BT) * 10 ** (-trim_db / 20)).clamp(min=SILENT)
     silent_B = ~loud_BT.any(1)
     first_B = loud_BT.int().argmax(1)

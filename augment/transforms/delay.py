@@ -32,14 +32,14 @@ class Delay(Transform):
         check_range("echo_db", self.min_echo_db, self.max_echo_db)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """delay_s and echo_db, both (B,)."""
+        """Draw delay_s and echo_db, both (B,)."""
         return {
             "delay_s": uniform(len(batch), self.min_delay_s, self.max_delay_s, generator),
             "echo_db": uniform(len(batch), self.min_echo_db, self.max_echo_db, generator),
         }
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms with their echoes; what passes the end is lost."""
+        """Add echoes to the waveforms; what passes the end is lost."""
         length = batch.signal.shape[1]
         latest = round(self.max_delay_s * batch.sample_rate)
         delay_B = (parameters["delay_s"] * batch.sample_rate).round().long().clamp(max=latest)

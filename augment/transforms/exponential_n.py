@@ -23,17 +23,17 @@ class ExponentialN(Transform):
             raise ValueError(f"expected 0 <= max_added <= 16 and scale > 0, got {self.max_added} and {self.scale}")
 
     def probabilities(self) -> torch.Tensor:
-        """Of 0, 1, ... max_added instruments: a truncated exponential, rounded down."""
+        """Compute the probabilities of 0, 1, ... max_added instruments: a truncated exponential."""
         weights = torch.tensor([math.exp(-added / self.scale) for added in range(self.max_added + 1)])
         return weights / weights.sum()
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Partners (B, max_added): indices into the pool; -1: nobody."""
+        """Draw partners (B, max_added): indices into the pool; -1: none."""
         count_B = torch.multinomial(self.probabilities(), len(batch), replacement=True, generator=generator)
         own_BC, pool_PC = batch.presence.cpu(), batch.source.presence.cpu()
         partners_BK = other_instruments(own_BC, pool_PC, count_B, generator)
         return {"partners": torch.nn.functional.pad(partners_BK, (0, self.max_added - partners_BK.shape[1]), value=-1)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The mixes and their labels."""
+        """Mix the clips and combine their labels."""
         return summed(batch, parameters["partners"])

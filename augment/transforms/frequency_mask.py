@@ -26,14 +26,14 @@ class FrequencyMask(Transform):
         check_range("bins", self.min_bins, self.max_bins, 0)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Bins (B,); place (B,) in [0, 1), from the lowest to the highest band."""
+        """Draw bins (B,) and place (B,) in [0, 1), from the lowest to the highest band."""
         return {
             "bins": integers(len(batch), self.min_bins, self.max_bins, generator),
             "place": uniform(len(batch), 0, 1, generator),
         }
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The spectrograms with their masks; elsewhere not a bit differs."""
+        """Mask bands of the spectrograms; elsewhere not a bit differs."""
         num_bins = batch.signal.shape[2]
         bins_B = parameters["bins"].clamp(max=num_bins)
         low_B = (parameters["place"] * (num_bins - bins_B + 1)).long()

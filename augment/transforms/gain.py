@@ -22,9 +22,9 @@ class Gain(Transform):
         check_range("gain_db", self.min_gain_db, self.max_gain_db)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """gain_db (B,)."""
+        """Draw gain_db (B,)."""
         return {"gain_db": uniform(len(batch), self.min_gain_db, self.max_gain_db, generator)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms scaled."""
+        """Scale the waveforms."""
         return batch.with_signal(batch.signal * ratio_from_db(parameters["gain_db"]))

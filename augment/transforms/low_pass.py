@@ -22,11 +22,11 @@ class LowPass(Transform):
         check_range("frequency_hz", self.min_frequency_hz, self.max_frequency_hz, 1)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """frequency_hz (B,)."""
+        """Draw frequency_hz (B,)."""
         return {"frequency_hz": uniform(len(batch), self.min_frequency_hz, self.max_frequency_hz, generator)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms filtered."""
+        """Filter the waveforms."""
         frequency_hz = parameters["frequency_hz"]
         q = torch.full_like(frequency_hz, BUTTERWORTH_Q)
         return batch.with_signal(filtered(batch.signal, low_pass(frequency_hz, q, batch.sample_rate)))

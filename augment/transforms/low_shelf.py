@@ -28,7 +28,7 @@ class LowShelf(Transform):
         check_range("q", self.min_q, self.max_q, 0.05)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """frequency_hz, gain_db and q, all (B,)."""
+        """Draw frequency_hz, gain_db and q, all (B,)."""
         return {
             "frequency_hz": log_uniform(len(batch), self.min_frequency_hz, self.max_frequency_hz, generator),
             "gain_db": uniform(len(batch), self.min_gain_db, self.max_gain_db, generator),
@@ -36,6 +36,6 @@ class LowShelf(Transform):
         }
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms filtered."""
+        """Filter the waveforms."""
         settings = parameters["frequency_hz"], parameters["q"], parameters["gain_db"]
         return batch.with_signal(filtered(batch.signal, low_shelf(*settings, batch.sample_rate)))

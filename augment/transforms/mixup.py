@@ -32,11 +32,11 @@ class Mixup(Transform):
             raise ValueError(f"alpha: expected above 0, got {self.alpha}")
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Partners (B, 1) in the pool; weight (B,) of the example itself."""
+        """Draw partners (B, 1) in the pool, and the weight (B,) of the example itself."""
         return {"partners": anybody(batch, 1, generator), "weight": beta(len(batch), self.alpha, generator)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The blends; a label is known where all that it blends is known."""
+        """Blend the examples; a label is known where it is known of all that is blended."""
         partner_B, weight_B = parameters["partners"][:, 0], parameters["weight"]
         shape = (-1, *[1] * (batch.signal.ndim - 1))
         own, other = weight_B.float().view(shape), (1 - weight_B).float().view(shape)

@@ -22,11 +22,11 @@ class PitchShift(Transform):
         check_range("semitones", self.min_semitones, self.max_semitones, -36, 36)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Semitones (B,), not rounded to whole ones."""
+        """Draw semitones (B,), not rounded to whole ones."""
         return {"semitones": uniform(len(batch), self.min_semitones, self.max_semitones, generator)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms transposed, as long as before."""
+        """Transpose the waveforms, as long as before."""
         length = batch.signal.shape[1]
         ratio_B = 2 ** (parameters["semitones"].double() / 12)
         slowest = 2 ** (-self.min_semitones / 12)

@@ -13,9 +13,9 @@ class PolarityInversion(Transform):
     """Change the sign. Inaudible; it is what Lumen 2023's code does where its text says time inversion."""
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Nothing is random."""
+        """Draw nothing."""
         return {}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms negated."""
+        """Negate the waveforms."""
         return batch.with_signal(-batch.signal)

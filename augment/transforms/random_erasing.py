@@ -29,7 +29,7 @@ class RandomErasing(Transform):
         check_range("ratio", self.min_ratio, self.max_ratio, 0.01)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """area, ratio, and frame_place, band_place in [0, 1), from the first to the last position; all (B,)."""
+        """Draw area, ratio, and frame_place, band_place in [0, 1), first to last position; all (B,)."""
         return {
             "area": uniform(len(batch), self.min_area, self.max_area, generator),
             "ratio": log_uniform(len(batch), self.min_ratio, self.max_ratio, generator),
@@ -38,7 +38,7 @@ class RandomErasing(Transform):
         }
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The spectrograms with their holes; a side that passes the edge is cut to it."""
+        """Fill a rectangle of each spectrogram; a side that passes the edge is cut to it."""
         _, num_frames, num_bins = batch.signal.shape
         area_B, ratio_B = parameters["area"] * num_frames * num_bins, parameters["ratio"]
         height_B = (area_B * ratio_B).sqrt().round().clamp(max=num_bins).long()

@@ -26,14 +26,14 @@ class RandomPixelErasing(Transform):
         check_range("share", self.min_share, self.max_share, 0, 1)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Share (B,) of the points; slice (B,): where in the table of random numbers."""
+        """Draw share (B,) of the points, and slice (B,), an index into the table of random numbers."""
         return {
             "share": uniform(len(batch), self.min_share, self.max_share, generator),
             "slice": integers(len(batch), 0, TABLE_SIZE - 1, generator),
         }
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The spectrograms with their holes; elsewhere not a bit differs."""
+        """Fill points of the spectrograms; elsewhere not a bit differs."""
         num_points = batch.signal[0].numel() if len(batch) else 1
         numbers = slices(uniform_table(num_points, batch.device), parameters["slice"], num_points)
         erased = numbers < parameters["share"].float()[:, None]

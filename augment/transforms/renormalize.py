@@ -22,11 +22,11 @@ class Renormalize(Transform):
     max_gain_db: Decibels = 30.0  # as the build's: noise must not become the signal
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Nothing is random."""
+        """Draw nothing."""
         return {}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms at the target; silence stays silent."""
+        """Scale the waveforms to the target; silence stays silent."""
         if self.by == "loudness":
             return batch.with_signal(normalized(batch.signal, batch.sample_rate, self.target, self.max_gain_db))
         scale_B1 = 10 ** (self.target / 20) / rms(batch.signal).clamp(min=SILENT)

@@ -32,14 +32,14 @@ class Reverb(Transform):
         check_range("wet_db", self.min_wet_db, self.max_wet_db)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Room (B,), from the driest to the most reverberant; wet_db (B,)."""
+        """Draw room (B,), from the driest to the most reverberant, and wet_db (B,)."""
         return {
             "room": integers(len(batch), 0, NUM_ROOMS - 1, generator),
             "wet_db": uniform(len(batch), self.min_wet_db, self.max_wet_db, generator),
         }
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms in their rooms; the tail after the end is lost."""
+        """Convolve the waveforms with their rooms; the tail after the end is lost."""
         num_samples = batch.signal.shape[1]
         length = fast_length(num_samples + math.ceil(self.max_decay_s * batch.sample_rate))
         rooms_KN = room_spectra(self.min_decay_s, self.max_decay_s, length, batch.sample_rate, batch.device)
@@ -52,7 +52,7 @@ class Reverb(Transform):
 
 
 def room_responses(min_decay_s: Seconds, max_decay_s: Seconds, sample_rate: int) -> NDArray[np.float64]:
-    """Impulse responses (NUM_ROOMS, samples) of unit energy; decay times grow evenly in their logarithm."""
+    """Make impulse responses (NUM_ROOMS, samples) of unit energy; the logarithm of decay times grows evenly."""
     decay_s = np.geomspace(min_decay_s, max_decay_s, NUM_ROOMS)[:, None]
     time_s = np.arange(math.ceil(max_decay_s * sample_rate)) / sample_rate
     noise = np.random.default_rng(2).standard_normal((NUM_ROOMS, len(time_s)))
@@ -65,7 +65,7 @@ def room_responses(min_decay_s: Seconds, max_decay_s: Seconds, sample_rate: int)
 def room_spectra(
     min_decay_s: Seconds, max_decay_s: Seconds, length: int, sample_rate: int, device: torch.device
 ) -> Tensor:
-    """(NUM_ROOMS, length // 2 + 1) complex."""
+    """Compute the spectra of the rooms, (NUM_ROOMS, length // 2 + 1) complex."""
     responses = torch.from_numpy(room_responses(min_decay_s, max_decay_s, sample_rate)).float()
     spectra_KN: Tensor = torch.fft.rfft(responses, length)
     return spectra_KN.to(device)

@@ -26,12 +26,12 @@ class SumWithN(Transform):
             raise ValueError(f"num: expected 0 to 16 clips, got {self.num}")
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Partners (B, K): indices into the pool; -1 where no further instrument was to be had."""
+        """Draw partners (B, K): indices into the pool; -1 where no further instrument is left."""
         added = self.num if self.counts == "added" else max(self.num - 1, 0)
         count_B = torch.full((len(batch),), added)
         own_BC, pool_PC = batch.presence.cpu(), batch.source.presence.cpu()
         return {"partners": other_instruments(own_BC, pool_PC, count_B, generator)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The mixes and their labels."""
+        """Mix the clips and combine their labels."""
         return summed(batch, parameters["partners"])

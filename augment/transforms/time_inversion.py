@@ -16,9 +16,9 @@ class TimeInversion(Transform):
     domain: ClassVar[Domain] = "any"
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Nothing is random."""
+        """Draw nothing."""
         return {}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The signals reversed."""
+        """Reverse the signals in time."""
         return batch.with_signal(batch.signal.flip(1))

@@ -21,14 +21,14 @@ class TimeMask(Transform):
         check_range("share", self.min_share, self.max_share, 0, 1)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Share (B,) of the length that is silenced; place (B,) in [0, 1), from its earliest to its latest start."""
+        """Draw share (B,) of the length to silence; place (B,) in [0, 1), from its earliest to its latest start."""
         return {
             "share": uniform(len(batch), self.min_share, self.max_share, generator),
             "place": uniform(len(batch), 0, 1, generator),
         }
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms with their pauses; elsewhere not a bit differs."""
+        """Silence a part of each waveform; elsewhere not a bit differs."""
         length = batch.signal.shape[1]
         size_B1 = (parameters["share"] * length).round().int()[:, None]
         first_B1 = (parameters["place"][:, None] * (length - size_B1 + 1)).int()

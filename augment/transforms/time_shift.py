@@ -25,11 +25,11 @@ class TimeShift(Transform):
         check_range("share", self.min_share, self.max_share, -1, 1)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Share (B,), of the length."""
+        """Draw share (B,), of the length."""
         return {"share": uniform(len(batch), self.min_share, self.max_share, generator)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms shifted by whole samples."""
+        """Shift the waveforms by whole samples."""
         length = batch.signal.shape[1]
         shift_B = (parameters["share"] * length).round().long()
         if self.fill == "roll":

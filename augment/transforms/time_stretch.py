@@ -21,10 +21,10 @@ class TimeStretch(Transform):
         check_range("rate", self.min_rate, self.max_rate, 0.1, 10)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Rate (B,): as often faster as slower."""
+        """Draw rate (B,): as often faster as slower."""
         return {"rate": log_uniform(len(batch), self.min_rate, self.max_rate, generator)}
 
     def apply(self, batch: Batch, parameters: Parameters) -> Batch:
-        """The waveforms stretched, as long as before."""
+        """Stretch the waveforms, as long as before."""
         length, rate_B = batch.signal.shape[1], parameters["rate"]
         return batch.with_signal(stretched(batch.signal, rate_B, length, batch.sample_rate, self.max_rate))

@@ -9,7 +9,7 @@ from datasets.sample import write_sample_mirror
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(_command, arguments)
 
 

@@ -120,7 +120,7 @@ class Row:
 
     @property
     def line(self) -> str:
-        """As upstream writes it: comma and space between fields, the MIDs in quotes."""
+        """The row in upstream's form: comma and space between fields, the MIDs in quotes."""
         return f'{self.youtube_id}, {self.start_s:.3f}, {self.end_s:.3f}, "{",".join(self.mids)}"'
 
 
@@ -176,7 +176,7 @@ class _Ids:
 
 
 def plan(seed: int, videos_per_class: int, num_foreign: int) -> AudioSetPlan:
-    """Rows and videos of all three partitions."""
+    """Plan rows and videos of all three partitions."""
     ids = _Ids(seed)
     partitions = list(PARTITIONS)
     names = list(MIDS)
@@ -235,7 +235,7 @@ def _video(seed: int, youtube_id: str, partition: str, instrument: str, name: st
 
 
 def _broader(mid: str) -> list[str]:
-    """Classes above one of ours that rows may list, and Music, in a fixed order."""
+    """List the classes above one of ours that rows may name, and Music, in a fixed order."""
     parents = next(parents for own, _, _, parents in _CLASSES if own == mid)
     listed = {own for own, index, _, _ in _CLASSES if index is not None}
     found = [ancestor for parent in parents if parent in listed for ancestor in (parent, *_broader(parent))]
@@ -253,7 +253,7 @@ def _foreign(rng: np.random.Generator, youtube_id: str, partition: str, index: i
 
 
 def render_video(video: Video) -> Member:
-    """The video's file: other music, the segment, other music."""
+    """Render a video's file: other music, the segment, other music."""
     start, end, total = (round(time_s * SAMPLE_RATE) for time_s in (video.row.start_s, video.row.end_s, video.length_s))
     name = f"audioset/{video.name}"
     if video.silent:
@@ -271,7 +271,7 @@ def render_video(video: Video) -> Member:
 
 
 def _faded(pcm: Pcm) -> Pcm:
-    """Ten milliseconds in and out, so that nothing of it reaches the segment through the codec."""
+    """Fade in and out over 10 ms, so that nothing of it reaches the segment through the codec."""
     length = min(len(pcm) // 2, SAMPLE_RATE // 100)
     shape = np.ones(len(pcm))
     shape[:length] = np.arange(length) / length
@@ -280,7 +280,7 @@ def _faded(pcm: Pcm) -> Pcm:
 
 
 def table_files(plan: AudioSetPlan) -> Iterator[Member]:
-    """The text files: segment lists, class indices, ontology; paths below the mirror's root."""
+    """Write the text files: segment lists, class indices, ontology; paths below the mirror's root."""
     for partition, stem in PARTITIONS.items():
         rows = sorted((row for row in plan.rows if row.partition == partition), key=lambda row: row.youtube_id)
         yield f"{CSV_FOLDER}/{stem}.csv", _segments_csv(rows).encode()

@@ -34,7 +34,7 @@ _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def wav_bytes(pcm: Pcm) -> bytes:
-    """A 16-bit WAV file with the plain 44-byte header."""
+    """Encode a 16-bit WAV file with the plain 44-byte header."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setnchannels(pcm.shape[1])
@@ -45,7 +45,7 @@ def wav_bytes(pcm: Pcm) -> bytes:
 
 
 def ogg_bytes(pcm: Pcm, serial: int) -> bytes:
-    """An Ogg Vorbis file; libsndfile draws the stream's serial number, `serial` replaces it."""
+    """Encode an Ogg Vorbis file; libsndfile draws the stream's serial number, `serial` replaces it."""
     stream = io.BytesIO()
     with soundfile.SoundFile(stream, "w", SAMPLE_RATE, pcm.shape[1], format="OGG", subtype="VORBIS") as file:
         for start in range(0, len(pcm), _WRITE_BLOCK):
@@ -54,7 +54,7 @@ def ogg_bytes(pcm: Pcm, serial: int) -> bytes:
 
 
 def _with_serial(ogg: bytes, serial: int) -> bytes:
-    """The same stream under another serial number (RFC 3533, section 6: page header)."""
+    """Replace a stream's serial number (RFC 3533, section 6: page header)."""
     pages = bytearray(ogg)
     position = 0
     while position < len(pages):
@@ -69,13 +69,13 @@ def _with_serial(ogg: bytes, serial: int) -> bytes:
 
 
 def _ogg_crc(page: bytes) -> int:
-    """Ogg's CRC-32: zlib's polynomial with the bits the other way round, and no inversion."""
+    """Compute Ogg's CRC-32: zlib's polynomial with the bits the other way round, and no inversion."""
     reflected = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED_BITS), "big")
 
 
 def video_bytes(pcm: Pcm, extension: str) -> bytes:
-    """The audio of a video as YouTube serves it: "webm" (Opus, 48 kHz) or "m4a" (AAC, 44.1 kHz)."""
+    """Encode the audio of a video as YouTube serves it: "webm" (Opus, 48 kHz) or "m4a" (AAC, 44.1 kHz)."""
     container, codec, rate, options = {
         "webm": ("webm", "libopus", _OPUS_RATE, {"compression_level": "3"}),
         "m4a": ("mp4", "aac", SAMPLE_RATE, {"aac_coder": "fast"}),
@@ -100,7 +100,7 @@ class _UnflaggedName(zipfile.ZipInfo):
 
 
 def write_zip(path: Path, members: Iterable[Member], *, declare_utf8: bool = True) -> None:
-    """A deflated zip with fixed dates and permissions; `declare_utf8` False leaves bit 11 clear."""
+    """Write a deflated zip with fixed dates and permissions; `declare_utf8` False leaves bit 11 clear."""
     info_type = zipfile.ZipInfo if declare_utf8 else _UnflaggedName
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
@@ -112,7 +112,7 @@ def write_zip(path: Path, members: Iterable[Member], *, declare_utf8: bool = Tru
 
 
 def write_tgz(path: Path, members: Iterable[Member]) -> None:
-    """A gzipped tar with fixed dates and owners."""
+    """Write a gzipped tar with fixed dates and owners."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         path.open("wb") as file,

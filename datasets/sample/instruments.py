@@ -32,7 +32,7 @@ class Instrument:
     rings: bool = False  # a note decays by itself and may overlap the next
 
     def compass(self, variant: str) -> tuple[int, int]:
-        """Lowest and highest MIDI number of a variant."""
+        """Return the lowest and highest MIDI number of a variant."""
         return (self.ranges or {}).get(variant, (self.low, self.high))
 
 
@@ -67,6 +67,6 @@ INSTRUMENTS: dict[str, Instrument] = {
 
 
 def note(instrument: str, *, midi: float, duration_s: float, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """One note: mono float64 (num_samples,), peak `PEAK`; plays on if the player does not cut it."""
+    """Synthesize one note: mono float64 (num_samples,), peak `PEAK`; it sounds until the player cuts it."""
     num_samples = max(1, round(duration_s * SAMPLE_RATE))
     return with_peak(INSTRUMENTS[instrument].play(midi, num_samples, timbre, rng), PEAK)

@@ -102,7 +102,7 @@ class TrainPlan:
 
 
 def render_song(job: SongJob) -> list[Member]:
-    """Members of one song, in order."""
+    """Render the members of one song, in order."""
     song = Song(job.seed, job.name, job.players)
     members: list[Member] = []
     for excerpt in job.excerpts:
@@ -114,7 +114,7 @@ def render_song(job: SongJob) -> list[Member]:
 
 
 def plan_train(seed: int, songs_per_class: int, parts: int) -> TrainPlan:
-    """The training set: every song has one label, a genre, perhaps drums and a quiet second voice."""
+    """Plan the training set: every song has one label, a genre, perhaps drums and a quiet second voice."""
     rng = rng_for(seed, "irmas", "train")
     others = [name for name in CODES if not name.endswith("guitar")]
     wrong_class, true_class = (str(name) for name in rng.choice(others, size=2, replace=False))
@@ -159,7 +159,7 @@ def plan_train(seed: int, songs_per_class: int, parts: int) -> TrainPlan:
 
 
 def _background(rng: np.random.Generator, lead: str) -> list[tuple[str, float]]:
-    """Players behind the predominant one, with their levels against it in dB."""
+    """Draw players behind the predominant one, with their levels against it in dB."""
     side: list[tuple[str, float]] = []
     if rng.random() < 0.2:
         side.append((DRUMS, float(rng.uniform(-24, -14))))
@@ -171,7 +171,7 @@ def _background(rng: np.random.Generator, lead: str) -> list[tuple[str, float]]:
 
 
 def train_members(plan: TrainPlan, rendered: Iterator[list[Member]], seed: int) -> Iterator[Member]:
-    """The training zip, member by member; `rendered` holds the songs of the plan in order."""
+    """Yield the training zip, member by member; `rendered` holds the songs of the plan in order."""
     yield f"{TRAIN_FOLDER}/README.txt", b"Synthesized miniature of the IRMAS training data; see TRUTH.json.\n"
     copied = b""
     for members in rendered:
@@ -187,12 +187,12 @@ def train_members(plan: TrainPlan, rendered: Iterator[list[Member]], seed: int) 
 
 
 def near_silence(rng: np.random.Generator, num_frames: int) -> Pcm:
-    """Converter noise: at most three steps of 16 bit, far below the 0.001 that counts as silent."""
+    """Draw converter noise: at most three steps of 16 bit, far below the 0.001 that counts as silent."""
     return rng.integers(-3, 4, size=(num_frames, 2)).astype(np.int16)
 
 
 def plan_test(seed: int, num_songs: int, num_excerpts: int) -> tuple[tuple[SongJob, ...], ...]:
-    """Songs of the three test parts: one to three instruments, all sounding throughout."""
+    """Plan songs of the three test parts: one to three instruments, all sounding throughout."""
     parts: tuple[list[SongJob], ...] = ([], [], [])
     for index in range(num_songs):
         title = _TITLES[index % len(_TITLES)]
@@ -230,5 +230,5 @@ def _test_song(seed: int, stem: str, index: int, num_excerpts: int) -> SongJob:
 
 
 def annotation(instruments: Sequence[str]) -> str:
-    """Upstream's txt: one code per line, each followed by a tab."""
+    """Format upstream's txt: one code per line, each followed by a tab."""
     return "".join(f"{code}\t\n" for code in sorted(CODES[name] for name in instruments))

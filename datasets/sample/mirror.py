@@ -53,7 +53,7 @@ class SampleSize:
     nsynth_pitches: int = 6
 
     def times(self, scale: int) -> "SampleSize":
-        """More songs, tracks and videos of the same kind."""
+        """Multiply the numbers of songs, tracks and videos."""
         return SampleSize(
             train_songs_per_class=self.train_songs_per_class * scale,
             train_parts=self.train_parts,
@@ -113,7 +113,7 @@ def write_sample_mirror(
 
 @contextmanager
 def _renderer(processes: int) -> Iterator[Executor | None]:
-    """A pool of fresh interpreters, or None for the own process."""
+    """Start a pool of fresh interpreters, or yield None for the own process."""
     if processes == 1:
         yield None
         return
@@ -127,7 +127,7 @@ def _renderer(processes: int) -> Iterator[Executor | None]:
 def _in_order(
     render: Callable[[_In], _Out], jobs: Iterable[_In], executor: Executor | None, processes: int
 ) -> Iterator[_Out]:
-    """`map`, at most a few results ahead, so that memory does not grow with the scale."""
+    """Render in the order of `jobs`, at most a few results ahead, so that memory does not grow with the scale."""
     if executor is None:
         yield from map(render, jobs)
         return
@@ -182,7 +182,7 @@ def _write_nsynth(root: Path, seed: int, size: SampleSize, executor: Executor | 
 def _truth(
     train: irmas.TrainPlan, tracks: tuple[openmic2018.Track, ...], videos: audioset.AudioSetPlan
 ) -> dict[str, object]:
-    """What was planted where; instruments by their IRMAS codes."""
+    """List what was planted where; instruments by their IRMAS codes."""
     guitars = {}
     for track in tracks:
         heard = [code for code in track.instruments if code in ("gac", "gel")]
@@ -207,7 +207,7 @@ def _truth(
 
 
 def _write_sums(root: Path) -> None:
-    """SHA256SUMS over all files but the ones about the sample itself; complete or not there at all."""
+    """Write SHA256SUMS over all files but the ones about the sample itself; complete or not at all."""
     lines = []
     for path in sorted((path for path in root.rglob("*") if path.is_file()), key=lambda path: path.as_posix()):
         name = path.relative_to(root).as_posix()

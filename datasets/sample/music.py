@@ -58,12 +58,12 @@ class Harmony:
     chord_s: float
 
     def chord_at(self, time_s: float) -> tuple[int, ...]:
-        """Pitch classes of the triad that sounds at a time, root first."""
+        """Return the pitch classes of the triad that sounds at a time, root first."""
         degree = self.degrees[int(time_s / self.chord_s) % len(self.degrees)]
         return tuple((self.tonic + self.scale[(degree + step) % 7]) % 12 for step in (0, 2, 4))
 
     def pitches(self, low: int, high: int, classes: Sequence[int] | None = None) -> list[int]:
-        """MIDI numbers of the scale, or of the given pitch classes, within a range."""
+        """List the MIDI numbers of the scale, or of the given pitch classes, within a range."""
         wanted = {(self.tonic + step) % 12 for step in self.scale} if classes is None else set(classes)
         return [midi for midi in range(low, high + 1) if midi % 12 in wanted]
 
@@ -94,7 +94,7 @@ def _melody(rng: np.random.Generator, harmony: Harmony, player: Player, duration
 
 
 def _sustained(rng: np.random.Generator, harmony: Harmony, player: Player, duration_s: float) -> list[Event]:
-    """Long notes of the chord."""
+    """Compose long notes of the chord."""
     events, time_s = list[Event](), float(-rng.uniform(0, 0.5))
     while time_s < duration_s:
         pitches = harmony.pitches(player.low, player.high, harmony.chord_at(max(time_s, 0)))
@@ -111,7 +111,7 @@ def _voicing(rng: np.random.Generator, harmony: Harmony, player: Player, time_s:
 
 
 def _chords(rng: np.random.Generator, harmony: Harmony, player: Player, duration_s: float) -> list[Event]:
-    """Block chords, held or repeated."""
+    """Compose block chords, held or repeated."""
     repeat_s = min(harmony.chord_s / int(rng.choice((1, 1, 2))), _LONGEST_NOTE_S)
     events, time_s = list[Event](), 0.0
     while time_s < duration_s:
@@ -123,7 +123,7 @@ def _chords(rng: np.random.Generator, harmony: Harmony, player: Player, duration
 
 
 def _two_hands(rng: np.random.Generator, harmony: Harmony, player: Player, duration_s: float) -> list[Event]:
-    """Chords on the right, a low note of each chord, repeated on its beats, on the left."""
+    """Compose chords on the right, a low note of each chord, repeated on its beats, on the left."""
     events, time_s = _chords(rng, harmony, player, duration_s), 0.0
     step_s = min(harmony.beat_s * int(rng.choice((1, 2))), _LONGEST_NOTE_S)
     lowest = max(player.low - 19, 28)
@@ -135,7 +135,7 @@ def _two_hands(rng: np.random.Generator, harmony: Harmony, player: Player, durat
 
 
 def _strum(rng: np.random.Generator, harmony: Harmony, player: Player, duration_s: float) -> list[Event]:
-    """Chords down and up, string after string."""
+    """Compose chords strummed down and up, string after string."""
     events, time_s, down = list[Event](), 0.0, True
     while time_s < duration_s:
         length_s = harmony.beat_s * float(rng.choice((0.5, 0.5, 1.0)))
@@ -148,7 +148,7 @@ def _strum(rng: np.random.Generator, harmony: Harmony, player: Player, duration_
 
 
 def _arpeggio(rng: np.random.Generator, harmony: Harmony, player: Player, duration_s: float) -> list[Event]:
-    """Broken chords whose notes ring into each other."""
+    """Compose broken chords whose notes ring into each other."""
     step_s = max(harmony.beat_s / int(rng.choice((2, 3))), 0.12)
     events, time_s, index = list[Event](), 0.0, 0
     while time_s < duration_s:
@@ -161,7 +161,7 @@ def _arpeggio(rng: np.random.Generator, harmony: Harmony, player: Player, durati
 
 
 def _power(rng: np.random.Generator, harmony: Harmony, player: Player, duration_s: float) -> list[Event]:
-    """Root, fifth and octave: the electric guitar's chord under distortion."""
+    """Compose root, fifth and octave: the electric guitar's chord under distortion."""
     events, time_s = list[Event](), 0.0
     while time_s < duration_s:
         length_s = harmony.beat_s * float(rng.choice((0.5, 0.5, 1.0, 2.0)))
@@ -233,7 +233,7 @@ class Song:
         self._notes: dict[tuple[str, int], Signal] = {}
 
     def excerpt(self, name: str, num_samples: int, gains_db: Mapping[str, float]) -> Pcm:
-        """The given players at the given levels, throughout; int16 (num_samples, 2) at 44.1 kHz."""
+        """Render the given players at the given levels, throughout; int16 (num_samples, 2) at 44.1 kHz."""
         lead_in = round(_LEAD_IN_S * SAMPLE_RATE)
         total = num_samples + lead_in
         tracks = []
@@ -248,7 +248,7 @@ class Song:
         return to_pcm(stereo, self._peak_db)
 
     def _part(self, player: Player, rng: np.random.Generator, num_samples: int) -> Signal:
-        """All notes of one player."""
+        """Render all notes of one player."""
         if player.instrument == DRUMS:
             return drum_loop(num_samples, self._harmony.beat_s, player.timbre, rng)
         events = STYLES[player.style].compose(rng, self._harmony, player, num_samples / SAMPLE_RATE)
@@ -266,7 +266,7 @@ class Song:
         return chorused(part, rng) if player.timbre.variant == "chorus" else part
 
     def _note(self, player: Player, midi: int, num_samples: int) -> Signal:
-        """From the bank; rendered at full length, so that it does not depend on who asks first."""
+        """Take a note from the bank; it is rendered at full length, so that no order of calls changes it."""
         key = (player.instrument, midi)
         if key not in self._notes:
             rng = rng_for(self._seed, self._name, player.instrument, midi)

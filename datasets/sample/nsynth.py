@@ -85,7 +85,7 @@ class NoteJob:
 
 
 def plan_notes(seed: int, num_pitches: int) -> dict[str, tuple[NoteJob, ...]]:
-    """Notes of each part: so many pitches of each instrument, evenly over its compass, at every velocity.
+    """Plan the notes of each part: `num_pitches` of each instrument, evenly over its compass, at every velocity.
 
     Every fourth note of the instruments of valid and test is in test.
     """
@@ -108,7 +108,7 @@ def _notes(seed: int, player: Player, num_pitches: int) -> list[NoteJob]:
 
 
 def render_note(job: NoteJob) -> Member:
-    """A note's file: its name within the part, and a WAV of four seconds."""
+    """Render a note's file: its name within the part, and a WAV of four seconds."""
     if job.kind == "noise":
         rng = rng_for(job.seed, "nsynth", job.player.name)
         signal = 0.05 * rng.standard_normal(NUM_SAMPLES)
@@ -123,7 +123,7 @@ def render_note(job: NoteJob) -> Member:
 
 
 def _played(job: NoteJob) -> Signal:
-    """Held for three seconds, then let go; softer and duller at low velocities."""
+    """Play a note held for three seconds, then let go; softer and duller at low velocities."""
     variant = (job.player.variant,)
     timbre = draw_timbre(rng_for(job.seed, "nsynth", job.player.name), variant)
     timbre = replace(timbre, brightness=timbre.brightness + 0.4 * (job.velocity / 127 - 0.7))
@@ -142,7 +142,7 @@ def _played(job: NoteJob) -> Signal:
 
 
 def tgz_members(part: str, jobs: Sequence[NoteJob], rendered: Iterable[Member]) -> Iterator[Member]:
-    """The whole archive of a part; `rendered` holds its notes in order."""
+    """Yield the whole archive of a part; `rendered` holds its notes in order."""
     for name, content in rendered:
         yield f"nsynth-{part}/{name}", content
     order = rng_for(0, "nsynth", part).permutation(len(jobs)).tolist()  # upstream's order is no order

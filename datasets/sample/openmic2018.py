@@ -91,12 +91,12 @@ class RenderedTrack:
 
 
 def openmic_class(instrument: str) -> str:
-    """Upstream's name of one of our instruments: it does not tell guitars apart."""
+    """Translate one of our instruments to upstream's name, which does not tell guitars apart."""
     return "guitar" if instrument.endswith("guitar") else instrument
 
 
 def plan_tracks(seed: int, num_tracks: int) -> tuple[Track, ...]:
-    """Clips whose first player goes round all instruments, in both partitions."""
+    """Plan clips whose first player goes round all instruments, in both partitions."""
     leads = [*CODES, *_OTHERS]
     turns = {"train": 0, "test": 0}
     cut = int(rng_for(seed, "openmic2018", "cut").integers(num_tracks))
@@ -130,7 +130,7 @@ def plan_tracks(seed: int, num_tracks: int) -> tuple[Track, ...]:
 
 
 def _answers(rng: np.random.Generator, players: list[str]) -> tuple[Answer, ...]:
-    """Questions about what sounds, and about four or five instruments that do not, most of them of the eleven.
+    """Draw questions about what sounds, and about four or five instruments that do not, mostly of the eleven.
 
     Upstream asks about two a clip, and a third of its known labels are present. So few questions on so
     few clips would leave a test split that a constant prediction wins.
@@ -150,7 +150,7 @@ def _answers(rng: np.random.Generator, players: list[str]) -> tuple[Answer, ...]
 
 
 def render_track(track: Track) -> RenderedTrack:
-    """Ten seconds of a track as Ogg Vorbis."""
+    """Render ten seconds of a track as Ogg Vorbis."""
     song = Song(track.seed, f"openmic2018/{track.key}", tuple(name for name, _ in track.gains_db))
     pcm = song.excerpt("", CLIP_FRAMES, dict(track.gains_db))
     content = ogg_bytes(pcm, serial=track.track_id)
@@ -160,7 +160,7 @@ def render_track(track: Track) -> RenderedTrack:
 
 
 def _features(pcm: Pcm) -> NDArray[np.int64]:
-    """Stand-in for the VGGish embedding (10, 128): log energy in 128 bands from 60 Hz to 12 kHz, per second."""
+    """Compute a stand-in for VGGish embeddings (10, 128): log energy in 128 bands, 60 Hz to 12 kHz, per second."""
     mono = pcm.mean(axis=1).reshape(-1, SAMPLE_RATE)
     power = np.abs(np.fft.rfft(mono * np.hanning(SAMPLE_RATE), axis=1)) ** 2
     edges = np.unique(np.geomspace(60, 12_000, 129).astype(np.int64))  # one bin per Hz
@@ -169,7 +169,7 @@ def _features(pcm: Pcm) -> NDArray[np.int64]:
 
 
 def tgz_members(tracks: tuple[Track, ...], rendered: Iterator[RenderedTrack]) -> Iterator[Member]:
-    """The whole archive; `rendered` holds the tracks in order."""
+    """Yield the whole archive; `rendered` holds the tracks in order."""
     features = []
     for result in rendered:
         features.append(result.features)
@@ -227,7 +227,7 @@ def _metadata_csv(tracks: tuple[Track, ...]) -> bytes:
 
 
 def _npz(tracks: tuple[Track, ...], features: NDArray[np.int64]) -> bytes:
-    """Upstream's arrays: Y_true is 0.5 where nobody was asked; sample_key is of object type, a pickle inside."""
+    """Pack upstream's arrays: Y_true is 0.5 where no question was put; sample_key is an object array, so pickled."""
     truth = np.full((len(tracks), len(CLASSES)), 0.5)
     mask = np.zeros(truth.shape, bool)
     for row, track in enumerate(tracks):

@@ -33,7 +33,7 @@ def _hat(rng: np.random.Generator, timbre: Timbre) -> Signal:
 
 
 def drum_loop(num_samples: int, beat_s: float, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """A kit playing one pattern with small deviations, starting somewhere in the bar."""
+    """Render a kit playing one pattern with small deviations, starting somewhere in the bar."""
     rows = _PATTERNS[int(timbre.position * len(_PATTERNS)) % len(_PATTERNS)]
     hits = (_kick(rng, timbre), _snare(rng, timbre), _hat(rng, timbre))
     loop = np.zeros(num_samples)

@@ -20,7 +20,7 @@ _CABINET = butter(2, 4500, fs=SAMPLE_RATE, output="sos")  # a guitar loudspeaker
 
 
 def impulse_response(rng: np.random.Generator) -> Stereo:
-    """A room and the sound of the recording made in it: direct sound, decaying noise, tone colour."""
+    """Draw a room and the sound of the recording made in it: direct sound, decaying noise, tone colour."""
     decay_s, level_db = _ROOMS[int(rng.integers(len(_ROOMS)))]
     length = int(min(decay_s, _LONGEST_TAIL_S) * SAMPLE_RATE)
     times_s = np.arange(length) / SAMPLE_RATE
@@ -35,7 +35,7 @@ def impulse_response(rng: np.random.Generator) -> Stereo:
 
 
 def _coloured(response: Stereo, rng: np.random.Generator) -> Stereo:
-    """Microphone, equalizer and medium: tilt, low cut, high cut, one broad bump."""
+    """Color by microphone, equalizer and medium: tilt, low cut, high cut, one broad bump."""
     size = len(response) + 512
     frequencies = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 20)
     octaves = np.clip(np.log2(frequencies / 1000), -4, 4)
@@ -51,7 +51,7 @@ def _coloured(response: Stereo, rng: np.random.Generator) -> Stereo:
 
 
 def amplified(signal: Signal, drive_db: float) -> Signal:
-    """A guitar amplifier: soft clipping of the whole part, chords included, then the cabinet."""
+    """Simulate a guitar amplifier: soft clipping of the whole part, chords included, then the cabinet."""
     rms = float(np.sqrt(np.mean(signal**2)))
     if rms == 0:
         return signal
@@ -61,7 +61,7 @@ def amplified(signal: Signal, drive_db: float) -> Signal:
 
 
 def chorused(signal: Signal, rng: np.random.Generator) -> Signal:
-    """Added to itself with a delay that sways between 12 and 20 ms."""
+    """Add a signal to itself with a delay that sways between 12 and 20 ms."""
     times_s = np.arange(len(signal)) / SAMPLE_RATE
     delay_s = 0.016 + 0.004 * np.sin(2 * np.pi * rng.uniform(0.5, 1.2) * times_s)
     source = np.clip(np.arange(len(signal)) - (delay_s * SAMPLE_RATE).astype(np.int64), 0, None)
@@ -69,7 +69,7 @@ def chorused(signal: Signal, rng: np.random.Generator) -> Signal:
 
 
 def mixed(tracks: Sequence[tuple[Signal, float]], response: Stereo) -> Stereo:
-    """Players (signal, pan in [-1, 1]) in a room; all signals of one length."""
+    """Mix players (signal, pan in [-1, 1]) in a room; all signals of one length."""
     dry = np.zeros((2, len(tracks[0][0])))
     for signal, pan in tracks:
         angle = (pan + 1) * np.pi / 4  # constant power
@@ -81,7 +81,7 @@ def mixed(tracks: Sequence[tuple[Signal, float]], response: Stereo) -> Stereo:
 
 
 def to_pcm(stereo: Stereo, peak_db: float) -> Pcm:
-    """Sixteen bits with the largest magnitude at `peak_db` below full scale."""
+    """Convert to 16 bits with the largest magnitude at `peak_db` below full scale."""
     peak = float(np.max(np.abs(stereo), initial=1e-12))
     scaled = stereo * (db_to_gain(peak_db) * 32767 / peak)
     return np.clip(np.rint(scaled), -32768, 32767).astype(np.int16)

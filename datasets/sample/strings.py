@@ -38,7 +38,7 @@ def _shifted(body: tuple[tuple[float, float, float], ...], factor: float) -> tup
 
 
 def _burst(rng: np.random.Generator, num_samples: int, low_hz: float, high_hz: float, decay_s: float) -> Signal:
-    """A short noise at the start of a note: pick, hammer, key."""
+    """Draw a short noise at the start of a note: pick, hammer, key."""
     length = min(num_samples, int(6 * decay_s * SAMPLE_RATE))
     burst = np.zeros(num_samples)
     fall = np.exp(-np.arange(length) / (decay_s * SAMPLE_RATE))
@@ -49,7 +49,7 @@ def _burst(rng: np.random.Generator, num_samples: int, low_hz: float, high_hz: f
 def _pluck(
     midi: float, num_samples: int, timbre: Timbre, *, stiffness: float, slope: float, ring_s: float, damping_hz: float
 ) -> tuple[Signal, Signal, Signal]:
-    """Frequencies, amplitudes and decays of a plucked string, before body or pickup."""
+    """Compute frequencies, amplitudes and decays of a plucked string, before body or pickup."""
     frequency_hz = midi_to_hz(midi + timbre.detune_cents / 100)
     order = harmonic_numbers(frequency_hz, 60)
     frequencies = order * frequency_hz * np.sqrt((1 + stiffness * order**2) / (1 + stiffness))
@@ -61,7 +61,7 @@ def _pluck(
 
 
 def acoustic_guitar(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Steel or nylon string over a wooden box, plucked by pick or finger."""
+    """Play a steel or nylon string over a wooden box, plucked by pick or finger."""
     nylon = timbre.variant == "nylon"
     frequencies, amplitudes, decays = _pluck(
         midi,
@@ -84,7 +84,7 @@ def acoustic_guitar(midi: float, num_samples: int, timbre: Timbre, rng: np.rando
 
 
 def electric_guitar(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Steel string through a magnetic pickup: long sustain, no box; `music` adds the amplifier."""
+    """Play a steel string through a magnetic pickup: long sustain, no box; `music` adds the amplifier."""
     frequencies, amplitudes, decays = _pluck(
         midi, num_samples, timbre, stiffness=6e-5, slope=1.05, ring_s=9.0, damping_hz=2200
     )
@@ -100,7 +100,7 @@ def electric_guitar(midi: float, num_samples: int, timbre: Timbre, rng: np.rando
 
 
 def bass(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Electric bass, fingered."""
+    """Play an electric bass, fingered."""
     frequencies, amplitudes, decays = _pluck(
         midi, num_samples, timbre, stiffness=1e-4, slope=1.5, ring_s=4.0, damping_hz=900
     )
@@ -109,7 +109,7 @@ def bass(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator
 
 
 def piano(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Struck stiff strings: two per note, slightly apart, so that the decay is double and beats."""
+    """Play struck stiff strings: two per note, slightly apart, so that the decay is double and beats."""
     frequency_hz = midi_to_hz(midi + timbre.detune_cents / 100)
     stiffness = 1.5e-4 * 2 ** ((midi - 49) / 9) if midi > 49 else 1.5e-4
     order = harmonic_numbers(frequency_hz, 45)
@@ -138,7 +138,7 @@ def piano(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generato
 
 
 def mallet_percussion(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Vibraphone or marimba bar: modes tuned 1 : 4 : 10."""
+    """Play a vibraphone or marimba bar: modes tuned 1 : 4 : 10."""
     metal = timbre.variant == "vibraphone"
     frequency_hz = midi_to_hz(midi + timbre.detune_cents / 100)
     modes = np.array([1.0, 3.98, 9.9])
@@ -165,7 +165,7 @@ def _bowed(
     top_hz: float,
     attack_s: float,
 ) -> Signal:
-    """Helmholtz motion (about 1/k) through a body; vibrato sets in late, the bow hisses."""
+    """Play Helmholtz motion (about 1/k) through a body; vibrato sets in late, the bow hisses."""
     times_s = control_times_s(num_samples)
     onset = attack_curve(times_s - 0.12, 0.3)
     vibrato_cents = 22 * timbre.vibrato * onset * np.sin(2 * np.pi * timbre.vibrato_hz * times_s + rng.uniform(0, 6))
@@ -191,10 +191,10 @@ def _bowed(
 
 
 def cello(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Bowed, warm: resonances from 100 Hz, little above 4 kHz."""
+    """Play a bowed, warm string: resonances from 100 Hz, little above 4 kHz."""
     return _bowed(midi, num_samples, timbre, rng, body=_CELLO_BODY, top_hz=3200, attack_s=0.09)
 
 
 def violin(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Bowed, with the air resonance near 280 Hz and the bridge hill near 2.6 kHz."""
+    """Play a bowed string with the air resonance near 280 Hz and the bridge hill near 2.6 kHz."""
     return _bowed(midi, num_samples, timbre, rng, body=_VIOLIN_BODY, top_hz=7500, attack_s=0.06)

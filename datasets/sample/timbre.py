@@ -23,12 +23,12 @@ class Timbre:
     phase_seed: int = 0
 
     def phases(self, count: int) -> Signal:
-        """Phases of the partials (count,), in radians."""
+        """Draw the phases of the partials (count,), in radians."""
         return np.random.default_rng(self.phase_seed).uniform(0, 2 * np.pi, count)
 
 
 def draw_timbre(rng: np.random.Generator, variants: tuple[str, ...]) -> Timbre:
-    """A random player."""
+    """Draw a random player."""
     return Timbre(
         variant=variants[int(rng.integers(len(variants)))],
         brightness=float(np.clip(0.25 * rng.standard_normal(), -0.8, 0.8)),

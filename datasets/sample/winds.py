@@ -51,7 +51,7 @@ def _pitch(
     scoop_cents: float = 0.0,
     drift_cents: float = 3.0,
 ) -> tuple[Signal, Signal]:
-    """Frequency as a curve, and the vibrato in [-1, 1] at control rate."""
+    """Compute the frequency as a curve, and the vibrato in [-1, 1] at control rate."""
     times_s = control_times_s(num_samples)
     depth = attack_curve(times_s - delay_s, 0.3)
     vibrato = depth * np.sin(2 * np.pi * timbre.vibrato_hz * times_s + rng.uniform(0, 2 * np.pi))
@@ -61,7 +61,7 @@ def _pitch(
 
 
 def clarinet(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Closed tube: odd partials in the low register, even ones join with frequency; no vibrato."""
+    """Play a closed tube: odd partials in the low register, even ones join with frequency; no vibrato."""
     frequency, _ = _pitch(midi, num_samples, timbre, rng, vibrato_cents=2, delay_s=0.2, scoop_cents=10)
     center_hz = midi_to_hz(midi)
     order = harmonic_numbers(center_hz)
@@ -80,7 +80,7 @@ def clarinet(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Gener
 
 
 def flute(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Few partials, breath around the tone, vibrato more of loudness than of pitch, a chiff at the start."""
+    """Play few partials with breath around the tone, vibrato more of loudness than of pitch, a chiff at the start."""
     frequency, vibrato = _pitch(midi, num_samples, timbre, rng, vibrato_cents=9, delay_s=0.1, scoop_cents=15)
     center_hz = midi_to_hz(midi)
     order = harmonic_numbers(center_hz, 14)
@@ -101,7 +101,7 @@ def flute(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generato
 
 
 def saxophone(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Conical reed: all partials strong, a formant near 1 kHz, scooped onsets, breath, at times a growl."""
+    """Play a conical reed: strong partials, a formant near 1 kHz, scooped onsets, breath, at times a growl."""
     frequency, vibrato = _pitch(midi, num_samples, timbre, rng, vibrato_cents=18, delay_s=0.2, scoop_cents=70)
     center_hz = midi_to_hz(midi)
     order = harmonic_numbers(center_hz)
@@ -125,7 +125,7 @@ def saxophone(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Gene
 
 
 def trumpet(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Brightness follows the envelope: dull at the start and end, brassy at the peak of the attack."""
+    """Play a tone whose brightness follows the envelope: dull at start and end, brassy at the peak of the attack."""
     frequency, _ = _pitch(midi, num_samples, timbre, rng, vibrato_cents=7, delay_s=0.35, scoop_cents=30)
     center_hz = midi_to_hz(midi)
     order = harmonic_numbers(center_hz)
@@ -159,7 +159,7 @@ def _vowel(name: str, size: float, singer_db: float) -> tuple[tuple[float, float
 
 
 def voice(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Glottal pulses through a vocal tract that moves from one vowel to another."""
+    """Play glottal pulses through a vocal tract that moves from one vowel to another."""
     size = timbre.body * (1.17 if timbre.variant == "female" else 1.0)  # women's tracts are shorter
     frequency, vibrato = _pitch(
         midi, num_samples, timbre, rng, vibrato_cents=45, delay_s=0.15, scoop_cents=90, drift_cents=12
@@ -184,7 +184,7 @@ def voice(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generato
 
 
 def organ(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Steady stops: Hammond drawbars with key click and rotor, or ranks of pipes with chiff."""
+    """Play steady stops: Hammond drawbars with key click and rotor, or ranks of pipes with chiff."""
     half_hz = midi_to_hz(midi - 12 + timbre.detune_cents / 100)  # the 16' stop sounds an octave below
     amplitudes = np.zeros(len(harmonic_numbers(half_hz, 96)))
     times_s = control_times_s(num_samples)
@@ -209,7 +209,7 @@ def organ(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generato
 
 
 def synthesizer(midi: float, num_samples: int, timbre: Timbre, rng: np.random.Generator) -> Signal:
-    """Two detuned sawtooths under a slowly moving low-pass: not one of the eleven, but often beside them."""
+    """Play two detuned sawtooths under a moving low-pass: not one of the eleven, but often beside them."""
     times_s = control_times_s(num_samples)
     base_hz = midi_to_hz(midi + timbre.detune_cents / 100)
     order = harmonic_numbers(base_hz)

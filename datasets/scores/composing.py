@@ -62,14 +62,14 @@ class _Music:
 
 
 def compose(seed: int, index: int, config: ComposeConfig | None = None) -> Score:
-    """The piece of this number: a function of its arguments alone."""
+    """Compose the piece of this number: a function of its arguments alone."""
     config = config or ComposeConfig()
     rng = _generator([seed, index, vars(config)])
     return _piece(ensemble(rng, config), config, rng)
 
 
 def solo(seed: int, index: int, program: int, config: ComposeConfig | None = None) -> Score:
-    """A piece for one program alone, in the style of its part in larger ones."""
+    """Compose a piece for one program alone, in the style of its part in larger ones."""
     config = config or ComposeConfig()
     return _piece([program], config, _generator([seed, index, vars(config), program]))
 
@@ -80,7 +80,7 @@ def _generator(arguments: list[object]) -> np.random.Generator:
 
 
 def _piece(programs: Sequence[int], config: ComposeConfig, rng: np.random.Generator) -> Score:
-    """A piece for these programs, the lead first."""
+    """Compose a piece for these programs, the lead first."""
     beats_per_s = rng.uniform(66, 152) / 60
     beats = int(rng.choice([4, 4, 4, 3]))
     num_bars = max(1, round(rng.uniform(config.min_s, config.max_s) * beats_per_s / beats))
@@ -103,7 +103,7 @@ def _piece(programs: Sequence[int], config: ComposeConfig, rng: np.random.Genera
 
 
 def ensemble(rng: np.random.Generator, config: ComposeConfig) -> list[int]:
-    """Different programs, the lead first: classes alike, then programs of the class alike."""
+    """Draw different programs, the lead first: classes alike, then programs of the class alike."""
     choices = _programs_by_class()
     wanted = int(rng.integers(1, config.max_parts + 1))
     names = [str(name) for name in rng.permutation(sorted(choices))[:wanted]]
@@ -124,7 +124,7 @@ def _programs_by_class() -> dict[str, tuple[int, ...]]:
 
 
 def _progression(num_bars: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """Phrases of four bars; the second repeats the first half of the first, and the last chord is the tonic."""
+    """Draw phrases of four bars; the second repeats half of the first, and the last chord is the tonic."""
     chords = [0]
     while len(chords) < num_bars:
         follows = NEXT_CHORD[chords[-1]]
@@ -136,7 +136,7 @@ def _progression(num_bars: int, rng: np.random.Generator) -> tuple[int, ...]:
 
 
 def _part(program: int, *, is_lead: bool, music: _Music, rng: np.random.Generator) -> Iterator[Timed]:
-    """The notes of one part, by what its instrument can do."""
+    """Compose the notes of one part, in the manner of its instrument."""
     playing, instrument = playing_of(program), instrument_of(program)
     if program == DRUMS:
         yield from _drums(music, rng)
@@ -153,7 +153,7 @@ def _part(program: int, *, is_lead: bool, music: _Music, rng: np.random.Generato
 
 
 def _pitch(music: _Music, degree: int, near: int, lowest: int, highest: int) -> int:
-    """The pitch of a scale degree (0 = tonic) that is nearest to another, within a register of an octave or more."""
+    """Find the pitch of a scale degree (0 = tonic) that is nearest to another, within an octave or more."""
     pitch_class = (music.tonic + music.scale[degree % 7]) % 12
     candidates = [pitch for pitch in range(lowest, highest + 1) if pitch % 12 == pitch_class]
     return min(candidates, key=lambda pitch: (abs(pitch - near), pitch))
@@ -182,7 +182,7 @@ def _melody(program: int, music: _Music, rng: np.random.Generator) -> Iterator[T
 
 
 def _around(steps: int) -> int:
-    """An interval of scale degrees, octaves aside: -3 .. 3."""
+    """Reduce an interval of scale degrees by octaves to -3 .. 3."""
     return (steps + 3) % 7 - 3
 
 
@@ -216,7 +216,7 @@ def _chords(program: int, music: _Music, rng: np.random.Generator, below: int | 
 
 
 def _held(program: int, music: _Music, rng: np.random.Generator) -> Iterator[Timed]:
-    """One long note a bar: a second voice."""
+    """Compose one long note a bar: a second voice."""
     playing = playing_of(program)
     near = int(rng.integers(playing.lowest, playing.highest + 1))
     for bar, chord in enumerate(music.chords):
@@ -246,5 +246,5 @@ def _drums(music: _Music, rng: np.random.Generator) -> Iterator[Timed]:
 
 
 def programs_of(notes: Sequence[Note]) -> tuple[int, ...]:
-    """All programs that play, in ascending order."""
+    """List all programs that play, in ascending order."""
     return tuple(sorted({note.program for note in notes}))

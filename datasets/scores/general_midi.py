@@ -87,7 +87,7 @@ _INSTRUMENTS = {program: name for first, last, name in _RANGES for program in ra
 
 
 def instrument_of(program: int) -> str | None:
-    """The taxonomy's name for a program (0-based) or `DRUMS`; None where no class stands for it.
+    """Name the taxonomy's class of a program (0-based) or `DRUMS`; None where there is none.
 
     Raises:
         ValueError: no program has this number.
@@ -98,5 +98,5 @@ def instrument_of(program: int) -> str | None:
 
 
 def instruments() -> tuple[str, ...]:
-    """All instruments that General MIDI reaches, sorted."""
+    """List all instruments that General MIDI reaches, sorted."""
     return tuple(sorted(set(_INSTRUMENTS.values())))

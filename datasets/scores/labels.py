@@ -41,7 +41,7 @@ MAY_SOUND_LIKE: Mapping[int, tuple[str, ...]] = {
 
 
 def labels_of(notes: tuple[Note, ...], start_s: Seconds, end_s: Seconds) -> Labels:
-    """What notes say of an excerpt of their score; an instrument left out is unknown."""
+    """Derive the labels of an excerpt from the notes of its score; an instrument left out is unknown."""
     present_s = dict.fromkeys(CLASSES, 0.0)
     possible: set[str] = set()
     for note in notes:
@@ -60,7 +60,7 @@ def labels_of(notes: tuple[Note, ...], start_s: Seconds, end_s: Seconds) -> Labe
 
 
 def sounded_by(note: Note) -> tuple[str, ...]:
-    """Classes that a note makes present: also the general one where the taxonomy has both."""
+    """List the classes that a note makes present: also the general one where the taxonomy has both."""
     if note.instrument is None:
         return ()
     if note.instrument in GUITARS:

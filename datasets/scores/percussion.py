@@ -7,7 +7,7 @@ Hit = tuple[float, int, float]  # beat of the bar, key, loudness 0 .. 1
 
 
 def drum_bar(style: int, beats: int, *, is_first: bool, is_last: bool) -> list[Hit]:
-    """One bar of a style (0 rock, 1 ballad with rim and tambourine, 2 swing, 3 straight four); phrases open and end."""
+    """Write one bar of a style (0 rock, 1 ballad with rim and tambourine, 2 swing, 3 straight four)."""
     hits = _PATTERNS[style](beats)
     if is_first:
         hits.append((0.0, CRASH, 0.8))

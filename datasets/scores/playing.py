@@ -98,12 +98,12 @@ _PLAYING = {
 
 
 def playing_of(program: int) -> Playing:
-    """How a program (0-based) or `DRUMS` is played."""
+    """Look up how a program (0-based) or `DRUMS` is played."""
     return _PLAYING[program]
 
 
 def sounding(note: Note) -> tuple[tuple[Seconds, Seconds], tuple[Seconds, Seconds]]:
-    """When a note is sure to be heard, and when it may be: (start, end) each, in the time of its score.
+    """Bound when a note surely sounds and when it may: (start, end) in s each, in the time of its score.
 
     Between the two lies what no score knows: how long a string rings, a room answers.
     """

@@ -53,7 +53,7 @@ class Score:
 
 
 def read_midi(data: bytes, name: str) -> Score:
-    """The notes of a MIDI file of type 0 or 1.
+    """Read the notes of a MIDI file of type 0 or 1.
 
     Args:
         data: the whole file.
@@ -72,7 +72,7 @@ def read_midi(data: bytes, name: str) -> Score:
 
 
 def excerpt(score: Score, start_s: Seconds, end_s: Seconds) -> tuple[Note, ...]:
-    """The notes that sound between two times, cut there, in seconds from `start_s`."""
+    """Cut the notes that sound between two times; their times are in seconds from `start_s`."""
     cut = (
         replace(
             note,
@@ -91,7 +91,7 @@ def is_our_midi(head: bytes) -> bool:
 
 
 def write_midi(score: Score) -> bytes:
-    """A MIDI file of type 1: one track per program, percussion on channel 10, 50 microseconds a tick.
+    """Encode a MIDI file of type 1: one track per program, percussion on channel 10, 50 microseconds a tick.
 
     Programs beyond the fifteenth take over a channel that is silent, with a program change.
 
@@ -159,7 +159,7 @@ class _Clock:
 
     @classmethod
     def of(cls, division: int, events: Sequence[_Event], name: str) -> "_Clock":
-        """From the division of the header (mido reads it as a signed number) and the tempo events of all tracks."""
+        """Build the clock from the header's division (mido reads it as a signed number) and all tempo events."""
         if division == 0:
             raise ScoreError(f"{name}: byte 12: 0 ticks per quarter note; export the score again")
         last = events[-1][0] if events else 0
@@ -182,13 +182,16 @@ class _Clock:
         return clock
 
     def seconds(self, tick: int) -> Seconds:
-        """Time of a tick."""
+        """Convert a tick to seconds."""
         first, time_s, pace = self.steps[bisect_right(self.steps, tick, key=itemgetter(0)) - 1]
         return round(time_s + (tick - first) * pace, 6)
 
 
 def _notes(events: Sequence[_Event], clock: _Clock) -> Iterator[Note]:
-    """Notes as they end. Programs belong to a channel of a port, whichever track sets them; pairs to a track."""
+    """Pair events to notes, in the order of their ends.
+
+    A program belongs to a channel of a port, whichever track sets it; pairs belong to a track.
+    """
     ports: dict[int, int] = {}  # track -> port: how more than sixteen channels are written
     programs: dict[tuple[int, int], int] = {}  # port, channel -> program
     open_notes: dict[tuple[int, int, int], deque[tuple[int, int, int]]] = defaultdict(deque)  # tick, program, velocity
@@ -229,13 +232,13 @@ def _ticks_per_s() -> float:
 
 
 def _ticks(note: Note) -> tuple[int, int]:
-    """First tick of a note, and the tick of its end: at least one later."""
+    """Convert a note to its first tick and that of its end, which is at least one later."""
     on = round(note.onset_s * _ticks_per_s())
     return on, max(on + 1, round(note.offset_s * _ticks_per_s()))
 
 
 def _placed(notes: Sequence[Note]) -> Iterator[tuple[Note, int, bool]]:
-    """Each note with its channel, and whether the channel must be given the note's program first."""
+    """Assign each note a channel; True where the channel needs a program change first."""
     owner: dict[int, int] = {}  # channel -> program
     free_from: dict[int, int] = dict.fromkeys(range(16), -1)  # channel -> first tick after its last note
     for note in sorted(notes, key=_order):

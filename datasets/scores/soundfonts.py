@@ -43,7 +43,7 @@ class Soundfont:
 
 
 def find_soundfonts() -> tuple[Soundfont, ...]:
-    """Those of `$TUTTI_SOUNDFONTS`; without it the favorite of the usual places, else the first found there.
+    """Find the soundfonts of `$TUTTI_SOUNDFONTS`, else the favorite of the usual places, else the first there.
 
     Raises:
         UsageError: there is none, or a file is none; the message says what to install.
@@ -59,7 +59,7 @@ def find_soundfonts() -> tuple[Soundfont, ...]:
 
 
 def open_soundfonts(paths: Iterable[Path]) -> tuple[Soundfont, ...]:
-    """Files, and all soundfonts of folders, by digest: their order on the command line does not matter.
+    """Open files, and all soundfonts of folders, sorted by digest.
 
     Raises:
         UsageError: a file is missing or no soundfont, or a folder holds none.
@@ -76,7 +76,7 @@ def open_soundfonts(paths: Iterable[Path]) -> tuple[Soundfont, ...]:
 
 
 def open_soundfont(path: Path) -> Soundfont:
-    """One soundfont.
+    """Open and hash one soundfont.
 
     Raises:
         UsageError: it cannot be read, or is none.
@@ -95,7 +95,7 @@ def open_soundfont(path: Path) -> Soundfont:
 
 
 def by_key(key: str, fonts: Sequence[Soundfont]) -> Soundfont:
-    """The soundfont of a key.
+    """Find the soundfont of a key.
 
     Raises:
         UsageError: it is not among them.

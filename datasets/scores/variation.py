@@ -63,12 +63,12 @@ class Performance:
     room: Room = Room()
 
     def digest(self) -> str:
-        """sha256 over all of it."""
+        """Hash the score, gains, drum kit and room (sha256)."""
         return digest_of([score_digest(self.score), sorted(self.gains_db.items()), self.drum_kit, asdict(self.room)])
 
 
 def score_digest(score: Score) -> str:
-    """sha256 over the notes and the end; `instrument` follows from the program."""
+    """Hash the notes and the end of a score (sha256); `instrument` follows from the program."""
     rows = [[n.onset_s, n.offset_s, n.pitch, n.program, n.velocity] for n in score.notes]
     return digest_of([rows, score.end_s])
 
@@ -76,7 +76,7 @@ def score_digest(score: Score) -> str:
 def vary(
     score: Score, *, seed: int, variant: int, config: VariationConfig | None = None, key: str | None = None
 ) -> Performance:
-    """The variant of a score; 0 is the score itself.
+    """Make the variant of a score; 0 is the score itself.
 
     Args:
         score: any.
@@ -108,7 +108,7 @@ def vary(
 
 
 def alternatives(program: int) -> tuple[int, ...]:
-    """Programs that a program may be swapped for: those of its class that play alike, itself among them.
+    """List the programs of the same class that play alike, the program itself among them.
 
     A bowed contrabass and a plucked bass are one class, and so are some sound effects and synthesizers, but they
     do not play each other's parts: a swap stays within the eight programs that General MIDI groups, unless the
@@ -124,7 +124,7 @@ def alternatives(program: int) -> tuple[int, ...]:
 
 
 def _swaps(programs: Sequence[int], rng: np.random.Generator) -> dict[int, int]:
-    """Program -> program, no two alike: two parts stay two parts."""
+    """Draw a program for each program, no two alike: two parts stay two parts."""
     swapped: dict[int, int] = {}
     for program in programs:
         # Left alone is every program that is still to be placed, so that each finds at least itself.
@@ -135,7 +135,7 @@ def _swaps(programs: Sequence[int], rng: np.random.Generator) -> dict[int, int]:
 
 
 def _transposition(notes: Sequence[Note], limit: int, rng: np.random.Generator) -> int:
-    """Semitones that leave every pitched note among the piano's keys (those that lie outside do not count)."""
+    """Draw semitones that keep every pitched note among the piano's keys (notes already outside do not count)."""
     pitches = [note.pitch for note in notes if note.program != DRUMS and LOWEST <= note.pitch <= HIGHEST]
     down, up = (min(pitches) - LOWEST, HIGHEST - max(pitches)) if pitches else (0, 0)
     return int(rng.integers(-min(limit, down), min(limit, up) + 1))
@@ -155,6 +155,6 @@ def _varied(note: Note, program: int, steps: int, ratio: float, shift: int) -> N
 
 
 def _room(rng: np.random.Generator) -> Room:
-    """From dry to a hall; FluidSynth's tail is about 0.7 s at size 0 and 12 s at 1, so the largest are left out."""
+    """Draw a room, from dry to a hall; FluidSynth's tail is 0.7 s at size 0, 12 s at 1: the largest are left out."""
     size, damping, width, level = rng.uniform([0, 0, 0, 0], [0.7, 1, 1, 0.9])
     return Room(*(round(float(value), 4) for value in (size, damping, width, level)))

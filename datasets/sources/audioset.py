@@ -134,7 +134,7 @@ class Segment:
 
 
 def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
-    """The segments that show an instrument of ours, row by row; two million rows are never held.
+    """Read the segments with an instrument of ours, row by row; two million rows are never held.
 
     Raises:
         IntegrityError: a row is damaged, names a class that is not in use, or is selected twice.
@@ -162,7 +162,7 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
 
 
 def parse_segments(lines: Iterable[str], name: str) -> Iterator[tuple[int, Segment]]:
-    """Rows of a segments file with their line numbers; header and empty lines are passed over.
+    """Parse rows of a segments file with their line numbers; header and empty lines are passed over.
 
     Raises:
         IntegrityError: a row is damaged; the message names file and line.
@@ -200,7 +200,7 @@ def parse_segment(line: str, where: str) -> Segment:
 
 
 def parse_class_index(text: str, name: str) -> frozenset[str]:
-    """MIDs of the classes in use.
+    """Parse the MIDs of the classes in use.
 
     Raises:
         IntegrityError: another header, or a row that is not index, MID, name.
@@ -219,7 +219,7 @@ def parse_class_index(text: str, name: str) -> frozenset[str]:
 
 
 def parse_ontology(text: str, name: str) -> dict[str, tuple[str, ...]]:
-    """Children of every node.
+    """Parse the children of every node.
 
     Raises:
         IntegrityError: not a JSON list of nodes with id and child_ids.
@@ -231,7 +231,7 @@ def parse_ontology(text: str, name: str) -> dict[str, tuple[str, ...]]:
 
 
 def mids_in_force(config: Config, children: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """MID -> instrument, as the switches say.
+    """Map MIDs to instruments, as the switches select.
 
     Args:
         config: the switches.
@@ -245,7 +245,7 @@ def mids_in_force(config: Config, children: Mapping[str, tuple[str, ...]]) -> di
 
 
 def instruments_of(mids: Iterable[str], table: Mapping[str, str]) -> tuple[str, ...]:
-    """Instruments that a row lists, in the order of INSTRUMENTS; `guitar` only where no kind is named."""
+    """List the instruments of a row, in the order of INSTRUMENTS; `guitar` only where no kind is named."""
     found = {table[mid] for mid in mids if mid in table}
     if not found.isdisjoint({"acoustic_guitar", "electric_guitar"}):
         found.discard("guitar")
@@ -253,7 +253,7 @@ def instruments_of(mids: Iterable[str], table: Mapping[str, str]) -> tuple[str, 
 
 
 def labels_of(present: Collection[str], others: Others) -> Labels:
-    """What a row says: presence, and with `others` absent the absence of the rest of the eleven."""
+    """Label a row's instruments as present and, with `others` absent, the rest of the eleven as absent."""
     labels = {name: Label(PRESENT, "weak") for name in present}
     if others == "unknown":
         return labels

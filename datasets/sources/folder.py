@@ -59,7 +59,7 @@ class Config:
     license: str = "unknown"  # of rows that state none
 
     def __post_init__(self) -> None:
-        """Refuse a CSV elsewhere: a stranger's manifest names it too."""
+        """Refuse a CSV outside of the folder: manifests of other people name it too."""
         path = PurePosixPath(self.csv)
         if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in self.csv:
             raise UsageError(f"folder: csv {self.csv!r}: give the file's path below the folder, without '..'")
@@ -81,7 +81,7 @@ class Row:
 
 
 def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
-    """One recording per file, with the excerpts that its rows cut from it.
+    """Read one recording per file, with the excerpts that its rows cut from it.
 
     Raises:
         UsageError: the CSV cannot be understood, or names a file that is not in the folder.
@@ -107,7 +107,7 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
 
 
 def inputs(config: Config) -> tuple[Input, ...]:
-    """The CSV.
+    """Hash the CSV.
 
     Raises:
         UsageError: it cannot be read.
@@ -117,7 +117,7 @@ def inputs(config: Config) -> tuple[Input, ...]:
 
 
 def instruments(config: Config) -> tuple[str, ...]:
-    """The class columns of the CSV, in its order.
+    """List the class columns of the CSV, in its order.
 
     Raises:
         UsageError: there is no CSV or no class column, or a name looks like a slip.
@@ -127,7 +127,7 @@ def instruments(config: Config) -> tuple[str, ...]:
 
 
 def snapshot(config: Config) -> Config:
-    """The configuration with the CSV as it is now.
+    """Freeze the configuration together with the CSV's present content.
 
     Raises:
         UsageError: there is no CSV.
@@ -136,7 +136,7 @@ def snapshot(config: Config) -> Config:
 
 
 def parse_table(text: str, name: str) -> tuple[tuple[str, ...], list[Row]]:
-    """Header and rows of the CSV; cells are stripped of surrounding blanks.
+    """Parse header and rows of the CSV; cells are stripped of surrounding blanks.
 
     Raises:
         UsageError: no header, no column `path`, no rows, or a row of another length.
@@ -164,7 +164,7 @@ def parse_table(text: str, name: str) -> tuple[tuple[str, ...], list[Row]]:
 
 
 def class_columns(header: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """The columns that are instruments; one that the taxonomy lacks is a class of the user's own.
+    """Select the columns that are instruments; one that the taxonomy lacks is a class of the user's own.
 
     Raises:
         UsageError: none, a repeated or ill-formed name, or one that is nearly a known name.
@@ -185,7 +185,7 @@ def class_columns(header: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def relative_path(cell: str, root: Path, where: str) -> str:
-    """The path in POSIX form, checked to be a file within the folder.
+    """Convert a cell to a POSIX path, checked to be a file within the folder.
 
     Raises:
         UsageError: empty, absolute, leading out of the folder (also by a link), or no file.
@@ -205,7 +205,7 @@ def relative_path(cell: str, root: Path, where: str) -> str:
 
 
 def labels_of(row: Row, classes: tuple[str, ...]) -> Labels:
-    """Labels of one row; an empty cell is unknown.
+    """Parse the labels of one row; an empty cell is unknown.
 
     Raises:
         UsageError: a cell holds anything but 1, 0 or nothing.

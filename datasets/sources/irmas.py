@@ -120,7 +120,7 @@ class TrainName:
 
 
 def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
-    """All clips: training archive first, then the three test archives.
+    """Read all clips: training archive first, then the three test archives.
 
     Raises:
         IntegrityError: a wav file's name or a test annotation cannot be understood.
@@ -170,7 +170,7 @@ def parse_train_name(path: str, archive_name: str = "IRMAS-TrainingData.zip") ->
 
 
 def parse_test_song(path: str) -> str:
-    """Title of a test file's song: its file name without the final `-<n>.wav`.
+    """Parse the title of a test file's song: its file name without the final `-<n>.wav`.
 
     Raises:
         IntegrityError: the name does not end in `-<n>.wav`.
@@ -185,7 +185,7 @@ def parse_test_song(path: str) -> str:
 
 
 def parse_annotation(text: str, name: str) -> tuple[str, ...]:
-    """Instruments (taxonomy names) of a test annotation, in its order.
+    """Parse the instruments (taxonomy names) of a test annotation, in its order.
 
     Args:
         text: one code per line, each followed by a tab.
@@ -210,14 +210,14 @@ def parse_annotation(text: str, name: str) -> tuple[str, ...]:
 
 
 def predominant_labels(instrument: str, others: Others) -> Labels:
-    """The predominant instrument as its annotator heard it; the others unknown, or assumed absent."""
+    """Label the predominant instrument as present; the others are unknown, or assumed absent."""
     # Nobody listened for the others: an absence among them is an assumption, hence "weak".
     rest = {name: Label(ABSENT, "weak") for name in INSTRUMENTS} if others == "absent" else {}
     return {**rest, instrument: Label(PRESENT, "human")}
 
 
 def complete_labels(instruments: tuple[str, ...]) -> Labels:
-    """A test annotation is complete for the eleven: what it does not list is absent."""
+    """Label all eleven by a test annotation: an instrument that it does not list is absent."""
     return {name: Label(PRESENT if name in instruments else ABSENT, "human") for name in INSTRUMENTS}
 
 

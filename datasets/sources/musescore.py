@@ -69,7 +69,7 @@ class Config:
 
 
 def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
-    """One recording per score, in the order of their ids.
+    """Read one recording per score, in the order of their ids.
 
     Raises:
         UsageError: there is no such folder, it holds no score, or two files have one id.
@@ -92,7 +92,7 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
 
 
 def inputs(config: Config) -> tuple[Input, ...]:
-    """The scores, under one digest.
+    """Hash all scores to one digest.
 
     Raises:
         UsageError: there is no such folder, or two files have one id.
@@ -113,7 +113,7 @@ def segments(score: Score, segment_s: Seconds, min_segment_s: Seconds) -> list[t
 
 
 def pitch_defect(notes: tuple[Note, ...]) -> Defect | None:
-    """What is wrong with the pitches of an excerpt; percussion has none."""
+    """Check the pitches of an excerpt against the piano's range, percussion aside; None: all are inside."""
     low, high = PIANO_RANGE
     outside = [note for note in notes if note.program != DRUMS and not low <= note.pitch <= high]
     if not outside:
@@ -146,7 +146,7 @@ def _pair(key: str, root: Path, score_path: PurePosixPath, audio_path: PurePosix
 
 
 def _by_segment(notes: tuple[Note, ...], segment_s: Seconds) -> dict[int, list[Note]]:
-    """The notes that each segment may have to do with: a long score is not searched for every one of them."""
+    """Group notes by the segments in which they may sound, so that no segment searches a whole score."""
     nearby: dict[int, list[Note]] = defaultdict(list)
     for note in notes:
         for index in range(int(note.onset_s / segment_s), int((note.offset_s + RELEASE_S) / segment_s) + 1):
@@ -173,7 +173,7 @@ def _clip(key: str, nearby: tuple[Note, ...], start_s: Seconds, end_s: Seconds, 
 
 
 def _defective(key: str, path: PurePosixPath, defect: Defect, config: Config) -> Recording:
-    """A score as one row that will be rejected."""
+    """Make a recording of one row that will be rejected."""
     clip = Clip(
         id=clip_id("musescore", key),
         source="musescore",
@@ -187,7 +187,7 @@ def _defective(key: str, path: PurePosixPath, defect: Defect, config: Config) ->
 
 
 def _by_id(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> dict[str, PurePosixPath]:
-    """Files of a kind by their id, the name without its suffix; relative to root."""
+    """Find files of a kind by their id, the name without its suffix; paths relative to root."""
     found: dict[str, PurePosixPath] = {}
     for folder in folders:
         if not (root / folder).is_dir():

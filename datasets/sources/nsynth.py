@@ -148,7 +148,7 @@ class NoteName:
 
 
 def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
-    """All notes, in the order of the three descriptions.
+    """Read all notes, in the order of the three descriptions.
 
     Raises:
         IntegrityError: a description is damaged, or audio and descriptions do not fit together.
@@ -190,7 +190,7 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
 
 
 def instruments(config: Config) -> tuple[str, ...]:
-    """The classes of a label space."""
+    """List the classes of a label space."""
     if config.labels == "instruments":
         return _numbered()
     return FAMILIES if config.labels == "families" else CANONICAL
@@ -248,7 +248,7 @@ def check_note(note_str: str, fields: Any, where: str) -> NoteName:
 
 
 def labels_of(note: NoteName, number: int, config: Config) -> Labels:
-    """Labels of one note in the configured space."""
+    """Label one note in the configured space."""
     if config.labels == "canonical":
         return _canonical(note.family, note.source, config.others)
     present = note.family if config.labels == "families" else instrument_name(number)
@@ -256,7 +256,7 @@ def labels_of(note: NoteName, number: int, config: Config) -> Labels:
 
 
 def instrument_name(number: int) -> str:
-    """The class of an instrument, by upstream's number."""
+    """Name the class of an instrument, by upstream's number."""
     return f"instrument_{number:04}"
 
 
@@ -316,7 +316,7 @@ def _canonical(family: str, source: str, others: Others) -> Labels:
 
 
 def _descriptions(archive: Archive, name: str) -> Iterator[tuple[str, Any]]:
-    """Names and fields of all notes, one at a time: of the whole file only its bytes are in memory."""
+    """Parse names and fields of all notes, one at a time: only the bytes of the file are in memory as a whole."""
     stream = io.BytesIO(archive.read(name))
     count = 0
     try:

@@ -107,7 +107,7 @@ class Track:
 
 
 def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
-    """All clips, in the order of the archive.
+    """Read all clips, in the order of the archive.
 
     Raises:
         IntegrityError: a table is damaged, or audio, labels and partitions do not fit together.
@@ -145,7 +145,7 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
 
 
 def parse_partition(text: str, name: str) -> tuple[str, ...]:
-    """Keys of one partition file.
+    """Parse the keys of one partition file.
 
     Raises:
         IntegrityError: a line is no key, or a key stands twice.
@@ -162,7 +162,7 @@ def parse_partition(text: str, name: str) -> tuple[str, ...]:
 
 
 def merge_partitions(keys: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """Partition of every key.
+    """Merge the partition files to the partition of every key.
 
     Raises:
         IntegrityError: a key is in two partitions.
@@ -177,7 +177,7 @@ def merge_partitions(keys: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 def parse_labels(text: str, name: str) -> dict[str, tuple[dict[str, float], int]]:
-    """Relevance in [0, 1] of every instrument that was asked about, and the line a key first stands in.
+    """Parse by key the relevance in [0, 1] of every annotated instrument, and the key's first line.
 
     Raises:
         IntegrityError: another header, or a row that is damaged or repeated.
@@ -203,7 +203,7 @@ def parse_labels(text: str, name: str) -> dict[str, tuple[dict[str, float], int]
 
 
 def parse_metadata(text: str, name: str) -> dict[str, Track]:
-    """Artist and licence by sample key.
+    """Parse artist and licence by sample key.
 
     Raises:
         IntegrityError: a needed column is missing, or a row is damaged or repeated.
@@ -228,7 +228,7 @@ def parse_metadata(text: str, name: str) -> dict[str, Track]:
 
 
 def labels_of(relevances: Mapping[str, float], config: Config) -> Labels:
-    """Labels of one clip; `confidence` is the crowd's relevance where it was asked."""
+    """Label one clip; `confidence` is the crowd's relevance, for instruments that were annotated."""
     if config.mode == "ternary":
         return {name: _label(value, value >= config.min_relevance) for name, value in relevances.items()}
     # Nobody was asked about the rest: an absence there is an assumption, hence "weak".
@@ -237,7 +237,7 @@ def labels_of(relevances: Mapping[str, float], config: Config) -> Labels:
 
 
 def group_of(key: str, track: Track | None) -> str:
-    """The artist where known, for official splits are disjoint by artist; else the track."""
+    """Group a clip by artist where known, for official splits are disjoint by artist; else by track."""
     if track is not None and track.artist_id:
         return f"openmic2018/artist:{track.artist_id}"
     return f"openmic2018/track:{int(key.partition('_')[0])}"
@@ -277,7 +277,7 @@ def _text(archive: Archive, name: str) -> tuple[str, str]:
 
 
 def _rows(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line of the file that they end in: a quoted field may span several lines."""
+    """Parse CSV rows with the line of the file that they end in: a quoted field may span several lines."""
     csv.field_size_limit(1 << 24)  # process-wide, only ever raised: liner notes may pass the default 128 KiB
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:

@@ -89,14 +89,14 @@ class Rendered:
     score: str  # digest of the MIDI file's notes, or of the composer's version
 
     def address(self) -> str:
-        """As the URL of a media row."""
+        """Format as the URL of a media row."""
         fields = {"font": self.font, "rate": self.sample_rate, "score": self.score}
         query = urlencode({**fields, "seed": self.seed, "variant": self.variant})
         return f"{SCHEME}{quote(self.path, errors='surrogateescape')}?{query}"
 
 
 def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
-    """One recording per score and variant, cut into clips.
+    """Read one recording per score and variant, cut into clips.
 
     Raises:
         UsageError: there is neither a folder with scores nor a number of pieces, or no soundfont.
@@ -124,7 +124,7 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
 
 
 def inputs(config: Config) -> tuple[Input, ...]:
-    """The soundfonts, and the MIDI files under one digest.
+    """List the soundfonts, and the MIDI files under one digest.
 
     Raises:
         UsageError: there is no soundfont, or neither scores nor a number of pieces.
@@ -139,7 +139,7 @@ def inputs(config: Config) -> tuple[Input, ...]:
 
 
 def midi_files(root: Path) -> list[PurePosixPath]:
-    """MIDI files in `root/mid`, or without such a folder anywhere below `root`; relative to root, sorted.
+    """List the MIDI files in `root/mid`, else anywhere below `root`; relative to root, sorted.
 
     Raises:
         UsageError: there is none.
@@ -157,7 +157,7 @@ def midi_files(root: Path) -> list[PurePosixPath]:
 
 
 def parse(address: str) -> Rendered:
-    """The inverse of `Rendered.address`.
+    """Parse the URL that `Rendered.address` formats.
 
     Raises:
         ValueError: it is no such address.
@@ -171,7 +171,7 @@ def parse(address: str) -> Rendered:
 
 
 def performance_of(rendered: Rendered, root: Path | None) -> Performance:
-    """What is to be rendered: composed again, or read from the folder again.
+    """Compose the piece to be rendered again, or read it from the folder again.
 
     Raises:
         IntegrityError: the MIDI file is not what it was when the labels were read from it.

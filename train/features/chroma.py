@@ -32,7 +32,7 @@ class ChromaConfig:
 
 
 def chroma_filters(config: ChromaConfig) -> NDArray[np.float64]:
-    """Weights (N, 12), C first: a bump per pitch class, as wide as a bin or a semitone, in all octaves."""
+    """Compute weights (N, 12), C first: a bump per pitch class, as wide as a bin or a semitone, in all octaves."""
     bins_hz = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)
     bins_hz[0] = bins_hz[1] / 2**1.5  # no pitch at 0 Hz; far below all others, so next to no weight
     octave_N = np.log2(bins_hz / config.a4_hz) + _A4_OCTAVE
@@ -61,7 +61,7 @@ class Chroma(nn.Module):
         self.register_buffer("filters", torch.from_numpy(chroma_filters(self.config)).float(), persistent=False)
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Values in [0, 1]."""
+        """Compute chroma in [0, 1], (B, F, 12)."""
         power_BFN = self.spectrum(waveform_BT)
         with torch.autocast(waveform_BT.device.type, enabled=False):
             energy_BFP = power_BFN @ self.filters

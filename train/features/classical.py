@@ -81,7 +81,7 @@ class ClassicalFeatures(nn.Module):
         self.bands = list(zip(edges, [*edges[1:], len(bins_hz)], strict=True))
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Features (B, 28), float32."""
+        """Compute features (B, 28), float32."""
         config = self.config
         waveform_BT = waveform_BT.float()
         power_BFN = self.spectrum(waveform_BT)
@@ -116,7 +116,7 @@ def _ratio(top: Tensor, bottom: Tensor) -> Tensor:
 
 
 def spectral_shape(magnitude_BFN: Tensor, frequencies_N: Tensor, rolloff: float) -> Tensor:
-    """Roll-off, centroid and bandwidth (3, B, F) in Hz; 0 for a silent frame."""
+    """Compute roll-off, centroid and bandwidth (3, B, F) in Hz; 0 for a silent frame."""
     total_BF = magnitude_BFN.sum(dim=2)
     share_BFN = _ratio(magnitude_BFN, total_BF.unsqueeze(2))
     reached_BFN = magnitude_BFN.cumsum(dim=2) >= rolloff * total_BF.unsqueeze(2)
@@ -127,7 +127,10 @@ def spectral_shape(magnitude_BFN: Tensor, frequencies_N: Tensor, rolloff: float)
 
 
 def contrast_db(magnitude_BFN: Tensor, quantile: float) -> Tensor:
-    """Peak over valley of one band (B, F), dB of magnitude (Jiang et al. 2002): means of its loudest, faintest bins."""
+    """Compute peak over valley of one band (B, F), dB of magnitude: means of its loudest and faintest bins.
+
+    Jiang et al. 2002.
+    """
     count = max(1, round(quantile * magnitude_BFN.shape[2]))
     ordered_BFN = magnitude_BFN.sort(dim=2).values
     valley_BF = ordered_BFN[..., :count].mean(dim=2).clamp(min=_TINY)
@@ -136,27 +139,30 @@ def contrast_db(magnitude_BFN: Tensor, quantile: float) -> Tensor:
 
 
 def flatness(power_BFN: Tensor) -> Tensor:
-    """Geometric by arithmetic mean of the bins (B, F): 1 for a flat spectrum, also for silence."""
+    """Divide the geometric by the arithmetic mean of the bins (B, F): 1 for a flat spectrum, also for silence."""
     floored_BFN = power_BFN.clamp(min=_TINY)
     flatness_BF: Tensor = floored_BFN.log().mean(dim=2).exp() / floored_BFN.mean(dim=2)
     return flatness_BF
 
 
 def zero_crossing_rate(waveform_BT: Tensor) -> Tensor:
-    """Share of samples (B,) whose sign differs from the one before; 0 counts as positive."""
+    """Compute the share of samples (B,) whose sign differs from the one before; 0 counts as positive."""
     negative_BT = waveform_BT < 0
     return (negative_BT[:, 1:] != negative_BT[:, :-1]).float().mean(dim=1)
 
 
 def entropy(weights_BN: Tensor) -> Tensor:
-    """Shannon entropy (B,) of weights, as a share of the greatest that N allow; 0 where all are 0."""
+    """Compute the Shannon entropy (B,) of weights, as a share of the greatest that N allow; 0 where all are 0."""
     share_BN = _ratio(weights_BN, weights_BN.sum(dim=1, keepdim=True))
     nats_B: Tensor = -torch.special.xlogy(share_BN, share_BN).sum(dim=1)
     return nats_B / math.log(weights_BN.shape[1])
 
 
 def permutation_entropy(waveform_BT: Tensor) -> Tensor:
-    """Entropy (B,) of the order of three neighboring samples, one of 3!, earlier first in ties (Bandt, Pompe 2002)."""
+    """Compute the entropy (B,) of the order of three neighboring samples, one of 3! (Bandt, Pompe 2002).
+
+    Of equal samples the earlier one comes first.
+    """
     first, second, third = waveform_BT[:, :-2], waveform_BT[:, 1:-1], waveform_BT[:, 2:]
     code_BT = 4 * (first <= second).int() + 2 * (second <= third).int() + (first <= third).int()
     # a <= b <= c < a and a > b > c >= a cannot be: of eight codes six occur.
@@ -165,14 +171,14 @@ def permutation_entropy(waveform_BT: Tensor) -> Tensor:
 
 
 def svd_entropy(waveform_BT: Tensor) -> Tensor:
-    """Entropy (B,) of the singular values of the signal beside itself one and two samples later."""
+    """Compute the entropy (B,) of the singular values of the signal beside itself one and two samples later."""
     lags_B3T = torch.stack([waveform_BT[:, :-2], waveform_BT[:, 1:-1], waveform_BT[:, 2:]], dim=1).double()
     values_B3 = torch.linalg.eigvalsh(lags_B3T @ lags_B3T.transpose(1, 2)).clamp(min=0).sqrt()
     return entropy(values_B3).float()
 
 
 def hjorth(waveform_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Mobility and complexity (B,) each: mean frequency in radians per sample, and how it spreads."""
+    """Compute mobility and complexity (B,) each: mean frequency in radians per sample, and how it spreads."""
     slope_BT = waveform_BT.diff(dim=1)
     variances = [signal.var(dim=1, correction=0) for signal in (waveform_BT, slope_BT, slope_BT.diff(dim=1))]
     mobility_B = _ratio(variances[1], variances[0]).sqrt()

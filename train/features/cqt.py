@@ -52,15 +52,15 @@ class CqtConfig:
         return (ratio + 1) / (ratio - 1)
 
     def frequency_hz(self, index: int) -> float:
-        """Center of a bin."""
+        """Compute the center of a bin, in Hz."""
         return float(self.min_frequency_hz * 2.0 ** (index / self.bins_per_octave))
 
     def length(self, index: int) -> float:
-        """Samples of a bin's wavelet, not rounded."""
+        """Compute the samples of a bin's wavelet, not rounded."""
         return self.num_periods * self.sample_rate / self.frequency_hz(index)
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a signal: one at every multiple of the hop that lies inside it."""
+        """Count the frames of a signal: one at every multiple of the hop that lies inside it."""
         return num_frames(num_samples, self.hop_length)
 
     @property
@@ -70,7 +70,7 @@ class CqtConfig:
 
 
 def wavelet(config: CqtConfig, index: int, time_H: Tensor) -> Tensor:
-    """Cosine and sine (H, 2) of one bin at samples relative to the frame's center; float64.
+    """Compute cosine and sine (H, 2) of one bin at samples relative to the frame's center; float64.
 
     Scaled as librosa scales it: a sine of amplitude 1 has magnitude sqrt(length) / 2. librosa halves
     the rate from octave to octave; at an octave's own rate its windows last an odd number of samples
@@ -89,7 +89,7 @@ def wavelet(config: CqtConfig, index: int, time_H: Tensor) -> Tensor:
 
 
 def reach(config: CqtConfig, index: int) -> float:
-    """Samples from a frame's center that a bin's wavelet can reach, rounding included."""
+    """Bound the samples from a frame's center that a bin's wavelet covers, rounding included."""
     octave = (config.num_bins - 1 - index) // config.bins_per_octave
     return config.length(index) / 2 + (1 << octave)
 
@@ -122,7 +122,7 @@ class Cqt(nn.Module):
         self.register_buffer("basis", torch.cat(columns, dim=1).float(), persistent=False)
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Float waveforms (B, T), T >= 1; float32 under autocast too."""
+        """Transform float waveforms (B, T), T >= 1; float32 under autocast too."""
         config = self.config
         frames = config.num_frames(waveform_BT.shape[-1])
         with torch.autocast(waveform_BT.device.type, enabled=False):

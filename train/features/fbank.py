@@ -49,14 +49,14 @@ class FbankConfig:
 
 
 def num_frames(num_samples: int) -> int:
-    """Frames that lie wholly within a waveform."""
+    """Count the frames that lie wholly within a waveform."""
     return max(0, 1 + (num_samples - FRAME_SAMPLES) // HOP_SAMPLES)
 
 
 def features(
     waveforms: Sequence[NDArray[np.float32]], config: FbankConfig, *, frames: int, device: torch.device
 ) -> torch.Tensor:
-    """Normalized log-mel values of clips, all of one length.
+    """Compute normalized log-mel values of clips, all of one length.
 
     Args:
         waveforms: mono float32 (num_samples,) at 16 kHz in [-1, 1], at least one frame (25 ms) each.
@@ -84,13 +84,13 @@ def features(
 
 
 def log_mel(batch_NS: torch.Tensor, num_mels: int) -> torch.Tensor:
-    """Natural logarithm of the mel energies of each frame: float32 (N, S) -> (N, T, num_mels)."""
+    """Compute the natural logarithm of the mel energies of each frame: float32 (N, S) -> (N, T, num_mels)."""
     filters_FM = torch.from_numpy(mel_filters(num_mels))
     return _log_mel(batch_NS, hann_window().to(batch_NS.device), filters_FM.to(batch_NS.device))
 
 
 def hann_window() -> torch.Tensor:
-    """The window of a frame (W,): Hann, symmetric."""
+    """Compute the window of a frame (W,): Hann, symmetric."""
     return torch.hann_window(FRAME_SAMPLES, periodic=False, dtype=torch.float64).float()
 
 
@@ -127,7 +127,7 @@ class KaldiFbank(nn.Module):
         self.register_buffer("filters", torch.from_numpy(mel_filters(config.n_mels)), persistent=False)
 
     def forward(self, waveform_BT: torch.Tensor) -> torch.Tensor:
-        """Natural logarithms (B, F, M), F = config.num_frames(T); a clip shorter than a frame ends in silence."""
+        """Compute natural logarithms (B, F, M), F = config.num_frames(T); a clip below one frame ends in silence."""
         with torch.autocast(waveform_BT.device.type, enabled=False):
             missing = max(0, FRAME_SAMPLES - waveform_BT.shape[1])
             return _log_mel(functional.pad(waveform_BT.float(), (0, missing)), self.window, self.filters)
@@ -135,7 +135,7 @@ class KaldiFbank(nn.Module):
 
 @lru_cache(maxsize=4)
 def mel_filters(num_mels: int) -> NDArray[np.float32]:
-    """Kaldi's triangles, straight on the mel scale: float32 (FFT_SAMPLES // 2 + 1, num_mels)."""
+    """Compute Kaldi's triangles, straight on the mel scale: float32 (FFT_SAMPLES // 2 + 1, num_mels)."""
     low, high = _mel(LOW_HZ), _mel(HIGH_HZ)
     step = (high - low) / (num_mels + 1)
     left_M = low + step * np.arange(num_mels)

@@ -44,12 +44,12 @@ class ImageConfig:
 
 
 def with_height(features: LogMelConfig, height: int) -> LogMelConfig:
-    """The same log-mel with a band per row of the image. Too many for n_fft are refused by `LogMel`."""
+    """Give log-mel a band per row of the image. `LogMel` refuses too many for n_fft."""
     return replace(features, n_mels=height)
 
 
 def frames_per_image(config: ImageConfig, features: LogMelConfig) -> int | None:
-    """Frames that one image shows: the length to chunk clips by. None: a whole clip, however long."""
+    """Count the frames that one image shows: the length to chunk clips by. None: a whole clip, however long."""
     if config.sizing in ("resize", "native"):
         return None
     if config.sizing == "resize_height":
@@ -59,7 +59,7 @@ def frames_per_image(config: ImageConfig, features: LogMelConfig) -> int | None:
 
 
 def to_image(spectrogram_BFM: Tensor, config: ImageConfig, features: LogMelConfig) -> Tensor:
-    """Spectrograms (B, F, M) to images (B, 1, H, W).
+    """Convert spectrograms (B, F, M) to images (B, 1, H, W).
 
     Shorter ones than `frames_per_image` end in `fill`.
 
@@ -79,7 +79,7 @@ def to_image(spectrogram_BFM: Tensor, config: ImageConfig, features: LogMelConfi
 
 
 def resize(image_BKHW: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear; smoothed first where it shrinks."""
+    """Resize bilinearly; smoothed first where it shrinks."""
     if image_BKHW.shape[2:] == (height, width):
         return image_BKHW
     return functional.interpolate(
@@ -88,7 +88,7 @@ def resize(image_BKHW: Tensor, height: int, width: int) -> Tensor:
 
 
 def repeat_channels(image_B1HW: Tensor, num_channels: int = 3) -> Tensor:
-    """The same picture in every channel (Lumen 2023's best): a view (B, K, H, W)."""
+    """Show the same picture in every channel (Lumen 2023's best): a view (B, K, H, W)."""
     return image_B1HW.expand(-1, num_channels, -1, -1)
 
 
@@ -134,7 +134,7 @@ class ThreeChannels(nn.Module):
         self.scalogram = Scalogram(self.config.scalogram)
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Images (B, 3, M, F)."""
+        """Compute images (B, 3, M, F)."""
         config = self.config
         mel_BFM = 1 - self.logmel(waveform_BT) / config.logmel.floor_db
         floor = 10 ** (config.scalogram_floor_db / 20)

@@ -65,7 +65,7 @@ class LogMelConfig:
             raise ValueError(f"top_db must be above 0, got {self.top_db}")
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a signal: one at every multiple of the hop that lies inside it.
+        """Count the frames of a signal: one at every multiple of the hop that lies inside it.
 
         Of kind kaldi: those that lie wholly within it, at least one.
         """
@@ -75,7 +75,7 @@ class LogMelConfig:
 
     @property
     def silence(self) -> float:
-        """What digital silence gives, in the unit of the values."""
+        """The value of digital silence, in the unit of the features."""
         if self.kind == "kaldi":
             return _KALDI_SILENCE
         return self.floor_db if self.scale == "db" else 0.0
@@ -100,7 +100,10 @@ KALDI = LogMelConfig(kind="kaldi", n_fft=512, hop_length=160, n_mels=128, min_fr
 
 
 def hz_to_mel(frequency_hz: float, scale: MelScale = "htk") -> float:
-    """HTK (O'Shaughnessy 1987): 2595 log10(1 + f / 700). Slaney: linear to 1 kHz, then logarithmic."""
+    """Convert Hz to mel. HTK: 2595 log10(1 + f / 700). Slaney: linear to 1 kHz, then logarithmic.
+
+    HTK's is O'Shaughnessy 1987.
+    """
     if scale == "htk":
         return 2595 * math.log10(1 + frequency_hz / 700)
     if frequency_hz < _SLANEY_BREAK_HZ:
@@ -109,7 +112,7 @@ def hz_to_mel(frequency_hz: float, scale: MelScale = "htk") -> float:
 
 
 def mel_to_hz(mel: NDArray[np.float64], scale: MelScale = "htk") -> NDArray[np.float64]:
-    """Inverse of `hz_to_mel`."""
+    """Convert mel to Hz, the inverse of `hz_to_mel`."""
     if scale == "htk":
         hertz: NDArray[np.float64] = 700 * (10 ** (mel / 2595) - 1)
         return hertz
@@ -118,13 +121,13 @@ def mel_to_hz(mel: NDArray[np.float64], scale: MelScale = "htk") -> NDArray[np.f
 
 
 def mel_edges_hz(config: LogMelConfig) -> NDArray[np.float64]:
-    """M + 2 frequencies, equally spaced in mel: band m rises from [m], peaks at [m + 1], ends at [m + 2]."""
+    """Compute M + 2 frequencies, equally spaced in mel: band m rises from [m], peaks at [m + 1], ends at [m + 2]."""
     low, high = (hz_to_mel(edge, config.mel_scale) for edge in (config.min_frequency_hz, config.max_frequency_hz))
     return mel_to_hz(np.linspace(low, high, config.n_mels + 2), config.mel_scale)
 
 
 def mel_filters(config: LogMelConfig) -> NDArray[np.float64]:
-    """Triangular filters (N, M) with peak 1 or, as Slaney's, unit area.
+    """Compute triangular filters (N, M) with peak 1 or, as Slaney's, unit area.
 
     Raises:
         ValueError: bands so narrow that one holds no FFT bin: it would be silent for ever.
@@ -173,7 +176,7 @@ class LogMel(nn.Module):
         return self.spectrum.window
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Float waveforms (B, T), T >= 1, to decibels (B, F, M), F = config.num_frames(T).
+        """Convert float waveforms (B, T), T >= 1, to decibels (B, F, M), F = config.num_frames(T).
 
         Frame f is centered on sample f * hop_length; the signal continues with zeros on both sides.
         """

@@ -25,7 +25,7 @@ class MfccConfig:
 
 
 def cosine_transform(num_bands: int, num_coefficients: int) -> Tensor:
-    """(M, K): orthonormal DCT-II; coefficient 0 is sqrt(M) times the mean."""
+    """Compute the orthonormal DCT-II (M, K); coefficient 0 is sqrt(M) times the mean."""
     bands_M1 = torch.arange(num_bands, dtype=torch.float64)[:, None]
     orders_K = torch.arange(num_coefficients, dtype=torch.float64)
     matrix_MK = torch.cos(math.pi / num_bands * (bands_M1 + 0.5) * orders_K) * math.sqrt(2 / num_bands)
@@ -46,7 +46,7 @@ class Mfcc(nn.Module):
         self.register_buffer("transform", transform.float(), persistent=False)
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Coefficients (B, F, K), K from the coarsest on."""
+        """Compute coefficients (B, F, K), K from the coarsest on."""
         with torch.autocast(waveform_BT.device.type, enabled=False):
             coefficients_BFK: Tensor = self.logmel(waveform_BT) @ self.transform
         return coefficients_BFK

@@ -41,13 +41,13 @@ class ScalogramConfig:
 
 
 def center_frequencies_hz(config: ScalogramConfig) -> Tensor:
-    """(S,) float64, equally spaced in octaves, rising."""
+    """Compute center frequencies (S,) float64, equally spaced in octaves, rising."""
     low, high = math.log(config.min_frequency_hz), math.log(config.max_frequency_hz)
     return torch.linspace(low, high, config.num_scales, dtype=torch.float64).exp()
 
 
 def wavelets(config: ScalogramConfig) -> Tensor:
-    """(W, S), or (W, 2 S) with quadrature: cosines, then sines, under a Gaussian; float64.
+    """Compute wavelets (W, S), or (W, 2 S) with quadrature: cosines, then sines, under a Gaussian; float64.
 
     Scaled so that a full-scale sine of a wavelet's frequency has magnitude 1 (its crest, without quadrature).
     """
@@ -72,7 +72,7 @@ class Scalogram(nn.Module):
         self.weight = nn.Parameter(wavelets(self.config).float(), requires_grad=self.config.trainable)
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Magnitudes, 1 for a full-scale sine at the center of a scale."""
+        """Compute magnitudes, 1 for a full-scale sine at the center of a scale."""
         config = self.config
         with torch.autocast(waveform_BT.device.type, enabled=False):
             product = centered_frames(waveform_BT.float(), config.length, config.hop_length) @ self.weight

@@ -12,18 +12,18 @@ from torch.nn import functional
 
 
 def num_frames(num_samples: int, hop_length: int) -> int:
-    """Frames of a signal: one at every multiple of the hop that lies inside it."""
+    """Count the frames of a signal: one at every multiple of the hop that lies inside it."""
     return -(-num_samples // hop_length)
 
 
 def centered_frames(waveform_BT: Tensor, length: int, hop_length: int) -> Tensor:
-    """Frames (B, F, W), a view; frame f is centered on sample f * hop; zeros beyond both ends."""
+    """Cut frames (B, F, W), a view; frame f is centered on sample f * hop; zeros beyond both ends."""
     padded_BT = functional.pad(waveform_BT, (length // 2, (length + 1) // 2))
     return padded_BT.unfold(1, length, hop_length)[:, : num_frames(waveform_BT.shape[-1], hop_length)]
 
 
 def windowed_dft(window_W: Tensor) -> Tensor:
-    """(W, 2 N): cosines, then sines, of the N = W / 2 + 1 bins, each under the window; float64."""
+    """Compute a DFT matrix (W, 2 N): cosines, then sines, of the N = W / 2 + 1 bins, under the window; float64."""
     length = len(window_W)
     # The product is reduced modulo the length while it is an integer: cos(2 pi 10^6) loses digits.
     turns_WN = torch.arange(length)[:, None] * torch.arange(length // 2 + 1) % length
@@ -71,7 +71,7 @@ class PowerSpectrum(nn.Module):
         self.register_buffer("basis", basis.float(), persistent=False)
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Float waveforms (B, T), T >= 1, to power (B, F, N); float32 under autocast too."""
+        """Convert float waveforms (B, T), T >= 1, to power (B, F, N); float32 under autocast too."""
         on_cpu = waveform_BT.device.type == "cpu"
         # bf16 has 8 bits: 80 dB below the loudest bin only its rounding would be left.
         with torch.autocast(waveform_BT.device.type, enabled=False):

@@ -19,14 +19,14 @@ class Standardization:
     std: tuple[float, ...]
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and std (M,) on a device."""
+        """Copy mean and std (M,) to a device."""
         return torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
 
 
 def standardization(
     features_TM: Tensor | Iterable[Tensor], block: int = 1 << 16, min_std: float = MIN_STD_DB
 ) -> Standardization:
-    """Statistics of frames (T, M) in float64, whatever the storage type; in one pass.
+    """Compute mean and deviation of frames (T, M) in float64, whatever the storage type; in one pass.
 
     Args:
         features_TM: rows of all clips, in one tensor or clip by clip: how they are divided changes nothing.
@@ -52,7 +52,7 @@ def standardization(
 
 
 def _blocks(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The same rows in blocks of one size, the last one smaller."""
+    """Regroup rows into blocks of one size, the last one smaller."""
     waiting: list[Tensor] = []
     for part in parts:
         waiting.append(part)

@@ -18,18 +18,18 @@ class Headed(nn.Module):
         self.backbone, self.head = backbone, head
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """One feature vector per clip: (B, D)."""
+        """Compute one feature vector per clip: (B, D)."""
         features_BTD: Tensor = self.backbone(inputs)
         return features_BTD.mean(dim=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         logits_BC: Tensor = self.head(self.backbone(inputs))
         return logits_BC
 
 
 def pool_maps(maps_BDHW: Tensor, over_time: bool) -> Tensor:
-    """Feature maps to features (B, T, D): mean over frequency, and over time too unless the head does that."""
+    """Average feature maps over frequency to (B, T, D), and over time too unless the head does that."""
     return maps_BDHW.mean(dim=2).transpose(1, 2) if over_time else maps_BDHW.mean(dim=(2, 3)).unsqueeze(1)
 
 
@@ -44,13 +44,13 @@ def check_channels(input_size: int) -> None:
 
 
 def channels_last(model: nn.Module) -> nn.Module:
-    """The memory order in which convolutions are fastest, on CPU and on tensor cores."""
+    """Move weights to the memory order in which convolutions are fastest, on CPU and on tensor cores."""
     moved: Any = model
     return moved.to(memory_format=torch.channels_last)  # type: ignore[no-any-return]
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-    """The nearest multiple of the divisor that is not more than a tenth below (Howard et al. 2019, their code)."""
+    """Round to the nearest multiple of the divisor that is not more than a tenth below (Howard et al. 2019's code)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
@@ -62,7 +62,7 @@ class SameConv2d(nn.Conv2d):
     """
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps (B, D, H / stride, W / stride), rounded up."""
+        """Convolve to feature maps (B, D, H / stride, W / stride), rounded up."""
         paddings: list[int] = []
         for axis in (1, 0):  # F.pad begins with the last dimension
             size, stride, kernel = maps_BDHW.shape[2 + axis], self.stride[axis], self.kernel_size[axis]
@@ -81,14 +81,14 @@ class SqueezeExcite(nn.Module):
         self.act, self.gate = activation, gate
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps of the same shape."""
+        """Scale the channels of feature maps."""
         squeezed_BD11 = maps_BDHW.mean(dim=(2, 3), keepdim=True)
         scale_BD11: Tensor = self.gate(self.conv_expand(self.act(self.conv_reduce(squeezed_BD11))))
         return maps_BDHW * scale_BD11
 
 
 def initialize(model: nn.Module) -> None:
-    """Weights as He et al. 2015: convolutions by fan-out, batch norms at identity."""
+    """Initialize weights as He et al. 2015: convolutions by fan-out, batch norms at identity."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

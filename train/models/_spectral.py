@@ -19,7 +19,7 @@ class SpectralConv(nn.Module):
         self.num_features = sizes[-1]
 
     def forward(self, logmel_BFM: Tensor) -> Tensor:
-        """Features (B, F', D); any F and M."""
+        """Compute features (B, F', D); any F and M."""
         maps_BDFM: Tensor = self.blocks(logmel_BFM.unsqueeze(1))
         return maps_BDFM.mean(dim=3).transpose(1, 2)
 

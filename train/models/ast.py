@@ -101,7 +101,7 @@ class Transformer(nn.Module):
         return self.net.config
 
     def forward(self, logmel_BFM: Tensor) -> Tensor:
-        """Features: the mean of the two special tokens, or the patches of every time step, averaged over bands."""
+        """Compute features: the mean of the two special tokens, or each time step's patches averaged over bands."""
         sizes = self._sizes
         bands = (sizes.num_mel_bins - sizes.patch_size) // sizes.frequency_stride + 1
         patches = (logmel_BFM.shape[1] - sizes.patch_size) // sizes.time_stride + 1
@@ -131,13 +131,13 @@ class AudioSetHead(nn.Module):
         self.classifier, self.outputs = classifier, outputs
 
     def forward(self, features_BTD: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         logits_BA: Tensor = self.classifier(features_BTD.mean(dim=1))
         return torch.stack([logits_BA[:, list(columns)].amax(dim=1) for columns in self.outputs], dim=1)
 
 
 def audioset_outputs(instruments: tuple[str, ...], added_mids: bool) -> tuple[tuple[int, ...], ...]:
-    """The model's outputs for each instrument.
+    """List the published model's outputs for each instrument.
 
     Raises:
         UsageError: an instrument that no MID of ours stands for.
@@ -165,7 +165,7 @@ def _check_names(weights: str, names: Mapping[int, str]) -> None:
 
 
 def build(config: Config, n_mels: int, num_classes: int) -> nn.Module:
-    """A network with random or published weights; the head of `fine_tune` is random.
+    """Make a network with random or published weights; the head of `fine_tune` is random.
 
     Raises:
         UsageError: the weights are not to be had or do not fit, or an instrument has no AudioSet class.

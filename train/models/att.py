@@ -41,7 +41,7 @@ class Dense(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, features_BTD: Tensor) -> Tensor:
-        """Features (B, T, width)."""
+        """Compute features (B, T, width)."""
         for linear, norm in zip(self.linears, self.norms, strict=True):
             hidden_BDT = F.relu(norm(linear(features_BTD).transpose(1, 2)))
             features_BTD = F.dropout(hidden_BDT, self.dropout, self.training).transpose(1, 2)
@@ -49,5 +49,5 @@ class Dense(nn.Module):
 
 
 def build(config: Config, num_features: int, num_classes: int) -> nn.Module:
-    """A freshly initialized network; any number of seconds."""
+    """Make a freshly initialized network; any number of seconds."""
     return Headed(Dense(config, num_features), DecisionAttention(config.width, num_classes))

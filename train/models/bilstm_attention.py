@@ -48,7 +48,7 @@ class BiLstm(nn.Module):
         self.lstm = nn.LSTM(num_features, config.hidden_size, batch_first=True, bidirectional=True)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
-        """Features (B, T, 2 H), forward beside backward."""
+        """Compute features (B, T, 2 H), forward beside backward."""
         inputs_BTD = features_BTD * self._mask(features_BTD[:, :1], self.dropout)
         if self.training and self.recurrent_dropout > 0:
             forward_BTH = self.stepwise(inputs_BTD, "")
@@ -58,7 +58,7 @@ class BiLstm(nn.Module):
         return outputs_BTH
 
     def stepwise(self, inputs_BTD: Tensor, direction: str) -> Tensor:
-        """One direction ("" or "_reverse"), step by step, with a mask on the recurrent state: (B, T, H)."""
+        """Run one direction ("" or "_reverse") step by step, with a mask on the recurrent state: (B, T, H)."""
         weight_4HD, weight_4HH = self._weights(("weight_ih_l0", "weight_hh_l0"), direction)
         bias_4H, recurrent_bias_4H = self._weights(("bias_ih_l0", "bias_hh_l0"), direction)
         gates_BT4H = F.linear(inputs_BTD, weight_4HD, bias_4H + recurrent_bias_4H)
@@ -81,5 +81,5 @@ class BiLstm(nn.Module):
 
 
 def build(config: Config, num_features: int, num_classes: int) -> nn.Module:
-    """A freshly initialized network; any number of seconds."""
+    """Make a freshly initialized network; any number of seconds."""
     return Headed(BiLstm(config, num_features), DecisionAttention(2 * config.hidden_size, num_classes))

@@ -33,7 +33,7 @@ TINY = Config(widths="8,16", hidden_size=16, num_layers=1, head_dropout=0.0)
 
 
 def build(config: Config, n_mels: int, num_classes: int) -> nn.Module:
-    """A freshly initialized network; it takes any number of mel bands."""
+    """Make a freshly initialized network; it takes any number of mel bands."""
     convolution = SpectralConv(whole_numbers(config.widths))
     recurrent = Recurrent(convolution.num_features, config.hidden_size, config.num_layers, config.bidirectional)
     head = make_head(config, recurrent.num_features, num_classes)

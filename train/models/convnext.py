@@ -58,14 +58,14 @@ class ConvNext(nn.Module):
         self.num_features, self._over_time = widths[-1], config.over_time
 
     def forward(self, image_BIHW: Tensor) -> Tensor:
-        """Features (B, T, D)."""
+        """Compute features (B, T, D)."""
         maps_BDHW = self.net(pixel_values=image_BIHW).last_hidden_state
         features_BTD: Tensor = self.net.layernorm(pool_maps(maps_BDHW, self._over_time))
         return features_BTD
 
 
 def build(config: Config, num_channels: int, num_classes: int) -> nn.Module:
-    """A network with random or published weights; its head is random.
+    """Make a network with random or published weights; its head is random.
 
     Raises:
         UsageError: the weights are not to be had, or do not fit.

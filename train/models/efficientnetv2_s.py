@@ -79,7 +79,7 @@ class Plain(nn.Module):
         self.conv, self.bn1 = SameConv2d(num_in, num_out, 3, stride, bias=False), _norm(num_out)
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps, smaller by the stride."""
+        """Compute feature maps, smaller by the stride."""
         hidden: Tensor = F.silu(self.bn1(self.conv(maps_BDHW)))
         return hidden + maps_BDHW if self.has_shortcut else hidden
 
@@ -94,7 +94,7 @@ class Fused(nn.Module):
         self.conv_pwl, self.bn2 = nn.Conv2d(inner, num_out, 1, bias=False), _norm(num_out)
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps, smaller by the stride."""
+        """Compute feature maps, smaller by the stride."""
         hidden: Tensor = self.bn2(self.conv_pwl(F.silu(self.bn1(self.conv_exp(maps_BDHW)))))
         return hidden + maps_BDHW if self.has_shortcut else hidden
 
@@ -111,7 +111,7 @@ class Inverted(nn.Module):
         self.conv_pwl, self.bn3 = nn.Conv2d(inner, num_out, 1, bias=False), _norm(num_out)
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps, smaller by the stride."""
+        """Compute feature maps, smaller by the stride."""
         inner = F.silu(self.bn1(self.conv_pw(maps_BDHW)))
         inner = self.se(F.silu(self.bn2(self.conv_dw(inner))))
         projected: Tensor = self.bn3(self.conv_pwl(inner))
@@ -148,13 +148,13 @@ class EfficientNet(nn.Module):
         initialize(self)
 
     def forward(self, image_BIHW: Tensor) -> Tensor:
-        """Features (B, T, D)."""
+        """Compute features (B, T, D)."""
         maps_BDHW = self.blocks(F.silu(self.bn1(self.conv_stem(image_BIHW))))
         return pool_maps(F.silu(self.bn2(self.conv_head(maps_BDHW))), self._over_time)
 
 
 def build(config: Config, num_channels: int, num_classes: int) -> nn.Module:
-    """A network with random or published weights; its head is random.
+    """Make a network with random or published weights; its head is random.
 
     Raises:
         UsageError: the weights are not to be had, or do not fit.

@@ -32,7 +32,7 @@ class LogMelCnn(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, logmel_BFM: Tensor) -> Tensor:
-        """Standardized log-mel (B, F, M) to logits (B, C); any F and M of at least 2**num_blocks."""
+        """Compute logits (B, C) of standardized log-mel (B, F, M); any F and M of at least 2**num_blocks."""
         maps_B1FM = logmel_BFM.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         maps_BKF = self.blocks(maps_B1FM).mean(dim=3)
         pooled_BK = maps_BKF.mean(dim=2) + maps_BKF.amax(dim=2)
@@ -50,7 +50,7 @@ def _block(num_in: int, num_out: int) -> nn.Module:
 
 
 def build(config: Config, n_mels: int, num_classes: int) -> nn.Module:
-    """A freshly initialized network.
+    """Make a freshly initialized network.
 
     Raises:
         ValueError: fewer mel bands than the blocks halve away.

@@ -38,12 +38,12 @@ class Recurrent(nn.Module):
         self.num_features = hidden_size * (2 if bidirectional else 1)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
-        """Features (B, T, hidden)."""
+        """Compute features (B, T, hidden)."""
         outputs_BTH: Tensor = self.lstm(features_BTD)[0]
         return outputs_BTH
 
 
 def build(config: Config, n_mels: int, num_classes: int) -> nn.Module:
-    """A freshly initialized network."""
+    """Make a freshly initialized network."""
     backbone = Recurrent(n_mels, config.hidden_size, config.num_layers, config.bidirectional)
     return Headed(backbone, make_head(config, backbone.num_features, num_classes))

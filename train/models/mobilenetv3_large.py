@@ -82,7 +82,7 @@ class Block(nn.Module):
         self.conv_pwl, self.bn3 = nn.Conv2d(inner, num_out, 1, bias=False), nn.BatchNorm2d(num_out)
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps, smaller by the stride."""
+        """Compute feature maps, smaller by the stride."""
         inner = self.act(self.bn1(self.conv_pw(maps_BDHW)))
         inner = self.se(self.act(self.bn2(self.conv_dw(inner))))
         projected: Tensor = self.bn3(self.conv_pwl(inner))
@@ -100,7 +100,7 @@ class Separable(nn.Module):
         self.conv_pw, self.bn2 = nn.Conv2d(num_in, num_out, 1, bias=False), nn.BatchNorm2d(num_out)
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps of the same size."""
+        """Compute feature maps of the same size."""
         hidden: Tensor = self.bn2(self.conv_pw(F.relu(self.bn1(self.conv_dw(maps_BDHW)))))
         return hidden + maps_BDHW if self.has_shortcut else hidden
 
@@ -113,7 +113,7 @@ class Last(nn.Module):
         self.conv, self.bn1 = nn.Conv2d(num_in, num_out, 1, bias=False), nn.BatchNorm2d(num_out)
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps of the same size."""
+        """Compute feature maps of the same size."""
         return F.hardswish(self.bn1(self.conv(maps_BDHW)))
 
 
@@ -143,14 +143,14 @@ class MobileNet(nn.Module):
         initialize(self)
 
     def forward(self, image_BIHW: Tensor) -> Tensor:
-        """Features (B, T, D)."""
+        """Compute features (B, T, D)."""
         maps_BDHW = self.blocks(F.hardswish(self.bn1(self.conv_stem(image_BIHW))))
         pooled_BD1T = pool_maps(maps_BDHW, self._over_time).transpose(1, 2).unsqueeze(2)
         return F.hardswish(self.conv_head(pooled_BD1T)).squeeze(2).transpose(1, 2)
 
 
 def build(config: Config, num_channels: int, num_classes: int) -> nn.Module:
-    """A network with random or published weights; its head is random.
+    """Make a network with random or published weights; its head is random.
 
     Raises:
         UsageError: the weights are not to be had, or do not fit.
@@ -160,7 +160,7 @@ def build(config: Config, num_channels: int, num_classes: int) -> nn.Module:
 
 
 def make_backbone(config: Config, num_channels: int) -> MobileNet:
-    """The network without a head."""
+    """Make the network without a head."""
     check_channels(num_channels)
     backbone = MobileNet(config, num_channels)
     if config.weights:

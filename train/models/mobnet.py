@@ -48,7 +48,7 @@ class MobNet(nn.Module):
         self.head.append(make_head(self._config, backbone.num_features, 1))
 
     def forward(self, image_BIHW: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         pairs = zip(self.backbones, self.head, strict=True)
         return torch.cat([head(backbone(image_BIHW)) for backbone, head in pairs], dim=1)
 
@@ -64,7 +64,7 @@ class MobNet(nn.Module):
 
 
 def build(config: Config, num_channels: int, num_classes: int) -> nn.Module:
-    """As many networks as classes; `weights` are those of one backbone, put into each.
+    """Make as many networks as classes; `weights` are those of one backbone, put into each.
 
     Raises:
         UsageError: the weights are not to be had, or do not fit.

@@ -133,7 +133,7 @@ class MultilabelSvm(nn.Module):
         return (features_BD - self.low) * self.scale
 
     def forward(self, features_BD: Tensor) -> Tensor:
-        """Decision values (B, C); 0 before `fit`."""
+        """Compute decision values (B, C); 0 before `fit`."""
         scaled_BD, vectors_SD = self._scaled(features_BD.double()), self.vectors
         if self._config.kernel == "linear":
             kernel_BS = scaled_BD @ vectors_SD.t()
@@ -153,10 +153,10 @@ class MultilabelSvm(nn.Module):
 
 
 def _grown(own: Tensor, name: str, saved: Tensor) -> tuple[int, int]:
-    """Our size, with as many support vectors as the file has; another number of features or classes stays wrong."""
+    """Adjust our tensor's size to the file's number of support vectors; other mismatches stay, and are refused."""
     return (len(saved), own.shape[1]) if name == "vectors" else (len(own), saved.shape[1])
 
 
 def build(config: Config, num_features: int, num_classes: int) -> nn.Module:
-    """Machines that know nothing until `fit`."""
+    """Make machines that answer 0 until `fit`."""
     return MultilabelSvm(config, num_features, num_classes)

@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(num_in, num_out, 1, stride, bias=False), nn.BatchNorm2d(num_out))
 
     def forward(self, maps_BDHW: Tensor) -> Tensor:
-        """Feature maps, smaller by the stride."""
+        """Compute feature maps, smaller by the stride."""
         shortcut = maps_BDHW if self.downsample is None else self.downsample(maps_BDHW)
         hidden = F.relu(self.bn1(self.conv1(maps_BDHW)))
         hidden = F.relu(self.bn2(self.conv2(hidden)))
@@ -85,7 +85,7 @@ class ResNext(nn.Module):
                     nn.init.zeros_(module.bn3.weight)
 
     def forward(self, image_BIHW: Tensor) -> Tensor:
-        """Features (B, T, D)."""
+        """Compute features (B, T, D)."""
         maps = F.max_pool2d(F.relu(self.bn1(self.conv1(image_BIHW))), 3, 2, 1)
         for name in self._stages:
             maps = self.get_submodule(name)(maps)
@@ -100,7 +100,7 @@ def _blocks(config: Config, num_in: int, num_out: int, stage: int, count: int) -
 
 
 def build(config: Config, num_channels: int, num_classes: int) -> nn.Module:
-    """A network with random or published weights; its head is random.
+    """Make a network with random or published weights; its head is random.
 
     Raises:
         UsageError: the weights are not to be had, or do not fit.

@@ -89,18 +89,18 @@ class SincFilters(nn.Module):
         self.register_buffer("window", torch.hamming_window(num_taps, periodic=False), persistent=False)
 
     def cutoffs_hz(self) -> tuple[Tensor, Tensor]:
-        """Lower and upper cutoff (N,) of every filter."""
+        """Compute the lower and upper cutoff (N,) of every filter, in Hz."""
         low_N = (self.min_low_hz + self.low_hz.abs()).clamp(max=self.max_hz - self.min_band_hz)
         return low_N, (low_N + self.min_band_hz + self.band_hz.abs()).clamp(max=self.max_hz)
 
     def kernels(self) -> Tensor:
-        """Impulse responses (N, K)."""
+        """Compute impulse responses (N, K)."""
         low_N1, high_N1 = (cutoff[:, None] for cutoff in self.cutoffs_hz())
         bands_NK = _low_pass(high_N1, self.time_s) - _low_pass(low_N1, self.time_s)
         return bands_NK * self.window / (2 * (high_N1 - low_N1))
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Waveforms (B, T) to filtered ones (B, F, N), one frame every stride; zeros beyond both ends."""
+        """Filter waveforms (B, T) to (B, F, N), one frame every stride; zeros beyond both ends."""
         padding = len(self.window) // 2
         bands_BNF = F.conv1d(waveform_BT[:, None], self.kernels()[:, None], stride=self.stride, padding=padding)
         return bands_BNF.transpose(1, 2)
@@ -123,7 +123,7 @@ class Stage(nn.Module):
         self.shortcut = nn.Identity() if stride == 1 and num_in == num_out else _projection(num_in, num_out, stride)
 
     def forward(self, maps_BDFN: Tensor) -> Tensor:
-        """Maps (B, D', F / stride, N / stride)."""
+        """Compute maps (B, D', F / stride, N / stride)."""
         for index, first in enumerate(self.first):
             shortcut = self.shortcut(maps_BDFN) if index == 0 else maps_BDFN
             hidden = F.relu(self.first_norms[index](first(maps_BDFN)))
@@ -149,7 +149,7 @@ class DictionaryEncoding(nn.Module):
         self.sharpness = nn.Parameter(torch.ones(num_centers))
 
     def forward(self, features_BFD: Tensor) -> Tensor:
-        """Features (B, F, D) to (B, centers * D)."""
+        """Encode features (B, F, D) to (B, centers * D)."""
         residual_BFSD = features_BFD.unsqueeze(2) - self.centers
         distance_BFS = residual_BFSD.square().sum(dim=3)
         weight_BFS = torch.softmax(-self.sharpness.square() * distance_BFS, dim=2)
@@ -177,7 +177,7 @@ class SincResNet(nn.Module):
         self.num_features = config.num_centers * size
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Features (B, 1, centers * D)."""
+        """Compute features (B, 1, centers * D)."""
         maps_B1FN = self.norm(self.filters(waveform_BT).unsqueeze(1))
         maps_BDFN = self.stages(F.relu(self.stem_norm(self.stem(maps_B1FN))))
         pooled_BP: Tensor = self.pool(maps_BDFN.mean(dim=3).transpose(1, 2))
@@ -195,7 +195,7 @@ def _head(config: Config, num_features: int, num_classes: int) -> nn.Module:
 
 
 def build(config: Config, sample_rate: int, num_classes: int) -> nn.Module:
-    """A network, with the backbone of an earlier run if `weights` names one; its head is random.
+    """Make a network, with the backbone of an earlier run if `weights` names one; its head is random.
 
     Raises:
         UsageError: the weights are not to be had, or do not fit.

@@ -29,6 +29,6 @@ TINY = Config(widths="8,16", head_widths="8", head_dropout=0.0)
 
 
 def build(config: Config, n_mels: int, num_classes: int) -> nn.Module:
-    """A freshly initialized network; it takes any number of mel bands."""
+    """Make a freshly initialized network; it takes any number of mel bands."""
     backbone = SpectralConv(whole_numbers(config.widths))
     return Headed(backbone, make_head(config, backbone.num_features, num_classes))

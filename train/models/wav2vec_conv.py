@@ -59,7 +59,7 @@ class Wav2VecConv(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        """Features (B, F, D). Every clip is scaled to mean 0, variance 1, as the weights were trained."""
+        """Compute features (B, F, D) of clips scaled to mean 0, variance 1, as the weights were trained."""
         mean_B1, variance_B1 = waveform_BT.mean(1, keepdim=True), waveform_BT.var(1, keepdim=True, unbiased=False)
         scaled_BT = (waveform_BT - mean_B1) / (variance_B1 + 1e-7).sqrt()
         features_BDF: Tensor = self.net(scaled_BT)
@@ -67,7 +67,7 @@ class Wav2VecConv(nn.Module):
 
 
 def build(config: Config, sample_rate: int, num_classes: int) -> nn.Module:
-    """A network with random or published weights; its head is random.
+    """Make a network with random or published weights; its head is random.
 
     Raises:
         UsageError: the weights are not to be had, or do not fit.

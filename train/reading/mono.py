@@ -28,7 +28,7 @@ class Level(Protocol):
 
 
 def load_mono(path: Path, level: Level) -> audio.Mono:
-    """Decode a file to what training hears: mono, the recipe's sample rate and loudness; float32.
+    """Decode a file as training does: mono, the recipe's sample rate and loudness; float32.
 
     Unlike the build's 16-bit audio it may exceed 1: nothing is clipped.
 

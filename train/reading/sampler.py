@@ -20,7 +20,7 @@ _DRAWS = 3  # random stream of an epoch; 0 to 2 are train.data's and train.readi
 
 
 def class_weights(presence_NC: NDArray[np.int8]) -> NDArray[np.float64]:
-    """(C,): all tracks / tracks with the class (Lumen 2023); 0 for a class that nobody has, which no clip gets.
+    """Compute weights (C,): all tracks / tracks with the class (Lumen 2023); 0 for a class without tracks.
 
     Its code takes 1 / tracks with the class: the same draws, for only ratios matter.
     """
@@ -32,7 +32,7 @@ def class_weights(presence_NC: NDArray[np.int8]) -> NDArray[np.float64]:
 
 
 def clip_weights(presence_NC: NDArray[np.int8], rule: WeightRule = "median") -> NDArray[np.float64]:
-    """(N,): how often to draw each clip.
+    """Compute the weight (N,) with which each clip is drawn.
 
     A clip of one class has that class's weight; one of several has their median (Lumen 2023) or the
     greatest of them (its code). Absent and unknown count alike: what is not known to be there adds
@@ -51,7 +51,7 @@ def clip_weights(presence_NC: NDArray[np.int8], rule: WeightRule = "median") -> 
 
 
 def weighted_draws(weights_N: NDArray[np.float64], num_draws: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """(K,): indices drawn with replacement, in random order: a function of (seed, epoch) alone.
+    """Draw indices (K,) with replacement, in random order: a function of (seed, epoch) alone.
 
     Raises:
         UsageError: no weight is positive, or one is negative or not finite.

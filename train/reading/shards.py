@@ -45,7 +45,7 @@ def remaining_gain_db(
     target_lufs: Lufs,
     max_gain_db: Decibels,
 ) -> NDArray[np.float32]:
-    """(N,): what the build's true-peak guard held back, for training to apply in float.
+    """Compute the gain (N,) in dB that the build's true-peak guard left out, to apply in float.
 
     Build and training together stay within `max_gain_db`; 0 where loudness is not known.
     """
@@ -66,7 +66,7 @@ class RowGroup:
 
     @property
     def path(self) -> Path:
-        """Of the shard."""
+        """The path of the shard."""
         return self.file.path
 
 
@@ -99,11 +99,11 @@ class SplitTable:
         return np.repeat(np.arange(len(self.groups)), [group.size for group in self.groups])
 
     def remaining_gain_db(self, target_lufs: Lufs, max_gain_db: Decibels) -> NDArray[np.float32]:
-        """(N,): see `remaining_gain_db` of this module."""
+        """Compute the gain (N,) in dB left for training; see `remaining_gain_db` of this module."""
         return remaining_gain_db(self.loudness_lufs, self.gain_db, target_lufs, max_gain_db)
 
     def decode(self, path: Path, clip: int, audio: Any) -> NDArray[np.int16]:
-        """All samples of a clip, from its audio file.
+        """Decode all samples (T,) int16 of a clip and compare them with its digest.
 
         Raises:
             IntegrityError: the audio is not what the clip's row says; the message names shard and clip.
@@ -127,7 +127,7 @@ class SplitTable:
 
 
 def read_audio(group: RowGroup) -> list[Any]:
-    """The audio files of a row group, one buffer per row (none where a row has no audio).
+    """Read the audio files of a row group, one buffer per row (None where a row has no audio).
 
     Raises:
         IntegrityError: they cannot be read, or the shard is no longer what it was.
@@ -194,10 +194,10 @@ def _presence(table: pa.Table, num_classes: int) -> NDArray[np.int8]:
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int, ahead: int
 ) -> Iterator[Result]:
-    """Results in the order of the items; threads work on at most `ahead` more than were taken.
+    """Yield results in the order of the items; threads work on at most `ahead` more than were taken.
 
-    No thread: each result is made when it is asked for. An error stands where its result would;
-    whoever stops early waits only for what has begun.
+    No thread: each result is made when it is taken. An error stands where its result would; whoever stops early waits
+    only for what has begun.
     """
     if num_threads == 0:
         yield from map(function, items)

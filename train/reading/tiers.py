@@ -19,14 +19,14 @@ _CGROUP = Path("/sys/fs/cgroup")  # version 2: a container's own limit, which ps
 
 
 def choose_tier(wanted: Literal["auto", Tier], num_bytes: int, free_bytes: int) -> Tier:
-    """Where a split of so many bytes is kept; `auto`: resident where a share of the free memory holds it."""
+    """Choose the tier of a split of so many bytes; `auto`: resident where a share of the free memory holds it."""
     if wanted != "auto":
         return wanted
     return "resident" if num_bytes <= RESIDENT_SHARE * free_bytes else "streaming"
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a GPU, or of this machine for everything else."""
+    """Measure the free memory of a GPU, or of this machine for everything else."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
@@ -35,7 +35,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _container_limit(folder: Path) -> int | None:
-    """What a container may still take; None: no limit is known."""
+    """Read how many bytes a container may still take; None: no limit is known."""
     try:
         limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no version 2, or "max"

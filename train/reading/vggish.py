@@ -45,7 +45,7 @@ class VggishClips:
     quantized: NDArray[np.uint8]  # (N, S, D)
 
     def features(self, keys: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings (len(keys), S, D) of these clips, in [-2, 2].
+        """Select embeddings (len(keys), S, D) of these clips, in [-2, 2].
 
         Raises:
             UsageError: a clip that OpenMIC does not have.
@@ -58,7 +58,7 @@ class VggishClips:
 
 
 def dequantize(quantized: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """8 bits back to [-2, 2]."""
+    """Convert 8 bits back to [-2, 2]."""
     return quantized.astype(np.float32) * np.float32(_RANGE / _STEPS) - np.float32(_RANGE / 2)
 
 
@@ -110,7 +110,7 @@ def _check_size(stream: BinaryIO, num_clips: int) -> None:
 
 
 def _relevances(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Sorted keys, and relevances (N, C) with NaN where the crowd was not asked."""
+    """Read sorted keys, and relevances (N, C) with NaN where the crowd was not consulted."""
     answers: dict[str, dict[str, float]] = {}
     line = 1
     try:

@@ -12,7 +12,7 @@ from train.scoring.thresholds import ThresholdSearch
 
 
 def ast_finetune() -> TrainRecipe:
-    """Requirement ids: B12 (model), A4 (concat-N), K4, T6 T7 T8. Rates of AST are open in the paper."""
+    """Make the recipe. Requirement ids: B12 (model), A4 (concat-N), K4, T6 T7 T8; AST's rates are open there."""
     return TrainRecipe(
         name="ast_finetune",
         model="ast",

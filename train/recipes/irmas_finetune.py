@@ -11,7 +11,7 @@ from train.scoring.thresholds import ThresholdSearch
 
 
 def irmas_finetune() -> TrainRecipe:
-    """Requirement ids: B1 B2 B3 B5 (model), K5 K6, A23 (no augmentation), O2, T2, E6."""
+    """Make the recipe. Requirement ids: B1 B2 B3 B5 (model), K5 K6, A23 (no augmentation), O2, T2, E6."""
     return TrainRecipe(
         name="irmas_finetune",
         model="sincnet_resnet",

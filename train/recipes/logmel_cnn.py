@@ -6,7 +6,7 @@ from train.recipe import TrainRecipe
 
 
 def logmel_cnn() -> TrainRecipe:
-    """Masked BCE with balanced classes; three-second chunks, as in Lumen 2023."""
+    """Make the recipe: masked BCE with balanced classes; three-second chunks, as in Lumen 2023."""
     return TrainRecipe(
         name="logmel_cnn",
         model="logmel_cnn",

@@ -7,6 +7,6 @@ from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
 
 
 def lumen_convnext() -> TrainRecipe:
-    """B10 in place of B11."""
+    """Make the recipe: B10 in place of B11."""
     best = lumen_convnext_fluffy()
     return replace(best, name="lumen_convnext", model_config=replace(best.model_config, head="deep"))

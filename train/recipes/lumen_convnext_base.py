@@ -7,7 +7,7 @@ from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
 
 
 def lumen_convnext_base() -> TrainRecipe:
-    """B9, B11, A1; 224 is what the weights were trained on."""
+    """Make the recipe: B9, B11, A1; 224 is what the weights were trained on."""
     best = lumen_convnext_fluffy()
     return replace(
         best,

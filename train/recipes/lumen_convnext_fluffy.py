@@ -13,7 +13,7 @@ from train.scoring.thresholds import ThresholdSearch
 
 
 def lumen_convnext_fluffy() -> TrainRecipe:
-    """Requirement ids: B9 B11 (model), A1 A15 A22, K1 K4, T6 T7 T8, E7."""
+    """Make the recipe. Requirement ids: B9 B11 (model), A1 A15 A22, K1 K4, T6 T7 T8, E7."""
     return TrainRecipe(
         name="lumen_convnext_fluffy",
         model="convnext",

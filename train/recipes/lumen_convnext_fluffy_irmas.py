@@ -7,6 +7,6 @@ from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
 
 
 def lumen_convnext_fluffy_irmas() -> TrainRecipe:
-    """Only the data differ from the best run."""
+    """Make the recipe: only the data differ from the best run."""
     best = lumen_convnext_fluffy()
     return replace(best, name="lumen_convnext_fluffy_irmas")

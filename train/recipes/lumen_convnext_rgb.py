@@ -7,6 +7,6 @@ from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
 
 
 def lumen_convnext_rgb() -> TrainRecipe:
-    """F13 for B9 and B11; everything else as in its best run."""
+    """Make the recipe: F13 for B9 and B11; everything else as in its best run."""
     best = lumen_convnext_fluffy()
     return replace(best, name="lumen_convnext_rgb", image=replace(best.image, channels="rgb"))

@@ -7,7 +7,7 @@ from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
 
 
 def lumen_convnext_sum2() -> TrainRecipe:
-    """A1 alone; the old loudness after it (A18)."""
+    """Make the recipe: A1 alone; the old loudness after it (A18)."""
     best = lumen_convnext_fluffy()
     return replace(
         best,

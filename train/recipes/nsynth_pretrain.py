@@ -16,7 +16,7 @@ from train.scoring.thresholds import ThresholdSearch
 
 
 def nsynth_pretrain() -> TrainRecipe:
-    """Requirement ids: B1 B2 B3 B5 (model), K1 K6 (windows), A5 A7 A9 (augmentation), O1, T1, E9."""
+    """Make the recipe. Requirement ids: B1 B2 B3 B5 (model), K1 K6 (windows), A5 A7 A9, O1, T1, E9."""
     return TrainRecipe(
         name="nsynth_pretrain",
         model="sincnet_resnet",

@@ -12,7 +12,7 @@ from train.scoring.thresholds import ThresholdSearch
 
 
 def openmic_bilstm() -> TrainRecipe:
-    """Requirement ids: B8 (model), O4 O5, A7 (mixup; how often is open), T5, E6 E8."""
+    """Make the recipe. Requirement ids: B8 (model), O4 O5, A7 (mixup; how often is open), T5, E6 E8."""
     return TrainRecipe(
         name="openmic_bilstm",
         model="bilstm_attention",

@@ -10,7 +10,7 @@ from train.scoring.thresholds import ThresholdSearch
 
 
 def svm() -> TrainRecipe:
-    """Requirement ids: B15 (model), K1, E6. Fitted at once: no epochs, no augmentation."""
+    """Make the recipe. Requirement ids: B15 (model), K1, E6. Fitted at once: no epochs, no augmentation."""
     return TrainRecipe(
         name="svm",
         model="multilabel_svm",

@@ -23,14 +23,14 @@ from train.scoring.metrics import (
 
 
 def share_present(presence_NC: Presence) -> Floats:
-    """Known present / known, per class; 0 where nothing is known."""
+    """Divide known present by known labels, per class; 0 where nothing is known."""
     known = (presence_NC != UNKNOWN).sum(axis=0)
     share: Floats = (presence_NC == PRESENT).sum(axis=0) / np.maximum(known, 1)
     return share
 
 
 def best_micro_vector(presence_NC: Presence) -> NDArray[np.bool_]:
-    """The constant prediction (C,) with the greatest micro F1.
+    """Find the constant prediction (C,) with the greatest micro F1.
 
     2 TP / (predicted + present) grows with a class exactly if its share of present labels exceeds
     half the F1 reached: the best set is a prefix of the classes by falling share.
@@ -47,13 +47,13 @@ def best_micro_vector(presence_NC: Presence) -> NDArray[np.bool_]:
 
 
 def best_macro_vector(presence_NC: Presence) -> NDArray[np.bool_]:
-    """The constant prediction (C,) with the greatest macro F1, either definition: all that occurs."""
+    """Find the constant prediction (C,) with the greatest macro F1, either definition: all that occurs."""
     occurs: NDArray[np.bool_] = (presence_NC == PRESENT).any(axis=0)
     return occurs
 
 
 def best_hamming_vector(presence_NC: Presence) -> NDArray[np.bool_]:
-    """The constant prediction (C,) with the greatest Hamming score: the weighted majority."""
+    """Find the constant prediction (C,) with the greatest Hamming score: the weighted majority."""
     weight_N1 = 1 / np.maximum((presence_NC != UNKNOWN).sum(axis=1, keepdims=True), 1)
     votes = (weight_N1 * (presence_NC == PRESENT)).sum(axis=0) - (weight_N1 * (presence_NC == ABSENT)).sum(axis=0)
     majority: NDArray[np.bool_] = votes > 0
@@ -61,7 +61,7 @@ def best_hamming_vector(presence_NC: Presence) -> NDArray[np.bool_]:
 
 
 def most_frequent_share(presence_NC: Presence) -> float | None:
-    """The greatest `metrics.predominant_accuracy` of a constant: it always names the most frequent class."""
+    """Compute the greatest `metrics.predominant_accuracy` of a constant: it names the most frequent class."""
     present_NC = presence_NC == PRESENT
     counts_C = present_NC[present_NC.sum(axis=1) == 1].sum(axis=0)
     total = int(counts_C.sum())
@@ -69,7 +69,7 @@ def most_frequent_share(presence_NC: Presence) -> float | None:
 
 
 def best_constant(presence_NC: Presence, instruments: Sequence[str]) -> dict[str, Any]:
-    """The figures of `metrics.summary` and the accuracy, each the best that a constant reaches; two vectors.
+    """Compute `metrics.summary` and the accuracy, each the best that a constant reaches, and two vectors.
 
     Ranks are by falling share of present labels (for LRAP the natural order, not proved best).
     """

@@ -54,7 +54,7 @@ def bootstrap(
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
 ) -> dict[str, Interval]:
-    """Percentile intervals (Efron 1979) of figures; all of them from the same resamples.
+    """Compute percentile intervals (Efron 1979) of figures, all from the same resamples.
 
     Args:
         figures: of the clips with these indices; a clip of a song that is drawn twice stands there twice.
@@ -98,7 +98,7 @@ def metric_intervals(
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
 ) -> dict[str, Interval]:
-    """Intervals of all figures of `metrics.summary`, by song; the thresholds stay as they are."""
+    """Compute intervals of all figures of `metrics.summary`, by song; the thresholds stay as they are."""
     return bootstrap(
         lambda clips: summary(presence_NC[clips], probability_NC[clips], thresholds_C),
         groups,
@@ -109,7 +109,7 @@ def metric_intervals(
 
 
 def over_seeds(runs: Sequence[Figures]) -> dict[str, Spread | None]:
-    """Mean and deviation of each figure over runs that differ in the seed alone; None where a run lacks it.
+    """Compute mean and deviation of each figure over runs that differ in the seed alone; None where a run lacks it.
 
     Raises:
         ValueError: no runs, or runs with different figures.

@@ -75,7 +75,7 @@ def confusion(presence_NC: Presence, predicted_NC: NDArray[np.bool_]) -> Confusi
 
 
 def f_scores(counts: Confusion) -> dict[str, float | None]:
-    """Micro and macro precision, recall, F1, and both macro F1 in use.
+    """Compute micro and macro precision, recall, F1, and both macro F1 in use.
 
     `macro_f1` is the mean of the classes' F1 (scikit-learn's, and the NSynth paper's code);
     `macro_f1_harmonic` the harmonic mean of macro precision and macro recall (that paper's text).
@@ -97,7 +97,7 @@ def f_scores(counts: Confusion) -> dict[str, float | None]:
 
 
 def average_precisions(presence_NC: Presence, scores_NC: Scores) -> list[float | None]:
-    """Average precision per class: the step-wise sum of (R_n - R_n-1) P_n, ties taken together.
+    """Compute average precision per class: the step-wise sum of (R_n - R_n-1) P_n, ties taken together.
 
     None for a class without a known present or without a known absent label: every ranking of
     one kind is perfect.
@@ -118,12 +118,12 @@ def _average_precision(presence_N: Presence, scores_N: Scores) -> float | None:
 
 
 def mean_average_precision(presence_NC: Presence, scores_NC: Scores) -> float | None:
-    """Mean over the classes that have an average precision."""
+    """Average over the classes that have an average precision."""
     return _mean([value for value in average_precisions(presence_NC, scores_NC) if value is not None])
 
 
 def roc_aucs(presence_NC: Presence, scores_NC: Scores) -> list[float | None]:
-    """Area under the ROC curve per class: how often a present label outscores an absent one, ties half.
+    """Compute the area under the ROC curve per class: how often a present label outscores an absent one, ties half.
 
     None for a class without a known present or without a known absent label.
     """
@@ -140,12 +140,12 @@ def roc_aucs(presence_NC: Presence, scores_NC: Scores) -> list[float | None]:
 
 
 def mean_roc_auc(presence_NC: Presence, scores_NC: Scores) -> float | None:
-    """Mean over the classes that have an area under the ROC curve."""
+    """Average over the classes that have an area under the ROC curve."""
     return _mean([value for value in roc_aucs(presence_NC, scores_NC) if value is not None])
 
 
 def predominant_accuracy(presence_NC: Presence, scores_NC: Scores) -> float | None:
-    """Share of clips whose one known present class scores highest of all (NSynth paper: .726).
+    """Compute the share of clips whose one known present class scores highest (NSynth paper: .726).
 
     Clips with another number of known present classes are left out. Classes that are unknown
     compete: one is predominant, so the others are not, whether they play or not. Of equal scores
@@ -157,7 +157,7 @@ def predominant_accuracy(presence_NC: Presence, scores_NC: Scores) -> float | No
 
 
 def predominant_confusion(presence_NC: Presence, scores_NC: Scores) -> Counts:
-    """Clips that `predominant_accuracy` looks at: (C, C), the class that plays by the one that scores highest."""
+    """Count the clips of `predominant_accuracy`, (C, C): the class that plays by the one that scores highest."""
     single_N = (presence_NC == PRESENT).sum(axis=1) == 1
     counts_CC = np.zeros((presence_NC.shape[1],) * 2, np.int64)
     plays_N, scores_N = (presence_NC[single_N] == PRESENT).argmax(axis=1), scores_NC[single_N].argmax(axis=1)
@@ -166,7 +166,7 @@ def predominant_confusion(presence_NC: Presence, scores_NC: Scores) -> Counts:
 
 
 def example_f1(presence_NC: Presence, predicted_NC: NDArray[np.bool_]) -> Floats:
-    """F1 over the known labels of every clip that has one; 1 where nothing plays and nothing is predicted."""
+    """Compute F1 over the known labels of every clip that has one; 1 where nothing plays and nothing is predicted."""
     known_NC, present_NC = presence_NC != UNKNOWN, presence_NC == PRESENT
     counted_NC = predicted_NC & known_NC
     right_N = (present_NC & counted_NC).sum(axis=1)
@@ -177,7 +177,7 @@ def example_f1(presence_NC: Presence, predicted_NC: NDArray[np.bool_]) -> Floats
 
 
 def label_ranking_average_precision(presence_NC: Presence, scores_NC: Scores) -> float | None:
-    """LRAP (Tsoumakas et al. 2010) where every clip ranks its known labels only.
+    """Compute LRAP (Tsoumakas et al. 2010) where every clip ranks its known labels only.
 
     For each known present label: the share of present ones among the known labels that score at
     least as high; mean per clip, then over clips. A clip without a known present or without a
@@ -196,13 +196,13 @@ def label_ranking_average_precision(presence_NC: Presence, scores_NC: Scores) ->
 
 
 def _ranks(scores_NC: Scores, chosen_NC: NDArray[np.bool_]) -> Floats:
-    """How many of the chosen labels of its clip score at least as high as each chosen one."""
+    """Count, for each chosen label, the chosen labels of its clip that score at least as high."""
     ranks_NC: Floats = rankdata(np.where(chosen_NC, -scores_NC, np.inf), method="max", axis=1)
     return ranks_NC
 
 
 def hamming_score(presence_NC: Presence, predicted_NC: NDArray[np.bool_]) -> float | None:
-    """Share of known labels that are right, per clip, then the mean over clips with a known label.
+    """Average over clips the share of known labels that are right.
 
     1 - Hamming loss. Predicting nothing scores high where few instruments play (.9 on IRMAS).
     """
@@ -217,25 +217,25 @@ def _mean(values: list[float]) -> float | None:
 
 
 def predict(probability_NC: Scores, thresholds_C: Scores) -> NDArray[np.bool_]:
-    """Present where the probability reaches the threshold of its class."""
+    """Predict present where the probability reaches the threshold of its class."""
     predicted: NDArray[np.bool_] = np.asarray(probability_NC, np.float64) >= np.asarray(thresholds_C, np.float64)
     return predicted
 
 
 def likeliest(scores_NC: Scores) -> NDArray[np.bool_]:
-    """Present is the class that scores highest and no other; of equal scores the first."""
+    """Predict present the class that scores highest and no other; of equal scores the first."""
     predicted_NC = np.zeros(scores_NC.shape, bool)
     predicted_NC[np.arange(len(scores_NC)), np.argmax(scores_NC, axis=1)] = True
     return predicted_NC
 
 
 def summary(presence_NC: Presence, probability_NC: Scores, thresholds_C: Scores) -> dict[str, float | None]:
-    """All figures of a set of clips."""
+    """Compute all figures of a set of clips."""
     return summary_of(presence_NC, probability_NC, predict(probability_NC, thresholds_C))
 
 
 def summary_of(presence_NC: Presence, scores_NC: Scores, predicted_NC: NDArray[np.bool_]) -> dict[str, float | None]:
-    """All figures of scores and of what was concluded from them, by thresholds or otherwise (`likeliest`)."""
+    """Compute all figures of scores and of predictions from them, by thresholds or otherwise (`likeliest`)."""
     return f_scores(confusion(presence_NC, predicted_NC)) | {
         "lrap": label_ranking_average_precision(presence_NC, scores_NC),
         "map": mean_average_precision(presence_NC, scores_NC),
@@ -245,7 +245,7 @@ def summary_of(presence_NC: Presence, scores_NC: Scores, predicted_NC: NDArray[n
 
 
 def f1_objective(presence_NC: Presence, probability_NC: Scores, threshold: float) -> float | None:
-    """Mean of micro and macro F1 at one threshold."""
+    """Average micro and macro F1 at one threshold."""
     scores = f_scores(confusion(presence_NC, np.asarray(probability_NC, np.float64) >= threshold))
     micro, macro = scores["micro_f1"], scores["macro_f1"]
     return None if micro is None or macro is None else (micro + macro) / 2
@@ -254,7 +254,7 @@ def f1_objective(presence_NC: Presence, probability_NC: Scores, threshold: float
 def f1_at(
     presence_NC: Presence, probability_NC: Scores, thresholds_K: Floats, objective: Objective = "mean_f1"
 ) -> Floats | None:
-    """F1 at each threshold (K,), the same one for all classes; None where nothing is known to be present."""
+    """Compute F1 at each threshold (K,), the same one for all classes; None where nothing is known to be present."""
     if not (presence_NC == PRESENT).any():
         return None
     return _f1_at(presence_NC, np.asarray(probability_NC, np.float64), thresholds_K, objective)
@@ -273,7 +273,7 @@ def _f1_at(presence_NC: Presence, probability_NC: Floats, thresholds_K: Floats, 
 
 
 def best_threshold(presence_NC: Presence, probability_NC: Scores, objective: Objective = "mean_f1") -> float:
-    """The one threshold for all classes with the greatest F1, by default the mean of micro and macro.
+    """Find the one threshold for all classes with the greatest F1, by default the mean of micro and macro.
 
     Exact: every partition of the known probabilities is tried, by one sort per class and one of all:
     O(N C log(N C)) time, O(N C) memory. Between two probabilities the threshold is their midpoint;
@@ -308,7 +308,7 @@ class _Sweep:
 
 
 def _sweep(presence_NC: Presence, probability_NC: Floats) -> _Sweep:
-    """From the highest value down: each label changes the F1 of its class, and so the mean."""
+    """Sweep down from the highest value: each label changes the F1 of its class, and so the mean."""
     support_C = (presence_NC == PRESENT).sum(axis=0)
     scores, hits, gains = [], [], []
     for presence_N, probability_N, support in zip(presence_NC.T, probability_NC.T, support_C.tolist(), strict=True):
@@ -336,7 +336,7 @@ def _sweep(presence_NC: Presence, probability_NC: Floats) -> _Sweep:
 def best_thresholds_per_class(
     presence_NC: Presence, probability_NC: Scores, objective: Objective = "mean_f1"
 ) -> list[float]:
-    """The threshold with the greatest F1 for each class by itself.
+    """Find the threshold with the greatest F1 for each class by itself.
 
     A class without a known present and a known absent label takes the global threshold.
     """
@@ -349,19 +349,19 @@ def best_thresholds_per_class(
 
 
 def has_both_kinds(presence: Presence) -> bool:
-    """A known present and a known absent label: there is something to part."""
+    """Whether there is a known present and a known absent label."""
     return bool((presence == PRESENT).any() and (presence == ABSENT).any())
 
 
 def _between(unique: Floats) -> Floats:
-    """The lowest value and the midpoints between neighbours: all partitions but the empty one."""
+    """List the lowest value and the midpoints between neighbours: all partitions but the empty one."""
     middle = (unique[:-1] + unique[1:]) / 2
     middle = np.where(middle > unique[:-1], middle, unique[1:])  # neighbours without a number between them
     return np.append(unique[0], middle)
 
 
 def _at_least(probability_NC: Floats, chosen_NC: NDArray[np.bool_], candidates_K: Floats) -> Counts:
-    """How many chosen labels of each class reach each candidate: (K, C)."""
+    """Count the chosen labels of each class that reach each candidate: (K, C)."""
     columns = [
         chosen.sum() - np.searchsorted(np.sort(values[chosen]), candidates_K, side="left")
         for values, chosen in zip(probability_NC.T, chosen_NC.T, strict=True)

@@ -42,23 +42,23 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def words(name: str) -> str:
-    """An instrument's name for people."""
+    """Format an instrument's name for people."""
     return plain(name.replace("_", " "))
 
 
 def plain(text: str) -> str:
-    """Text for a picture: matplotlib reads what stands between dollars as a formula, and fails where it is none."""
+    """Escape text for a picture: matplotlib reads what stands between dollars as a formula."""
     return printable(text).replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of so many inches and its only axes."""
+    """Make a figure of so many inches and its only axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def instrument_bars(report: Report, title: str) -> Figure:
-    """Precision, recall and F1 of every instrument, with how many known present labels that rests on."""
+    """Draw precision, recall and F1 of every instrument, with the number of known present labels."""
     rows: Mapping[str, Mapping[str, Any]] = report["per_class"]
     figure, axes = _figure(max(6.0, 0.75 * len(rows) + 2), 4.2)
     place = np.arange(len(rows))
@@ -76,7 +76,7 @@ def instrument_bars(report: Report, title: str) -> Figure:
 
 
 def ablation_bars(rows: Mapping[str, Mapping[str, tuple[float, float] | None]], title: str) -> Figure:
-    """Figures of variants side by side, mean and deviation over seeds; nothing where a figure has no value.
+    """Draw figures of variants side by side, mean and deviation over seeds; nothing where a figure has no value.
 
     Args:
         rows: variant -> figure -> (mean, deviation); every variant has the same figures.
@@ -98,7 +98,7 @@ def ablation_bars(rows: Mapping[str, Mapping[str, tuple[float, float] | None]], 
 
 
 def roc_lines(presence_NC: Presence, scores_NC: Scores, instruments: Sequence[str], title: str) -> Figure:
-    """ROC curve per instrument with its area; one without a present and an absent label has none."""
+    """Draw the ROC curve per instrument with its area, where it has a present and an absent label."""
     figure, axes = _figure(7.2, 5.0)
     for index, (name, area) in enumerate(zip(instruments, roc_aucs(presence_NC, scores_NC), strict=True)):
         if area is None:
@@ -122,7 +122,7 @@ def _hue(index: int) -> Any:
 
 
 def f1_histogram(presence_NC: Presence, scores_NC: Scores, thresholds_C: Scores, title: str) -> Figure:
-    """How many clips have which F1 over their own known labels."""
+    """Draw the distribution of the clips' F1 over their own known labels."""
     values = example_f1(presence_NC, predict(scores_NC, thresholds_C))
     figure, axes = _figure(6.0, 3.8)
     axes.hist(values, bins=np.linspace(0, 1, 21).tolist(), color=_COLORS["f1"], edgecolor="white")
@@ -138,7 +138,7 @@ def f1_histogram(presence_NC: Presence, scores_NC: Scores, thresholds_C: Scores,
 
 
 def confusion_matrix(presence_NC: Presence, scores_NC: Scores, instruments: Sequence[str], title: str) -> Figure:
-    """Clips with one known present instrument: which one it is, and which one scores highest."""
+    """Draw clips with one known present instrument: which one it is, and which one scores highest."""
     counts_CC = predominant_confusion(presence_NC, scores_NC)
     share_CC = counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True), 1)
     size = max(4.5, 0.45 * len(instruments) + 2)
@@ -165,7 +165,7 @@ def activity(
     instruments: Sequence[str],
     title: str,
 ) -> Figure:
-    """Probability of every instrument over time; framed where it reaches its threshold.
+    """Draw the probability of every instrument over time; framed where it reaches its threshold.
 
     Args:
         spans_s: start and end of each chunk; where chunks overlap, the later one is drawn over the earlier.

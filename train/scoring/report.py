@@ -44,7 +44,7 @@ def evaluation_report(
     *,
     one_of_all: bool = False,
 ) -> Report:
-    """Figures of the model, of the best constant predictor, and per class; None: nothing known.
+    """Compute figures of the model, of the best constant predictor, and per class; None: nothing known.
 
     `model_at_half` takes threshold .5 for all classes (Lumen 2023, OpenMIC BiLSTM); `sweep` lists F1
     from 0 to .8 by .02, to compare with the NSynth paper, which reports the best of them on this
@@ -98,7 +98,7 @@ def _figures(report: Report) -> dict[str, str]:
 
 
 def rounded(value: Any) -> Any:
-    """Floats to six decimals, at any depth: all that a few thousand clips can support."""
+    """Round floats to six decimals, at any depth: all that a few thousand clips can support."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):
@@ -109,12 +109,12 @@ def rounded(value: Any) -> Any:
 
 
 def headline(report: Report) -> dict[str, Any]:
-    """The figures that a summary line shows: the model's beside the best constant predictor's."""
+    """Select the figures of a summary line: the model's beside the best constant predictor's."""
     return {who: {name: report[who][name] for name in _figures(report)} for who in ("model", "constant")}
 
 
 def table(report: Report, title: str) -> str:
-    """Two tables in plain text: model against the best constant, and the classes."""
+    """Format two tables in plain text: model against the best constant, and the classes."""
     lines = [f"{title}: {report['num_clips']} clips, {report['num_known_labels']} known labels", ""]
     lines.append(f"{'':24}{'model':>8}{'best constant':>16}")
     for name, words in _figures(report).items():

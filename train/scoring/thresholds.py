@@ -49,7 +49,7 @@ class ThresholdSearch:
 def choose_thresholds(
     search: ThresholdSearch, presence_NC: Presence, probability_NC: Scores, *, split: str
 ) -> tuple[float, ...]:
-    """One threshold per class.
+    """Choose one threshold per class.
 
     Args:
         search: how.
@@ -76,7 +76,7 @@ def choose_thresholds(
 
 
 def _per_class(find: _Search, presence_NC: Presence, probability_NC: Scores, objective: Objective) -> tuple[float, ...]:
-    """A class that lacks one kind of label takes the threshold of all classes together."""
+    """Search per class; a class that lacks one kind of label takes the threshold of all classes together."""
     fallback = find(presence_NC, probability_NC, objective)
     columns = [(presence_NC[:, [c]], probability_NC[:, [c]]) for c in range(presence_NC.shape[1])]
     return tuple(find(*column, objective) if has_both_kinds(column[0]) else fallback for column in columns)
@@ -85,27 +85,27 @@ def _per_class(find: _Search, presence_NC: Presence, probability_NC: Scores, obj
 def best_of(
     candidates_K: Floats, presence_NC: Presence, probability_NC: Scores, objective: Objective = "mean_f1"
 ) -> float:
-    """The candidate with the greatest F1, of equal ones the first; 0.5 where nothing is known to be present."""
+    """Find the candidate with the greatest F1, of equal ones the first; 0.5 where nothing is known to be present."""
     f1_K = f1_at(presence_NC, probability_NC, candidates_K, objective)
     return DEFAULT_THRESHOLD if f1_K is None else float(candidates_K[np.argmax(f1_K)])
 
 
 def lumen_grid(presence_NC: Presence, probability_NC: Scores, objective: Objective = "mean_f1") -> float:
-    """1,000 even points in [0, 1], then 100 within 0.1 of the best; a coarse point is kept where none is better."""
+    """Search 1,000 even points in [0, 1], then 100 within 0.1 of the best; a coarse point stays if none is better."""
     coarse = best_of(np.linspace(0, 1, LUMEN_COARSE), presence_NC, probability_NC, objective)
     fine_K = np.linspace(max(0.0, coarse - LUMEN_RADIUS), min(1.0, coarse + LUMEN_RADIUS), LUMEN_FINE)
     return best_of(np.append(coarse, fine_K), presence_NC, probability_NC, objective)
 
 
 def nsynth_sweep(presence_NC: Presence, probability_NC: Scores, objective: Objective = "mean_f1") -> float:
-    """The best of 0 to 0.8 by 0.02."""
+    """Find the best of 0 to 0.8 by 0.02."""
     return best_of(NSYNTH_SWEEP, presence_NC, probability_NC, objective)
 
 
 def sweep_table(
     presence_NC: Presence, probability_NC: Scores, candidates_K: Floats = NSYNTH_SWEEP
 ) -> list[dict[str, float]]:
-    """Threshold, micro and macro F1 of every candidate: a curve to plot. Empty where nothing is known to be present."""
+    """List threshold, micro and macro F1 of every candidate: a curve to plot; empty where nothing is known present."""
     micro_K = f1_at(presence_NC, probability_NC, candidates_K, "micro_f1")
     macro_K = f1_at(presence_NC, probability_NC, candidates_K, "macro_f1")
     if micro_K is None or macro_K is None:
