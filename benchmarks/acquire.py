@@ -77,7 +77,7 @@ class Run:
     asked: Counter[str]  # video -> how often
 
     def report(self) -> dict[str, Any]:
-        """What every phase tells."""
+        """Collect the figures that every phase has."""
         return {
             "wall_s": self.samples[-1].time_s,
             "cpu_s": self.samples[-1].cpu_s,
@@ -90,13 +90,13 @@ class Run:
 
 
 def video_ids(num: int, name: str) -> list[str]:
-    """Made-up ids, 11 characters; the last one says what becomes of the video."""
+    """Make up ids of 11 characters; the last one tells the site what to answer."""
     names = (f"{name} {index}" for index in range(num))
     return [hashlib.sha256(text.encode()).hexdigest()[:10] + kind for text, kind in zip(names, cycle(KINDS))]
 
 
 def write_labels(folder: Path, ids: Sequence[str]) -> None:
-    """AudioSet's label files with their SHA256SUMS: each video has one segment of one instrument."""
+    """Write AudioSet's label files with their SHA256SUMS: each video has one segment of one instrument."""
     kinds = zip(ids, cycle(PARTITIONS), cycle(MIDS.values()))  # 3 and 11: every pair comes up
     rows = tuple(Row(video, partition, 0.0, 10.0, (mid,)) for video, partition, mid in kinds)
     plan = AudioSetPlan((), rows, gone=(), duplicate=("", ""), silent="", undecodable="", mislabelled={})
@@ -108,7 +108,7 @@ def write_labels(folder: Path, ids: Sequence[str]) -> None:
 
 
 def sound() -> bytes:
-    """WebM with Opus, stereo, of NUM_BLOCKS seconds: another tone each second in each channel."""
+    """Encode WebM with Opus, stereo, of NUM_BLOCKS seconds: another tone each second in each channel."""
     rng, time_s = np.random.default_rng(1), np.arange(48_000) / 48_000
     tones_hz = rng.uniform(110, 1760, (2, NUM_BLOCKS, 1))
     waveform = 0.3 * np.sin(2 * np.pi * tones_hz * time_s) + 0.01 * rng.standard_normal((2, NUM_BLOCKS, 48_000))
@@ -116,7 +116,7 @@ def sound() -> bytes:
 
 
 def write_videos(folder: Path, ids: Sequence[str], length_s: int, whole: bytes) -> None:
-    """A WebM for each video that plays: seconds of the whole in an order of its own, without encoding again."""
+    """Write a WebM for each video that plays: seconds of the whole in an order of its own, not encoded again."""
     with av.open(io.BytesIO(whole), "r") as source:
         packets = [bytes(packet) for packet in source.demux(audio=0) if packet.size]
         blocks = [packets[start : start + BLOCK_PACKETS] for start in range(0, len(packets), BLOCK_PACKETS)]
@@ -132,7 +132,7 @@ def write_videos(folder: Path, ids: Sequence[str], length_s: int, whole: bytes) 
 
 
 def build(folder: Path, labels: Path, site: Any, per_hour: float) -> Run:
-    """One build in a process of its own; cache and output lie in `folder` and stay for the next."""
+    """Run one build in a process of its own; cache and output lie in `folder` and stay for the next."""
     command = [sys.executable, "-m", "pipelines.build", "--dataset", "audioset", "--data-from", str(labels)]
     command += ["--media-host", "127.0.0.1", "--videos-per-hour", str(per_hour)]
     command += ["--output", str(folder / "out"), "--cache-dir", str(folder / "cache")]
@@ -148,7 +148,7 @@ def build(folder: Path, labels: Path, site: Any, per_hour: float) -> Run:
 
 
 def watch(process: subprocess.Popen[bytes], log: Path) -> list[Sample]:
-    """Samples from the start of a process to its end; `log` gains one line per video asked for."""
+    """Sample a process from its start to its end; `log` gains one line per requested video."""
     samples, cpu_s = [], dict[int, float]()  # of ended processes, what was seen last
     start_s, start_bytes = time.perf_counter(), log.stat().st_size
     root = psutil.Process(process.pid)
@@ -164,14 +164,14 @@ def watch(process: subprocess.Popen[bytes], log: Path) -> list[Sample]:
 
 
 def memory(samples: Sequence[Sample], num: int) -> dict[str, Any]:
-    """Peaks up to a quarter, a half and all of the videos, and the slope over the second half."""
+    """Find peaks up to a quarter, a half and all of the videos, and the slope over the second half."""
     peaks = {str(part): max(s.rss_mib for s in samples if s.asked <= part) for part in (num // 4, num // 2, num)}
     later = np.array([(s.asked, s.rss_mib * 1024) for s in samples if num // 2 <= s.asked < num])
     return {"peak_rss_mib_up_to": peaks, "rss_kib_per_video": float(np.polyfit(later[:, 0], later[:, 1], 1)[0])}
 
 
 def pace(samples: Sequence[Sample], num: int) -> dict[str, float]:
-    """Rate and processor share from the first question to the last; the burst came free."""
+    """Compute rate and processor share from the first request to the last; the burst came free."""
     first, last = (next(s for s in samples if s.asked >= count) for count in (1, num))
     elapsed_s = last.time_s - first.time_s
     rate = (num - max(Budget.burst, first.asked)) / elapsed_s * 3600
@@ -184,7 +184,7 @@ def pace(samples: Sequence[Sample], num: int) -> dict[str, float]:
 
 
 def cost(run: Run, num: int) -> dict[str, float]:
-    """Processor time per video without the start-up, and how it compares with the default budget."""
+    """Compute processor time per video without the start-up, and compare it with the default budget."""
     cpu_s = (run.samples[-1].cpu_s - run.report()["start_up_cpu_s"]) / num
     return {
         "videos_per_s": num / run.samples[-1].time_s,
@@ -195,7 +195,7 @@ def cost(run: Run, num: int) -> dict[str, float]:
 
 
 def measure(folder: Path, num: int, num_budgeted: int) -> dict[str, Any]:
-    """All phases."""
+    """Measure all phases."""
     server_module, site_module = importlib.import_module("server"), importlib.import_module("youtube_site")
     phases = {"unlimited": (num, VIDEO_S), "budgeted": (num_budgeted, VIDEO_S), "long": (NUM_LONG_VIDEOS, LONG_VIDEO_S)}
     whole, media = sound(), folder / "media"

@@ -95,7 +95,7 @@ class Side:
 
 
 def compare(other: Path, scale: int, repeats: int, folder: Path) -> dict[str, Any]:
-    """Figures and ratios of every path.
+    """Measure figures and ratios of every path.
 
     Args:
         other: root of the other checkout.

@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def measure_attacks(font: Soundfont, programs: Sequence[int] = range(DRUMS + 1)) -> dict[int, Seconds]:
-    """By program, how late its notes are found without a table; dry.
+    """Measure by program how late its notes are found without a table; dry.
 
     Left out are those that no score can be aligned with: unpitched programs and noises.
     """
@@ -127,7 +127,7 @@ def measure_attacks(font: Soundfont, programs: Sequence[int] = range(DRUMS + 1))
 
 
 def median_ms(tables: Sequence[Lateness]) -> dict[int, int]:
-    """Of several soundfonts, in whole milliseconds; 0 where none says anything."""
+    """Compute medians over several soundfonts, in whole milliseconds; 0 where none has a value."""
     return {
         program: round(1000 * float(np.median([table[program] for table in tables if program in table] or [0.0])))
         for program in range(DRUMS + 1)
@@ -135,7 +135,7 @@ def median_ms(tables: Sequence[Lateness]) -> dict[int, int]:
 
 
 def held_out_pairs(font: Soundfont, count: int) -> Iterator[Pair]:
-    """Solos of as many programs as there are solos, and mixes; a function of the soundfont's digest and the count."""
+    """Render solos and as many mixes; a function of the soundfont's digest and the count."""
     key = int(font.key, 16)
     programs = np.random.default_rng([HELD_OUT_SEED, key]).permutation(SOUND_EFFECTS.start - 8).tolist()  # no drums
     for index in range(count):
@@ -156,7 +156,7 @@ def held_out_pairs(font: Soundfont, count: int) -> Iterator[Pair]:
 
 
 def through_mp3(mono_T: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Encoded and decoded; LAME's header says what it padded, so the decoder takes it off again."""
+    """Encode and decode MP3; LAME's header states its padding, so the decoder takes it off again."""
     stream = io.BytesIO()
     soundfile.write(stream, mono_T / max(1.0, float(np.abs(mono_T).max())), MEDIA_RATE, format="MP3")
     _, (decoded,) = decode_spans(stream.getvalue(), "rendering.mp3", [(0.0, None)])
@@ -165,7 +165,7 @@ def through_mp3(mono_T: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def measure(pairs: Iterator[Pair], left_out: Lateness | None) -> dict[str, Any]:
-    """Shares and errors over all pairs of a soundfont, whether a build would keep them or not."""
+    """Measure shares and errors over all pairs of a soundfont, whether a build would keep them or not."""
     tables: dict[str, Lateness] = {"table": LATENESS_S, "no_table": {}}
     if left_out is not None:
         tables["left_out"] = left_out

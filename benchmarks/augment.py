@@ -67,13 +67,13 @@ PEERS = {  # ours: their class
 
 
 def clips(count: int, seed: int) -> torch.Tensor:
-    """(count, T): noise around -20 dB; no transform looks at more than its level."""
+    """Draw (count, T): noise around -20 dB; transforms depend on no more than its level."""
     generator = torch.Generator().manual_seed(seed)
     return 0.1 * torch.randn(count, round(CLIP_S * SAMPLE_RATE), generator=generator)
 
 
 def ours(bank: NoiseBank) -> dict[str, Transform]:
-    """Every transform of the registry, and white noise and the presets besides."""
+    """Make every transform of the registry, and white noise and the presets besides."""
     made: dict[str, Transform] = {}
     for name in transform_names():
         kind: Any = load_transform(name)
@@ -89,7 +89,7 @@ def ours(bank: NoiseBank) -> dict[str, Transform]:
 
 
 def theirs(folder: Path, noises: list[torch.Tensor]) -> dict[str, Any]:
-    """Audiomentations' counterparts; empty where it cannot be imported."""
+    """Make audiomentations' counterparts; empty where it cannot be imported."""
     if importlib.util.find_spec("audiomentations") is None:
         return {}
     with warnings.catch_warnings():
@@ -107,7 +107,7 @@ def theirs(folder: Path, noises: list[torch.Tensor]) -> dict[str, Any]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Time one call."""
     start_s = time.perf_counter()
     work()
     return time.perf_counter() - start_s
@@ -116,7 +116,7 @@ def seconds(work: Callable[[], object]) -> float:
 def measure(
     transforms: Mapping[str, Transform], peers: Mapping[str, Any], count: int, repeats: int
 ) -> list[dict[str, Any]]:
-    """One row per transform: milliseconds per clip, ours and theirs, and the ratio."""
+    """Measure every transform: milliseconds per clip, ours and theirs, and the ratio."""
     labels = torch.eye(NUM_CLASSES, dtype=torch.int8)[torch.arange(count) % NUM_CLASSES]
     waveforms = batch_of(clips(count, 0), labels, sample_rate=SAMPLE_RATE)
     logmel = batch_of(torch.randn(count, FRAMES, BINS), labels, sample_rate=SAMPLE_RATE)

@@ -100,7 +100,7 @@ class Run:
 
 
 def recordings(recipe: Recipe, mirror: Path, cache: Cache) -> Iterator[Recording]:
-    """All recordings of the recipe, their bytes in the cache."""
+    """Read all recordings of the recipe, their bytes in the cache."""
     origins = with_sums(Origins(str(mirror)), cache)
     for source in recipe.sources:
         files = download(source, configs=recipe.sources, origins=origins, cache=cache)
@@ -114,7 +114,7 @@ def recordings(recipe: Recipe, mirror: Path, cache: Cache) -> Iterator[Recording
 
 
 def kernel_seconds(items: Sequence[Recording], cache: Cache, config: PrepareConfig, processes: int) -> Work:
-    """What the library kernels take for all clips, in some processes at once: each its share of the recordings."""
+    """Time the library kernels on all clips, in some processes at once: each its share of the recordings."""
     shares = [(items[first::processes], cache, config) for first in range(processes)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         works = pool.starmap(_kernels, shares, chunksize=1)
@@ -122,7 +122,7 @@ def kernel_seconds(items: Sequence[Recording], cache: Cache, config: PrepareConf
 
 
 def _kernels(items: Sequence[Recording], cache: Cache, config: PrepareConfig) -> Work:
-    """Reading and hashing are not counted."""
+    """Time the kernels; reading and hashing are not counted."""
     total_s, cpu_s = 0.0, 0.0
     for recording in items:
         data = read_media(recording.media, cache)
@@ -147,7 +147,7 @@ def _kernels_of_clip(native: audio.Mono, decoded: audio.Decoded, config: Prepare
 
 
 def build(downloads: Downloads, output: Path, flags: Sequence[str]) -> Run:
-    """One build in a process of its own, from prepared downloads and nothing else."""
+    """Run one build in a process of its own, from prepared downloads and nothing else."""
     shutil.rmtree(output, ignore_errors=True)
     cache = Cache(output.with_name("cache"))
     shutil.rmtree(cache.root, ignore_errors=True)
@@ -191,7 +191,7 @@ def _watch(pid: int, peak: list[float], cpu_s: dict[int, float]) -> None:
 
 
 def measure(scale: int, folder: Path, seed: int, size: SampleSize) -> dict[str, Any]:
-    """All figures of one size."""
+    """Measure all figures of one size."""
     recipe = load_recipe("ultimate")
     smallest, _ = _prepared(recipe, folder, 1, seed, size)
     mine, items = _prepared(recipe, folder, scale, seed, size)
@@ -228,7 +228,7 @@ def measure(scale: int, folder: Path, seed: int, size: SampleSize) -> dict[str, 
 def _prepared(
     recipe: Recipe, folder: Path, scale: int, seed: int, size: SampleSize
 ) -> tuple[Downloads, list[Recording]]:
-    """A mirror of some size, made unless it is there, with all its bytes in a cache."""
+    """Make a mirror of some size unless it is there, with all its bytes in a cache."""
     found = Downloads(folder / f"mirror-{scale}", Cache(folder / f"cache-{scale}"))
     if not found.mirror.exists():
         write_sample_mirror(found.mirror, seed=seed, scale=scale, size=size)
@@ -260,7 +260,7 @@ def _workers(name: str) -> int:
 
 
 def trends(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Cost exponent (slope of log work over log clips) and memory per further 1,000 clips."""
+    """Fit the cost exponent (slope of log work over log clips) and memory per further 1,000 clips."""
     clips = [result["clips"] for result in results]
 
     def exponent(seconds: str) -> dict[str, float]:

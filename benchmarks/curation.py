@@ -80,7 +80,7 @@ def shown(name: str, figures: Any) -> Any:
 
 
 def built(folder: Path, mirror: str, *flags: str, name: str = "plain") -> Manifest:
-    """The dataset `ultimate` of a mirror, built once; every clip keeps its label."""
+    """Build the dataset `ultimate` of a mirror once; every clip keeps its label."""
     output = folder / f"{'sample' if mirror == 'sample' else 'mirror'}-{name}"
     if not output.exists():
         places = ["--output", str(output), "--cache-dir", str(folder / "cache")]
@@ -91,7 +91,7 @@ def built(folder: Path, mirror: str, *flags: str, name: str = "plain") -> Manife
 
 
 def single_instrument_clips(manifest: Manifest) -> Table:
-    """Embeddings and labels of IRMAS train and AudioSet."""
+    """Read embeddings and labels of IRMAS train and AudioSet."""
     partitions = {row["id"]: (row["source"], row["partition"]) for row in manifest.clip_rows()}
     rows = [
         row
@@ -106,7 +106,7 @@ def single_instrument_clips(manifest: Manifest) -> Table:
 
 
 def of_source(table: Table, source: str) -> Bools:
-    """Which rows are of a source."""
+    """Mask the rows of a source."""
     return np.array([clip_id.startswith(f"{source}/") for clip_id in table.ids])
 
 
@@ -147,7 +147,7 @@ def trials(table: Table, wrong: Bools, *, pooled: bool, grouped: bool, seed: int
 
 
 def figures(experiments: Sequence[Trial]) -> dict[str, list[float]]:
-    """Mean and song-level bootstrap interval (95 %) of AUROC and of the shares dropped, right and wrong."""
+    """Compute mean and song-level bootstrap interval (95 %) of AUROC and of the shares dropped, right and wrong."""
     names = ("auroc", "right_dropped", "wrong_dropped")
     whole = [_weighted(trial, np.ones(len(trial.wrong))) for trial in experiments]
     means = np.mean([value for value in whole if value is not None], axis=0)
@@ -177,7 +177,7 @@ def _weighted(trial: Trial, weight: NDArray[np.float64]) -> tuple[float, float, 
 
 
 def mislabel(table: Table, share: float, unit: str, seed: int) -> tuple[Table, Bools]:
-    """The table with a share of its clips under a wrong label, by whole songs or clip by clip."""
+    """Put a share of a table's clips under a wrong label, by whole songs or clip by clip."""
     rng = np.random.default_rng(seed)
     presence, wrong = table.presence.copy(), np.zeros(len(table.ids), bool)
     keys = np.array(table.groups if unit == "song" else table.ids)
@@ -193,7 +193,7 @@ def mislabel(table: Table, share: float, unit: str, seed: int) -> tuple[Table, B
 
 
 def planted_noise(manifest: Manifest) -> dict[str, Any]:
-    """Means over seeds and rates of noise: song or clip noise x models pooled or not x folds by song or not."""
+    """Average over seeds and rates of noise: song or clip noise x models pooled or not x folds by song or not."""
     table = single_instrument_clips(manifest)
     sources = [table.take(np.flatnonzero(of_source(table, source))) for source in ("irmas", "audioset")]
     result: dict[str, Any] = {}
@@ -211,7 +211,7 @@ def planted_noise(manifest: Manifest) -> dict[str, Any]:
 
 
 def concatenated(tables: Sequence[Table]) -> Table:
-    """Tables one below the other."""
+    """Concatenate tables."""
     return Table(
         tuple(itertools.chain(*(table.ids for table in tables))),
         tuple(itertools.chain(*(table.groups for table in tables))),
@@ -221,12 +221,12 @@ def concatenated(tables: Sequence[Table]) -> Table:
 
 
 def upstream_key(clip_id: str) -> str:
-    """`source/key@start` -> key."""
+    """Parse the key of `source/key@start`."""
     return clip_id.split("/", 1)[1].rpartition("@")[0]
 
 
 def against_truth(manifest: Manifest, truth: dict[str, Any]) -> dict[str, Any]:
-    """The mistakes that the mirror came with; one experiment."""
+    """Measure against the mistakes that the mirror came with; one experiment."""
     table = single_instrument_clips(manifest)
     names = set(truth["irmas_mislabelled"]) | set(truth["audioset_mislabelled"])
     wrong = np.array([upstream_key(clip_id) in names for clip_id in table.ids])
@@ -242,7 +242,7 @@ def against_truth(manifest: Manifest, truth: dict[str, Any]) -> dict[str, Any]:
 
 
 def does_it_help(folder: Path, mirror: str, truth: dict[str, Any] | None) -> dict[str, Any]:
-    """F1 on a song-disjoint test split without planted mistakes, trained with and without curation."""
+    """Measure F1 on a song-disjoint test split without planted mistakes, trained with and without curation."""
     wrong = sorted((truth or {}).get("audioset_mislabelled", {}))
     plain = built(folder, mirror)
     evaluated = [row for row in plain.clip_rows() if row.get("split") in ("validation", "test")]
@@ -274,7 +274,7 @@ def does_it_help(folder: Path, mirror: str, truth: dict[str, Any] | None) -> dic
 
 
 def scale(num_clips: int = 200_000, num_classes: int = 11, dimension: int = 768) -> dict[str, Any]:
-    """Processor seconds and peak memory of judging many clips, embeddings as wide as AST's."""
+    """Measure processor seconds and peak memory of curating many clips, embeddings as wide as AST's."""
     rng = np.random.default_rng(0)
     label = rng.integers(0, num_classes, num_clips)
     embeddings = rng.standard_normal((num_clips, dimension), dtype=np.float32)
@@ -308,7 +308,7 @@ def scale(num_clips: int = 200_000, num_classes: int = 11, dimension: int = 768)
 
 
 def peak_mib() -> float:
-    """Of this process, ever."""
+    """Measure the peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def clip_counts(manifest: Manifest) -> dict[str, int]:
-    """Clips of each split."""
+    """Count the clips of each split."""
     counts: dict[str, int] = {}
     for info in manifest.shards():
         counts[info.split] = counts.get(info.split, 0) + info.num_rows
@@ -87,7 +87,7 @@ def clip_counts(manifest: Manifest) -> dict[str, int]:
 
 
 def one_run(recipe: FramesRecipe, manifest: Manifest, real: Manifest | None, folder: Path) -> dict[str, Any]:
-    """Figures of a run on unheard data of its own kind, and on real ones."""
+    """Train and measure a run on test data of its own kind, and on real ones."""
     seconds = None
     if not (folder / METRICS).is_file():
         started = time.perf_counter()
@@ -105,12 +105,12 @@ def one_run(recipe: FramesRecipe, manifest: Manifest, real: Manifest | None, fol
 
 
 def picked(figures: Mapping[str, float | None]) -> dict[str, float | None]:
-    """The figures of the table."""
+    """Select the figures of the table."""
     return {name: figures.get(name) for name in FIGURES}
 
 
 def joined(parts: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float | None]:
-    """Mean over splits, by clips: nothing of that dataset was learned from."""
+    """Average over splits, weighted by clips: that dataset was not trained on."""
     means: dict[str, float | None] = {}
     for name in FIGURES:
         known = [(part[kind][name], part["num_clips"]) for part in parts if part[kind].get(name) is not None]
@@ -120,7 +120,7 @@ def joined(parts: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float | N
 
 
 def summary(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Mean and deviation over seeds, and how often all three losses beat one alone at its own figure."""
+    """Compute mean and deviation over seeds, and how often all three losses beat one alone at its own figure."""
     table: dict[str, Any] = {}
     for name, runs in results.items():
         parts = [part for part in ("test", "real", "constant", "real_constant") if part in runs[0]]
@@ -147,7 +147,7 @@ def summary(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float] | None:
-    """Mean and deviation; None where a run lacks the figure."""
+    """Compute mean and deviation; None where a run lacks the figure."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
@@ -156,7 +156,7 @@ def spread(values: Sequence[float | None]) -> dict[str, float] | None:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """For people."""
+    """Format for people."""
     lines = [f"{'':14}" + "".join(f"{name:>24}" for name in FIGURES)]
     for name, parts in found["variants"].items():
         for part in ("test", "real"):
@@ -168,7 +168,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def cqt_speed(repetitions: int = 20) -> dict[str, float | None]:
-    """Milliseconds of ten seconds on one thread, the least of several: ours, and librosa's where it is installed."""
+    """Measure milliseconds of ten seconds on one thread, least of several: ours, and librosa's if installed."""
     torch.set_num_threads(1)
     waveform = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
     batch, cqt = torch.from_numpy(waveform)[None], Cqt()
@@ -188,7 +188,7 @@ def cqt_speed(repetitions: int = 20) -> dict[str, float | None]:
 
 
 def least(function: Any, repetitions: int) -> float:
-    """Milliseconds."""
+    """Measure the least milliseconds of several calls."""
     times = []
     with contextlib.redirect_stderr(io.StringIO()):
         for _ in range(repetitions + 1):  # the first one warms up

@@ -32,7 +32,7 @@ DIGEST_BYTES = 32 + DIGEST_DIGITS + 8  # stored PCM, native PCM and source, sket
 
 
 def draw_rows(num_clips: int, rng: np.random.Generator) -> list[ClipRow]:
-    """Rows of a dataset of that size."""
+    """Draw rows of a dataset of that size."""
     by_source: dict[str, list[ClipRow]] = collections.defaultdict(list)
     for path in sorted((SAMPLE / "manifest" / "clips").glob("*.jsonl")):
         for row in read_clip_rows(path):
@@ -48,7 +48,7 @@ def draw_rows(num_clips: int, rng: np.random.Generator) -> list[ClipRow]:
 
 
 def _another(row: ClipRow, number: int, rng: np.random.Generator) -> ClipRow:
-    """The row of another clip of that kind."""
+    """Make the row of another clip of that kind."""
     row = copy.deepcopy(row)
     old = row["recording"]
     if row["source"] == "audioset":
@@ -98,7 +98,7 @@ def write_rows(folder: Path, rows: Iterable[ClipRow]) -> int:
 
 
 def packed_bytes(folder: Path) -> int:
-    """What git keeps of everything committed so far, packed afresh."""
+    """Measure what git keeps of everything committed so far, packed afresh, in bytes."""
     run = ["git", "-C", str(folder), "-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "gc.auto=0"]
     for command in (
         ["init", "-q"],
@@ -111,7 +111,7 @@ def packed_bytes(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the figures, and write them where asked."""
+    """Print the figures, and write them to `--output`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="rows of the manifest")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn values")

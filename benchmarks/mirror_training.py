@@ -44,7 +44,7 @@ AUGMENTATIONS = {WITHOUT: "", "sum with 2 and time shift": "lumen_best"}
 def runs_of(
     name: str, overrides: Sequence[str], manifest: Manifest, folder: Path, num_seeds: int
 ) -> list[dict[str, Any]]:
-    """Summaries of a variant, one per seed, each with its time."""
+    """Train a variant, once per seed; return summaries with times."""
     found = []
     for seed in range(num_seeds):
         recipe = load_recipe(name, [*overrides, f"seed={seed}"])
@@ -55,13 +55,13 @@ def runs_of(
 
 
 def spread(runs: Sequence[dict[str, Any]], split: str) -> dict[str, Any]:
-    """Mean and deviation of a variant's figures on a split."""
+    """Compute mean and deviation of a variant's figures on a split."""
     found = over_seeds([{name: run[split]["model"][name] for name in FIGURES} for run in runs])
     return {name: None if value is None else asdict(value) for name, value in found.items()}
 
 
 def gains(runs: Sequence[dict[str, Any]], without: Sequence[dict[str, Any]], split: str) -> dict[str, Any]:
-    """What a variant has over the one without augmentation, seed by seed."""
+    """Compare a variant with the one without augmentation, seed by seed."""
     differences = [
         {name: run[split]["model"][name] - plain[split]["model"][name] for name in FIGURES}
         for run, plain in zip(runs, without, strict=True)
@@ -71,7 +71,7 @@ def gains(runs: Sequence[dict[str, Any]], without: Sequence[dict[str, Any]], spl
 
 
 def measure(manifest: Manifest, recipes: Sequence[str], num_seeds: int) -> dict[str, Any]:
-    """All variants of some recipes."""
+    """Measure all variants of some recipes."""
     result: dict[str, Any] = {
         "root_digest": manifest.root_digest,
         "clips": {split: sum(info.num_rows for info in manifest.shards(split)) for split in ("train", *SPLITS)},
@@ -105,7 +105,7 @@ def measure(manifest: Manifest, recipes: Sequence[str], num_seeds: int) -> dict[
 
 
 def main() -> None:
-    """Progress on stderr and JSON on stdout."""
+    """Print progress on stderr and JSON on stdout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mirror", default="sample")
     parser.add_argument("--data", type=Path, help="a build instead of a mirror")

@@ -76,7 +76,7 @@ GOALS = {  # ours: (peer or limit, at least)
 
 
 def clip_of(index: int) -> tuple[Clip, bytes]:
-    """A tone in noise: FLAC keeps about four fifths of it, as of music."""
+    """Make a tone in noise: FLAC keeps about four fifths of it, as of music."""
     rng = np.random.default_rng(index)
     time_s = np.arange(NUM_SAMPLES) / SAMPLE_RATE
     tone = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 2_000) * time_s)
@@ -109,7 +109,7 @@ def clip_of(index: int) -> tuple[Clip, bytes]:
 
 
 def write_clips(folder: Path, num_clips: int) -> Manifest:
-    """Shards with their manifest, and tar shards of the same files."""
+    """Write shards with their manifest, and tar shards of the same files."""
     (folder / "tar").mkdir(parents=True)
     (folder / "data").mkdir()
     shards: list[dict[str, Any]] = []
@@ -142,7 +142,7 @@ def write_clips(folder: Path, num_clips: int) -> Manifest:
 
 
 def _content(shards: list[dict[str, Any]], num_clips: int) -> dict[str, Any]:
-    """The least that is a manifest: no clip rows, nothing said of labels."""
+    """Make the least that is a manifest: no clip rows, no counts of labels."""
     splits = {split: num_clips if split == "train" else 0 for split in SPLITS}
     recipe = {
         "name": "synthesized", "seed": 0, "split": {}, "sources": {"synthesized": {}},
@@ -179,12 +179,12 @@ def cost(batches: Callable[[], Iterable[Sized]]) -> Cost:
 
 
 def cpu_s() -> float:
-    """Processor time of this process and of its children that have ended."""
+    """Measure processor time of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 
 def memory_map(samples: NDArray[np.int16]) -> Callable[[], Cost]:
-    """The limit: clips of one length, gathered by one index per batch."""
+    """Make the limit: clips of one length, gathered by one index per batch."""
     clips = samples.reshape(-1, NUM_SAMPLES)
 
     def epochs() -> Iterable[torch.Tensor]:
@@ -197,7 +197,7 @@ def memory_map(samples: NDArray[np.int16]) -> Callable[[], Cost]:
 
 
 def our_recipe(window_s: float, reading: str) -> TrainRecipe:
-    """The recipe of a run that draws random windows of waveforms in batches of 64."""
+    """Make the recipe of a run that draws random windows of waveforms in batches of 64."""
     overrides = [f"window_s={window_s}", f"batch_size={BATCH}", f"reading={reading}", "shuffle_clips=512"]
     return load_recipe("logmel_cnn", overrides)
 
@@ -217,7 +217,7 @@ def epoch_of(clips: AnyClips, recipe: TrainRecipe, epoch: int) -> Iterator[torch
 
 
 def our_readers(manifest: Manifest, folder: Path) -> dict[str, Callable[[], Cost]]:
-    """Our tiers, by name."""
+    """List our tiers by name, each with its measurement."""
 
     def first_epoch() -> Cost:
         cache, recipe = folder / "fresh-cache", our_recipe(CLIP_S, "resident")
@@ -258,7 +258,7 @@ def our_readers(manifest: Manifest, folder: Path) -> dict[str, Callable[[], Cost
 
 
 def peer_readers(folder: Path, packages: Path | None, notes: dict[str, Any]) -> dict[str, Callable[[], Cost]]:
-    """The same of other libraries, each in a process of its own."""
+    """List other libraries' readers by name, each measured in a process of its own."""
 
     def run(name: str, peer: str, workers: int, window: int) -> Cost:
         python = ROOT / ".venv-hf" / "bin" / "python"
@@ -288,7 +288,7 @@ def peer_readers(folder: Path, packages: Path | None, notes: dict[str, Any]) -> 
 
 
 def measure(num_clips: int, repeats: int, packages: Path | None) -> dict[str, Any]:
-    """Best rate of every reader, and the ratios."""
+    """Measure the best rate of every reader, and the ratios."""
     notes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -324,7 +324,7 @@ def measure(num_clips: int, repeats: int, packages: Path | None) -> dict[str, An
 
 
 def ratios(best: dict[str, float]) -> dict[str, float]:
-    """Ours against each peer with as many threads or workers, where both were measured."""
+    """Divide ours by each peer with as many threads or workers, where both were measured."""
     found: dict[str, float] = {}
     for suffix, tiers in {
         "": ("resident_first", "streaming_first", "streaming"),

@@ -26,7 +26,7 @@ BUFFER = 512  # clips that a sequential reader shuffles together, as benchmarks.
 
 
 def decoded(audio: bytes, window: int) -> Any:
-    """A random window of a complete audio file, int16."""
+    """Decode a random window of a complete audio file, int16."""
     import numpy as np
     import soundfile
 
@@ -36,7 +36,7 @@ def decoded(audio: bytes, window: int) -> Any:
 
 
 def collated(clips: Sequence[tuple[Any, list[int]]]) -> tuple[Any, Any]:
-    """A batch from (int16 samples, presence)."""
+    """Collate a batch from (int16 samples, presence)."""
     import numpy as np
     import torch
 
@@ -45,12 +45,12 @@ def collated(clips: Sequence[tuple[Any, list[int]]]) -> tuple[Any, Any]:
 
 
 def tar_clip(sample: dict[str, bytes], window: int) -> tuple[Any, list[int]]:
-    """A clip of a WebDataset sample."""
+    """Decode a clip of a WebDataset sample."""
     return decoded(sample["flac"], window), json.loads(sample["json"])["presence"]
 
 
 def webdataset(folder: str, workers: int, window: int) -> Loader:
-    """Tar shards, read in sequence, through a shuffle buffer."""
+    """Read tar shards in sequence, through a shuffle buffer."""
     library: Any = importlib.import_module("webdataset")
     urls = sorted(glob.glob(f"{folder}/tar/*.tar"))
     dataset = library.WebDataset(urls, shardshuffle=len(urls), seed=0)
@@ -61,12 +61,12 @@ def webdataset(folder: str, workers: int, window: int) -> Loader:
 
 
 def rows_collated(rows: Sequence[dict[str, Any]], window: int) -> tuple[Any, Any]:
-    """A batch from rows of a Hugging Face dataset."""
+    """Collate a batch from rows of a Hugging Face dataset."""
     return collated([(decoded(row["audio"]["bytes"], window), row["presence"]) for row in rows])
 
 
 def huggingface(folder: str, workers: int, window: int, streaming: bool = False) -> Loader:
-    """The Parquet shards: an Arrow table with random access, or read in sequence through a shuffle buffer."""
+    """Read the Parquet shards: an Arrow table with random access, or in sequence through a shuffle buffer."""
     import torch
 
     library: Any = importlib.import_module("datasets")  # theirs: our root is not on the path

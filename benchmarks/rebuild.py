@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def measured(folder: Path, scale: int) -> dict[str, Any]:
-    """Figures of one size."""
+    """Measure the figures of one size."""
     mirror, output = folder / "mirror", folder / "out"
     size = MIXES["real"]
     names = ("train_songs_per_class", "test_songs", "openmic_tracks", "videos_per_class")
@@ -87,7 +87,7 @@ def change_one_video(mirror: Path, output: Path) -> None:
 
 
 def timed(flags: Sequence[str]) -> tuple[float, dict[str, Any]]:
-    """Wall seconds and summary of a build."""
+    """Time a build; return wall seconds and its summary."""
     start_s = time.perf_counter()
     result = subprocess.run(
         [sys.executable, "-m", "pipelines.build", *flags], capture_output=True, text=True, check=False

@@ -30,7 +30,7 @@ EMBEDDINGS = ("openmic-2018.npz", "openmic-2018-aggregated-labels.csv")
 
 
 def built(folder: Path, mirror: Path | str, dataset: str) -> Path:
-    """The output root of a dataset, built from the mirror."""
+    """Build a dataset from the mirror; return its output root."""
     output = folder / dataset
     if not output.exists():
         command = [sys.executable, "-m", "pipelines.build", "--dataset", dataset, "--mirror", str(mirror)]
@@ -41,7 +41,7 @@ def built(folder: Path, mirror: Path | str, dataset: str) -> Path:
 
 
 def embeddings(folder: Path, mirror: Path) -> Path:
-    """A folder with OpenMIC's arrays and labels, out of its archive."""
+    """Extract OpenMIC's arrays and labels from its archive into a folder."""
     (archive,) = mirror.rglob("openmic-2018*.tgz")
     target = folder / "embeddings"
     target.mkdir()
@@ -53,7 +53,7 @@ def embeddings(folder: Path, mirror: Path) -> Path:
 
 
 def measure(name: str, folder: Path, mirror: Path) -> dict[str, Any]:
-    """One recipe's time and figures."""
+    """Measure one recipe's time and figures."""
     data = built(folder, mirror, DATA.get(name, "ultimate"))
     command = [sys.executable, "-m", "train.run", "--data", str(data), "--recipe", name, "--tiny"]
     command += ["--output", str(folder / "runs" / name)]
@@ -85,7 +85,7 @@ def measure(name: str, folder: Path, mirror: Path) -> dict[str, Any]:
 
 
 def line(name: str, found: dict[str, Any]) -> str:
-    """One row of the table: the model's figures over the constant's."""
+    """Format one row of the table: the model's figures over the constant's."""
     words = [
         f"{split} " + " ".join(f"{found[split]['model'][key]:.3f}/{constant:.3f}" for key, constant in row.items())
         for split, row in ((split, found[split]["constant"]) for split in SPLITS)
@@ -94,7 +94,7 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Progress on stderr and JSON on stdout."""
+    """Print progress on stderr and JSON on stdout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", nargs="+", choices=recipe_names(), default=recipe_names())
     parser.add_argument("--output", type=Path)

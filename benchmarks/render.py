@@ -62,12 +62,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read_scores(folder: Path) -> list[Score]:
-    """All MIDI files of a folder."""
+    """Read all MIDI files of a folder."""
     return [read_midi(path.read_bytes(), path.name) for path in sorted(folder.glob("*.mid"))]
 
 
 def measure(scores: Sequence[Score], font: Soundfont, folder: Path) -> dict[str, Any]:
-    """Figures of all ways."""
+    """Measure figures of all ways."""
     audio_s = sum(score.end_s + TAIL_S for score in scores)
     files = []
     for index, score in enumerate(scores):
@@ -104,20 +104,20 @@ def measure(scores: Sequence[Score], font: Soundfont, folder: Path) -> dict[str,
 
 
 def of_this_process(work: Callable[[], object]) -> float:
-    """Processor seconds."""
+    """Measure the processor seconds of a call."""
     start = time.process_time()
     work()
     return time.process_time() - start
 
 
 def quietly(arguments: Sequence[str]) -> None:
-    """The command without its summary."""
+    """Run the command without its summary."""
     with contextlib.redirect_stdout(io.StringIO()):
         render(arguments)
 
 
 def bare(files: Sequence[Path], font: Soundfont, folder: Path) -> float | None:
-    """Processor seconds of the `fluidsynth` command on all files, without its start; None where it is missing."""
+    """Time the `fluidsynth` command on all files, in processor seconds without its start; None where it is missing."""
     if shutil.which("fluidsynth") is None:
         return None
     empty = folder / "empty.mid"

@@ -81,7 +81,7 @@ WORKLOADS = {
 
 
 def recipe_of(workload: Workload, options: argparse.Namespace) -> TrainRecipe:
-    """The recipe of a workload."""
+    """Make the recipe of a workload."""
     overrides = [*workload.overrides, *(workload.small if options.small else ())]
     overrides += [f"precision={options.precision}", f"compile={options.compile}", f"reading={options.reading}"]
     if options.batch:
@@ -90,13 +90,13 @@ def recipe_of(workload: Workload, options: argparse.Namespace) -> TrainRecipe:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def step_s(work: Callable[[], object], num_steps: int, device: torch.device) -> float:
-    """Median seconds of a step after the warm-up."""
+    """Measure the median seconds of a step after the warm-up."""
     seconds = []
     for number in range(WARM_UP_STEPS + num_steps):
         synchronize(device)
@@ -131,44 +131,44 @@ class Bench:
         self.without_augmentation = replace(self.whole, material=bare)
 
     def batches(self, epochs: Iterator[int]) -> Iterator[Batch]:
-        """Batches of one epoch after the other."""
+        """Yield batches of one epoch after the other."""
         for epoch in epochs:
             draws = examples(self.material.train, self.clips, self.recipe, epoch)
             yield from self.material.train.batches(draws, self.length, self.recipe.last)
 
     def learn(self, loss: Tensor) -> None:
-        """Backward and optimizer, as the training loop has them."""
+        """Run backward and optimizer, as the training loop has them."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.tagger.network.parameters(), self.recipe.optimize.max_gradient_norm)
         self.optimizer.step()
 
     def embed(self, heard: Tensor) -> Tensor:
-        """One vector per window."""
+        """Compute one vector per window."""
         with torch.inference_mode(), self.autocast():
             vectors_BD: Tensor = self.tagger.network.embed(self.tagger.prepare(heard))  # type: ignore[operator]
         return vectors_BD
 
     def autocast(self) -> torch.autocast:
-        """What the tagger runs its network under."""
+        """Make the autocast context of the tagger's network."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.tagger.bf16)
 
     def model(self, heard: Tensor, presence_BC: Tensor) -> None:
-        """A step of the model alone."""
+        """Run a step of the model alone."""
         if self.workload.trains:
             self.learn(self.loss(self.module(heard), presence_BC))
         else:
             self.embed(heard)
 
     def step(self, batch: Batch, *, augment: bool) -> None:
-        """A step from a batch of windows."""
+        """Run a step from a batch of windows."""
         if not self.workload.trains:
             self.embed(self.tagger.hear(batch[1]))
             return
         self.learn((self.whole if augment else self.without_augmentation)(batch, 0, 0))
 
     def flops_per_clip(self, heard: Tensor, presence_BC: Tensor) -> float:
-        """Multiplications and additions of the model's own step, counted by torch."""
+        """Count multiplications and additions of the model's own step, by torch's counter."""
         with FlopCounterMode(display=False) as counter:
             if self.workload.trains:
                 self.loss(self.tagger(heard), presence_BC).backward()  # type: ignore[no-untyped-call]
@@ -178,7 +178,7 @@ class Bench:
 
 
 def climb(bench: Bench, num_steps: int) -> dict[str, Any]:
-    """The rates of a workload, and where its time goes."""
+    """Measure the rates of a workload, and where its time goes."""
     batch = next(bench.batches(itertools.count()))
     with torch.no_grad():
         heard = bench.tagger.hear(batch[1]).clone()
@@ -207,7 +207,7 @@ def climb(bench: Bench, num_steps: int) -> dict[str, Any]:
 
 
 def loaded(bench: Bench, num_steps: int) -> tuple[float, float]:
-    """Clips per second of whole training, and the share of its time that waits for batches."""
+    """Measure clips per second of whole training, and the share of its time that waits for batches."""
     read = bench.batches(itertools.count(1))  # the first epoch verifies, those after it are what training is
     for batch in itertools.islice(read, WARM_UP_STEPS):
         bench.step(batch, augment=True)
@@ -221,7 +221,7 @@ def loaded(bench: Bench, num_steps: int) -> tuple[float, float]:
 
 
 def profiled(work: Callable[[], object], device: torch.device) -> list[dict[str, Any]]:
-    """The kernels that take the most time of whole steps."""
+    """Profile whole steps; list the kernels that take the most time."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile(activities=activities) as found:
         for _ in range(NUM_PROFILED):
@@ -241,7 +241,7 @@ def profiled(work: Callable[[], object], device: torch.device) -> list[dict[str,
 
 
 def matmul_flops_per_s(device: torch.device, precision: str) -> float:
-    """What one large matrix product reaches: best of several."""
+    """Measure what one large matrix product reaches: best of several."""
     size = MATMUL_SIZE[device.type]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device, generator=_generator(device)).to(dtype) for _ in range(2))
@@ -260,7 +260,7 @@ def _generator(device: torch.device) -> torch.Generator:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All workloads on one device."""
+    """Measure all workloads on one device."""
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     limit = matmul_flops_per_s(device, options.precision)
@@ -287,7 +287,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def as_text(title: str, found: dict[str, Any]) -> str:
-    """A workload in a few lines."""
+    """Format a workload in a few lines."""
     rates = "  ".join(f"{rung} {rate:,.1f}" for rung, rate in found["clips_per_s"].items())
     return (
         f"{title} (clips/s): {rates}\n  ours {found['ours']:,.1f}, limit {found['limit']:,.1f}, "
@@ -297,7 +297,7 @@ def as_text(title: str, found: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """A few lines on stderr and JSON on stdout."""
+    """Print a few lines on stderr and JSON on stdout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu")

@@ -33,7 +33,7 @@ def step(module: str, *arguments: str) -> str:
 
 
 def clips_table(manifest: Manifest) -> str:
-    """Clips per source and split, and rejects by reason."""
+    """Format clips per source and split, and rejects by reason."""
     counts = manifest.content["counts"]
     lines = [f"{'source':12}" + "".join(f"{split:>12}" for split in SPLITS) + f"{'not kept':>12}"]
     for source, entry in counts["sources"].items():
@@ -54,7 +54,7 @@ def scores_table(test: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; answers the exit code of the step that failed, or 0."""
+    """Run the command; return the exit code of the step that failed, or 0."""
     return run_command(_command, argv)
 
 

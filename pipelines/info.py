@@ -101,7 +101,7 @@ def describe(manifest: Manifest) -> Info:
 
 
 def changed_settings(recipe: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Fields that are not as the recipe of that name has them: path -> [default, here]; {} for an unknown name."""
+    """Compare with the recipe of that name: path -> [default, here]; {} for an unknown name."""
     from pipelines.recipe import as_json, load_recipe  # seconds of libraries
     from pipelines.recipe import recipe_names as known
 
@@ -119,7 +119,7 @@ def _differing(path: str, default: Any, here: Any) -> Iterator[tuple[str, list[A
 
 
 def text(info: Info) -> str:
-    """For a terminal."""
+    """Format for a terminal."""
     hours = {split: f"{seconds / 3600:.1f} h" for split, seconds in info.duration_s.items()}
     lines = [
         f"{info.dataset} {info.version}{' (from a mirror)' if info.mirrored else ''}",
@@ -152,7 +152,7 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 
 def _wrapped(name: str, items: Sequence[str]) -> list[str]:
-    """Items after a name, as many on a line as fit."""
+    """Format items after a name, as many on a line as fit."""
     lines = [f"  {name:24}"]
     for item in items:
         if len(lines[-1]) + len(item) > LINE and lines[-1].strip() not in (name, ""):
@@ -167,7 +167,7 @@ def _short(value: Any) -> str:
 
 
 def readable(num_bytes: int) -> str:
-    """A size for people, in powers of ten."""
+    """Format a size for people, in powers of ten."""
     for exponent, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
         if num_bytes >= 10**exponent:
             return f"{num_bytes / 10**exponent:.1f} {unit}"
@@ -175,7 +175,7 @@ def readable(num_bytes: int) -> str:
 
 
 def build_parser() -> Parser:
-    """All flags."""
+    """Build the parser of all flags."""
     parser = Parser("python -m pipelines.info", "A built dataset in one screen.")
     parser.add_argument("path", metavar="DIR", type=Path, help="output root, version folder, or a manifest.json")
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -183,13 +183,13 @@ def build_parser() -> Parser:
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """What a parsed command line asks for."""
+    """Sum up the dataset that the arguments name, as text or JSON."""
     info = describe(open_manifest(arguments.path))
     return json.dumps(asdict(info), sort_keys=True) if arguments.json else text(info)
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(_command, argv)
 
 

@@ -26,14 +26,14 @@ class KnownSplits:
     groups: Mapping[str, str] = field(default_factory=dict)  # likewise; where a group's clips are new, it still counts
 
     def of(self, members: Iterable[tuple[str, str]]) -> set[str]:
-        """Splits in which clips, given as (id, group), were; those of their groups if no clip is known."""
+        """Find the splits in which clips, given as (id, group), were; those of their groups if no clip is known."""
         pairs = list(members)
         by_clip = {self.clips[clip_id] for clip_id, _ in pairs if clip_id in self.clips}
         return by_clip or {self.groups[group] for _, group in pairs if group in self.groups}
 
 
 def known_splits(parent: Path | None) -> KnownSplits:
-    """Splits in a version folder; nothing where there is none."""
+    """Read the splits of a version folder; empty where there is none."""
     if parent is None:
         return KnownSplits()
     clips: dict[str, str] = {}
@@ -46,7 +46,7 @@ def known_splits(parent: Path | None) -> KnownSplits:
 
 
 def lineage(content: Mapping[str, Any], parent: Manifest | None) -> dict[str, Any]:
-    """`release` and `parent` of a new manifest.
+    """Choose `release` and `parent` of a new manifest.
 
     One that says the same as its parent has the parent's: a rebuild of which nothing came is the same version.
 
@@ -72,7 +72,7 @@ def _change(content: Mapping[str, Any], before: Mapping[str, Any]) -> int:
 
 
 def next_release(release: str, place: int) -> str:
-    """`1.4.2` with its major (0), minor (1) or patch (2) number raised: `2.0.0`, `1.5.0`, `1.4.3`."""
+    """Raise the major (0), minor (1) or patch (2) number of `1.4.2`: `2.0.0`, `1.5.0`, `1.4.3`."""
     numbers = [int(number) for number in release.split(".")]
     numbers[place] += 1
     return ".".join(str(number) for number in [*numbers[: place + 1], *([0] * (2 - place))])

@@ -41,7 +41,7 @@ class Merged:
 
 
 def merge_attempts(a: Sequence[Attempt], b: Sequence[Attempt]) -> list[Attempt]:
-    """Attempts for one key of two ledgers as one history.
+    """Merge the attempts for one key of two ledgers to one history.
 
     Each side keeps its own order, which tells of clocks that were set back; between the sides the
     earlier attempt comes first. An attempt that both have counts once.
@@ -65,7 +65,7 @@ def _order(attempt: Attempt) -> tuple[float, str, str, str]:
 
 
 def ledger_of(folder: Path) -> Ledger:
-    """The ledger of a cache, or in a folder of journals.
+    """Open the ledger of a cache, or of a folder of journals.
 
     Raises:
         UsageError: there is none; a manifest is told apart.
@@ -81,12 +81,12 @@ def ledger_of(folder: Path) -> Ledger:
 
 
 def histories(ledger: Ledger) -> dict[str, list[Attempt]]:
-    """Key -> its attempts, in the order of the journal; lines that are torn are left out."""
+    """Read key -> its attempts, in the order of the journal; lines that are torn are left out."""
     return {known.key: ledger.attempts(known.key) for known in ledger.all()}
 
 
 def line_of(attempt: Attempt) -> str:
-    """An attempt as `Ledger.record` writes it."""
+    """Format an attempt as `Ledger.record` writes it."""
     said = {name: value for name, value in asdict(attempt).items() if value is not None}
     return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
 
@@ -143,7 +143,7 @@ def _copy_files(sources: Iterable[Path], cache: Cache, attempts: Mapping[str, Se
 
 
 def build_parser() -> Parser:
-    """All flags."""
+    """Build the parser of all flags."""
     parser = Parser("python -m pipelines.merge", "Join the ledgers and the fetched files of several caches.")
     add = parser.add_argument
     add("sources", metavar="FROM", type=Path, nargs="+", help="caches to take from, or folders of journals; unchanged")
@@ -162,7 +162,7 @@ def run(arguments: argparse.Namespace) -> Merged:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(_command, argv)
 
 

@@ -53,14 +53,14 @@ class Recipe:
     max_errors: float = 0.001  # share of clips that may fail unexpectedly before the build does
 
     def classes(self) -> tuple[str, ...]:
-        """The classes of the dataset, in the order of its label columns."""
+        """List the classes of the dataset, in the order of its label columns."""
         if self.instruments is not None:
             return self.instruments
         names = {name for source in self.sources for name in self._labelled_by(source)}
         return tuple(sorted(names))
 
     def partitions(self) -> list[tuple[str, str]]:
-        """All divisions of all sources."""
+        """List all divisions of all sources."""
         return [(source, part) for source in sorted(self.sources) for part in load_source(source).PARTITIONS]
 
     def _labelled_by(self, source: str) -> tuple[str, ...]:
@@ -78,12 +78,12 @@ STAGES = (
 
 
 def recipe_names() -> list[str]:
-    """Names of all recipes: the listing of the `recipes` folder."""
+    """List the names of all recipes: the files of the `recipes` folder."""
     return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__))
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe of a name.
+    """Make the recipe of a name.
 
     Raises:
         UsageError: no such recipe; the message names the nearest and lists all.
@@ -96,7 +96,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def override(recipe: Recipe, setting: str) -> Recipe:
-    """The recipe with one field changed: `stage.field=value` or `source.field=value`.
+    """Change one field of a recipe: `stage.field=value` or `source.field=value`.
 
     Raises:
         UsageError: no such stage or field, or a value of another type.
@@ -126,7 +126,7 @@ def _with_field(config: Any, name: str, text: str, setting: str) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """A recipe as JSON; fields that only say where something lies on this machine are left out."""
+    """Convert a recipe to JSON; fields that only locate something on this machine are left out."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_json(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("local")}
     if isinstance(value, Mapping):
@@ -137,7 +137,7 @@ def as_json(value: Any) -> Any:
 
 
 def recipe_from_json(content: Any) -> Recipe:
-    """The inverse of `as_json`, of whatever JSON; fields that say where something lies have their defaults.
+    """Convert JSON back to a recipe; fields that only locate something have their defaults.
 
     Raises:
         UsageError: written by other code than this, or by nobody's.

@@ -50,7 +50,7 @@ class Version:
 
 
 def versions(root: Path) -> list[Version]:
-    """All versions that can be read, the newest first; others are named on stderr.
+    """List all versions that can be read, the newest first; others are named on stderr.
 
     Raises:
         UsageError: there is none.
@@ -86,7 +86,7 @@ def versions(root: Path) -> list[Version]:
 
 
 def removable(found: Sequence[Version], *, keep: int, grace_s: float, now_s: float) -> list[Version]:
-    """Versions that nobody needs any more.
+    """Select the versions that are no longer needed.
 
     Args:
         found: the newest first.
@@ -124,7 +124,7 @@ def sweep_removed(root: Path) -> None:
 
 
 def build_parser() -> Parser:
-    """All commands and their flags."""
+    """Build the parser of all commands and their flags."""
     parser = Parser("python -m pipelines.versions", __doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     named = (("list", "show all versions"), ("use", "make a version current"), ("gc", "remove old versions"))
@@ -142,7 +142,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(_command, argv)
 
 

@@ -142,7 +142,7 @@ class BreakerState:
 
 
 def admit(state: BreakerState, now_s: Seconds, cool_down_s: Seconds) -> tuple[BreakerState, Verdict]:
-    """Whether one may ask now: go, wait for another's trial, or stop; and the state after that."""
+    """Decide about the next request: go, wait for another process's trial, or stop; return the new state, too."""
     if state.opened_s is None:
         return state, "go"
     # A clock that was set back must not keep the breaker open for longer than the cool-down.
@@ -157,7 +157,7 @@ def admit(state: BreakerState, now_s: Seconds, cool_down_s: Seconds) -> tuple[Br
 
 
 def counted(state: BreakerState, reason: str | None, now_s: Seconds, limit: int) -> BreakerState:
-    """The state after an answer.
+    """Return the state after an answer.
 
     Only a success closes the breaker: that a video was removed is told on both sides of a wall.
     """
@@ -197,7 +197,7 @@ class Breaker:
         self.enter(sleep=None, now=lambda: now_s)
 
     def enter(self, sleep: Callable[[Seconds], None] | None = pause, now: Callable[[], Seconds] = time.time) -> None:
-        """Like `check`, but waits while another process tries whether the wall is still there.
+        """Wait until a request may be made, also while another process tries whether the site answers again.
 
         Raises:
             TryLaterError: the breaker is open.
@@ -270,6 +270,6 @@ class State:
 
 @contextmanager
 def locked_state(path: Path) -> Iterator[State]:
-    """The state in a file that nobody else reads or writes meanwhile; it is created if need be."""
+    """Open the state in a locked file, created if need be, for the block."""
     with locked_file(path, os.O_RDWR | os.O_CREAT) as descriptor:
         yield State(path, descriptor)

@@ -87,7 +87,7 @@ class HttpRules:
     credentials: Credentials = field(default_factory=Credentials)  # for the URL's own server and no other
 
     def __post_init__(self) -> None:
-        """Refuse rules under which nothing would ever be asked."""
+        """Refuse rules under which no request would ever be made."""
         if self.attempts < 1 or self.per_host < 1:
             raise ValueError(f"attempts {self.attempts} and per_host {self.per_host} must be at least 1")
 
@@ -101,7 +101,7 @@ class _Again(Exception):  # noqa: N818 - caught here, always
 
 
 def ignore(num_bytes: int, total_bytes: int | None) -> None:
-    """The progress that nobody watches."""
+    """Ignore progress."""
 
 
 def fetch_file(url: str, part: Path, *, rules: HttpRules, progress: Callable[[int, int | None], None] = ignore) -> None:
@@ -130,7 +130,7 @@ def fetch_file(url: str, part: Path, *, rules: HttpRules, progress: Callable[[in
 
 
 def get_small(url: str, *, rules: HttpRules, limit_bytes: int = SMALL_BYTES) -> bytes | None:
-    """A small file's content, or None where the server has no such file; otherwise like `fetch_file`."""
+    """Fetch a small file's content, None where the server has no such file; otherwise like `fetch_file`."""
     content = bytearray()
 
     def attempt(open_: ExitStack) -> bytes:
@@ -156,7 +156,7 @@ def discard(part: Path) -> None:
 
 
 def backoff_s(failures: int, rules: HttpRules) -> float:
-    """Seconds to wait after so many attempts without a new byte where the server does not say: 2, 4, 8, ... 60."""
+    """Compute the wait after so many attempts without a new byte where the server states none: 2, 4, 8, ... 60 s."""
     return min(rules.max_backoff_s, rules.backoff_s * 2.0 ** max(0, failures - 1))
 
 
@@ -179,7 +179,7 @@ def _read_state(part: Path) -> Whole | None:
 
 
 def _resumable(url: str, part: Path) -> tuple[Whole | None, int]:
-    """What is there to go on from, and its bytes; what is of no use is removed."""
+    """Find what an earlier attempt left, and its bytes; remove what cannot be continued."""
     state, have = _read_state(part), _size(part)
     if state is None or state.url != url or not state.validator or (state.length is not None and have > state.length):
         discard(part)
@@ -233,7 +233,7 @@ def _append(
 
 @contextlib.contextmanager
 def _storage(path: Path) -> Iterator[None]:
-    """Failures of the network are no OSError any more when they arrive here."""
+    """Convert OSErrors of the block to StorageErrors; failures of the network are converted before."""
     try:
         yield
     except OSError as error:
@@ -273,7 +273,7 @@ def _wait(url: str, rules: HttpRules, again: _Again, failures: int) -> None:
 
 
 def _ask(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) -> requests.Response:
-    """The answer of the last of a chain of redirects: 200, 206 or 416, its body not read."""
+    """Request an address through its redirects; the answer is 200, 206 or 416, its body not read."""
     address, outside = url, False
     for _ in range(MAX_REDIRECTS + 1):
         check_allowed(address)
@@ -299,7 +299,7 @@ def _ask(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) 
 def _get(
     url: str, address: str, headers: dict[str, str], rules: HttpRules, known: Credentials, *, outside: bool
 ) -> tuple[requests.Response, bool]:
-    """An answer, its body not read, and whether it comes from our own machine or network."""
+    """Request one address; the body is not read. True if the answer comes from our own machine or network."""
     # Never through a proxy to our own machine: offline, even the proxy must not be asked.
     proxies = {"no_proxy": urlsplit(address).hostname or ""} if is_loopback(address) else None
     # As bytes: what is no Latin-1 could not be sent otherwise. None: requests looks into ~/.netrc.
@@ -357,7 +357,7 @@ def _raise_for_answer(url: str, response: requests.Response) -> None:
 
 
 def _body(url: str, response: requests.Response, rules: HttpRules) -> Iterator[bytes]:
-    """The bytes as they lie on the server, as soon as they come; a short body is an error."""
+    """Yield the bytes as stored on the server, as soon as they come; a short body is an error."""
     chunks, head, broken = _paced(url, response.raw, rules), b"", None
     try:
         while len(head) < HEAD_BYTES and (chunk := next(chunks, b"")):
@@ -380,7 +380,7 @@ def _read(raw: Any) -> bytes:
 
 
 def _paced(url: str, raw: Any, rules: HttpRules) -> Iterator[bytes]:
-    """What a connection brings, until the time is up or it is too slow to be waited for."""
+    """Yield what a connection brings, until the time is up or it is too slow."""
     started_s = since_s = time.monotonic()
     num_bytes = 0
     while chunk := _read(raw):

@@ -33,12 +33,12 @@ class Whole:
 
     @property
     def validator(self) -> str | None:
-        """What proves to the server that we mean the same bytes."""
+        """The validator by which the server recognizes that the same bytes are meant; None: there is none."""
         return self.etag or self.last_modified
 
 
 def check_allowed(url: str) -> None:
-    """Refuse an address that must not be opened; asked before any socket is.
+    """Refuse an address that must not be opened; called before any socket is made.
 
     Raises:
         UsageError: it is not an http(s) address, or TUTTI_OFFLINE is set and it is another machine's.
@@ -58,7 +58,7 @@ def check_allowed(url: str) -> None:
 
 
 def asked_wait_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds that a server asks us to wait: Retry-After, else X-RateLimit-Reset; None if neither says.
+    """Parse the wait in seconds that a server requests: Retry-After, else X-RateLimit-Reset; None if neither.
 
     Args:
         headers: of the answer.
@@ -79,7 +79,7 @@ def asked_wait_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def host_of(url: str) -> str:
-    """Host of an address in lower case, with its port unless that is the scheme's own."""
+    """Parse the host of an address, in lower case, with its port unless that is the scheme's own."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -87,7 +87,7 @@ def host_of(url: str) -> str:
 
 
 def redirect_target(url: str, current: str, location: str, hosts: tuple[str, ...]) -> str:
-    """Where a redirect leads.
+    """Resolve the address that a redirect leads to, and check that it is allowed.
 
     Args:
         url: what was asked for in the first place; its host may be returned to.
@@ -121,7 +121,7 @@ def same_server(url: str, address: str) -> bool:
 
 
 def with_query(address: str, query: str) -> str:
-    """An address with a query after its own, unless that is there already."""
+    """Append a query to an address, unless it is part of its own already."""
     parts = urlsplit(address)
     if not query or query in parts.query:
         return address
@@ -154,7 +154,7 @@ def is_packed(url: str) -> bool:
 
 
 def blocked(url: str, what: str) -> str:
-    """The message of a refusal, with what a user can do."""
+    """Format the message of a refusal, with what a user can do."""
     return (
         f"{shown(url)}: blocked: {what}; we call ourselves {USER_AGENT!r}; fetch the file by hand and pass "
         "--data-from DIR or --mirror ROOT with it, or try again later"
@@ -162,7 +162,7 @@ def blocked(url: str, what: str) -> str:
 
 
 def content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and length of the whole that a Content-Range states; None for what it does not."""
+    """Parse the first byte and the whole length of a Content-Range; None for what it does not state."""
     match = re.fullmatch(
         r"bytes +(?:([0-9]+)-[0-9]+|\*)/([0-9]+|\*)", response.headers.get("Content-Range", "").strip(), re.IGNORECASE
     )
@@ -171,7 +171,7 @@ def content_range(response: requests.Response) -> tuple[int | None, int | None]:
 
 
 def described(url: str, response: requests.Response) -> Whole:
-    """What an answer with a whole file says about it."""
+    """Collect what the headers of an answer state about a whole file: address, validators, length."""
     headers = response.headers
     etag, modified = headers.get("ETag"), headers.get("Last-Modified")
     length = headers.get("Content-Length", "")
@@ -184,7 +184,7 @@ def described(url: str, response: requests.Response) -> Whole:
 
 
 def _is_settled(modified: str, date: str | None) -> bool:
-    """RFC 9110, 8.8.2.2: a file changed within the last second may change again within it."""
+    """Whether a file is older than a second: changed within it, it may change again (RFC 9110, 8.8.2.2)."""
     try:
         return date is None or parsedate_to_datetime(date) - parsedate_to_datetime(modified) >= timedelta(seconds=1)
     except (ValueError, TypeError):  # no dates, or one of them without a time zone
@@ -202,7 +202,7 @@ def continues(state: Whole, have: int, response: requests.Response) -> bool:
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong at the bottom of a chain of exceptions, without addresses of objects."""
+    """Describe the innermost of a chain of exceptions, without addresses of objects."""
     while (below := error.__cause__ or error.__context__) is not None:
         error = below
     return without_secrets(re.sub(r"<[^>]* at 0x[0-9a-f]+>:? ?", "", f"{type(error).__name__}: {error}"))

@@ -55,7 +55,7 @@ class Watch:
                 self._handle = None
 
     def connected(self, opened: socket.socket, *, to_proxy: bool) -> None:
-        """Look at a fresh connection; nothing was sent over it yet.
+        """Check a fresh connection, over which nothing was sent yet.
 
         Raises:
             InnerAddressError: it leads inside, where only the outside is allowed.
@@ -140,12 +140,12 @@ class Session(requests.Session):
             self.mount(scheme, _Adapter())
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: each is judged by us first."""
+        """Return None, so that requests follows no redirect: we check each first."""
         return None
 
 
 @contextlib.contextmanager
 def watched(limit_s: float, *, outside: bool) -> Iterator[Watch]:
-    """A watch over what is connected within the block."""
+    """Watch what is connected within the block."""
     with Watch(limit_s, outside=outside) as watch:
         yield watch

@@ -90,7 +90,7 @@ class Availability:
 
 
 def judge(key: str, attempts: Sequence[Attempt]) -> Availability:
-    """The state that the attempts for one key lead to; they come in the order of the journal.
+    """Derive a key's availability from its attempts, which come in the order of the journal.
 
     A success ends all doubts before it. After it, or without one, the key is gone once permanent
     reasons were seen 24 h apart (see `_is_gone`), whatever else was seen between or since: its
@@ -148,7 +148,7 @@ def _is_gone(failures: Sequence[Attempt]) -> bool:
 
 
 def is_due(availability: Availability, now_s: Seconds, retry: frozenset[str] = frozenset()) -> bool:
-    """Whether to ask the network (again).
+    """Whether to try the network (again).
 
     Args:
         availability: what is known.
@@ -212,15 +212,15 @@ class Ledger:
                 _sync(self.folder)
 
     def attempts(self, key: str) -> list[Attempt]:
-        """All attempts for a key, in the order in which they were recorded."""
+        """Read all attempts for a key, in the order in which they were recorded."""
         return [one for one in _read(self._path(key), json.dumps(key).encode()) if one.key == key]
 
     def availability(self, key: str) -> Availability:
-        """What is known about a key."""
+        """Derive the availability of a key from its attempts."""
         return judge(key, self.attempts(key))
 
     def all(self) -> Iterator[Availability]:
-        """What is known about every key, by bucket, then key; one bucket at a time is in memory."""
+        """Yield the availability of every key, by bucket, then key; one bucket at a time is in memory."""
         for path in sorted(self.folder.glob("[0-9a-f][0-9a-f].jsonl")):
             attempts: defaultdict[str, list[Attempt]] = defaultdict(list)
             for attempt in _read(path):
@@ -233,7 +233,7 @@ class Ledger:
 
 
 def _line(attempt: Attempt) -> bytes:
-    """ASCII, so that a line is torn between characters, never within one."""
+    """Encode an attempt as a line of ASCII, so that a line is torn between characters, never within one."""
     said = {name: value for name, value in asdict(attempt).items() if value is not None}
     return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
@@ -253,7 +253,7 @@ def _parse(line: bytes) -> Attempt | None:
 
 
 def _read(path: Path, needle: bytes = b"") -> Iterator[Attempt]:
-    """Attempts of a journal whose line holds the needle; most lines are about other keys."""
+    """Read the attempts of a journal whose line holds the needle; most lines are about other keys."""
     try:
         with locked_file(path, os.O_RDONLY) as descriptor, open(descriptor, "rb", closefd=False) as stream:
             size = os.fstat(descriptor).st_size
@@ -271,7 +271,7 @@ def _read(path: Path, needle: bytes = b"") -> Iterator[Attempt]:
 
 
 def _lines_with(content: bytes, needle: bytes) -> Iterable[tuple[int, bytes]]:
-    """Offsets and lines that hold the needle, and a last line that was not ended."""
+    """Find offsets and lines that hold the needle, and a last line that was not ended."""
     tail = content.rfind(b"\n") + 1  # 0 bytes long in a healthy journal
     found = content.find(needle, 0, tail)
     while 0 <= found < tail:
@@ -289,7 +289,7 @@ def _warn(path: Path, offset: int) -> None:
 
 @contextlib.contextmanager
 def locked_file(path: Path, flags: int) -> Iterator[int]:
-    """A descriptor of a file that no other process writes (or, unless read only, reads) meanwhile.
+    """Open a file that no other process writes (or, unless read only, reads) within the block; yields a descriptor.
 
     The lock ends with the process, however it ends.
 

@@ -16,7 +16,7 @@ LOOK_S: Seconds = 5.0  # a name that is not resolved, a server that says nothing
 
 
 def look_of_mirror(mirror: str, credentials: Credentials, limit_s: Seconds = LOOK_S) -> str | None:
-    """Digest of a mirror's SHA256SUMS; None where it has none, or does not answer in time.
+    """Hash a mirror's SHA256SUMS; None where it has none, or does not answer in time.
 
     Args:
         mirror: http(s) address, without credentials.

@@ -50,25 +50,25 @@ def http_rules(
     hosts: tuple[str, ...] = (),
     credentials: Credentials = Credentials(),  # noqa: B008 - frozen
 ) -> HttpRules:
-    """The rules of a download: redirects stay on these hosts, connections are counted in the cache."""
+    """Make the rules of a download: redirects stay on these hosts, connections are counted in the cache."""
     return HttpRules(hosts=hosts, slots=cache.root / "locks", credentials=credentials)
 
 
 def video_id(media: Media) -> str:
-    """The id of a video; empty for anything else."""
+    """Parse the id of a video; empty for anything else."""
     parts = urlsplit(media.url)
     return parse_qs(parts.query).get("v", [""])[0] if parts.path == "/watch" else ""
 
 
 def mirror_path(url: str) -> str:
-    """Where a mirror holds a URL: `<host>/<path>`; a YouTube id counts as the last path part."""
+    """Convert a URL to its path in a mirror: `<host>/<path>`; a YouTube id counts as the last path part."""
     parts = urlsplit(url)
     video = video_id(Media(url))
     return f"{parts.netloc}{parts.path}" + (f"/{video}" if video else "")
 
 
 def mirror_url(mirror: str, path: str) -> str:
-    """Address of a path of an http mirror."""
+    """Compose the address of a path of an http mirror."""
     return f"{mirror.rstrip('/')}/{quote(path)}"
 
 
@@ -78,14 +78,14 @@ def is_http(address: str) -> bool:
 
 
 def with_sums(origins: Origins, cache: Cache) -> Origins:
-    """Origins with the state of the mirror's SHA256SUMS as it is now."""
+    """Add the present state of the mirror's SHA256SUMS to origins."""
     content = None if origins.mirror is None else _sums_file(origins.mirror, origins.credentials, cache)
     return Origins(**{**vars(origins), "sums_sha256": "" if content is None else hashlib.sha256(content).hexdigest()})
 
 
 @functools.lru_cache(maxsize=4)
 def mirror_sums(origins: Origins, cache: Cache) -> Mapping[str, str]:
-    """The SHA256SUMS of a mirror: path -> digest; empty without a mirror or without the file.
+    """Read the SHA256SUMS of a mirror: path -> digest; empty without a mirror or without the file.
 
     Raises:
         IntegrityError: the file changed since the build began, or a line is not `<64 hex digits>  <path>`.
@@ -118,7 +118,7 @@ def holds_its_sums(root: Path) -> bool:
 
 
 def read_file(path: Path) -> Iterator[bytes]:
-    """A file in pieces."""
+    """Read a file in pieces."""
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             beat()

@@ -61,7 +61,7 @@ class Candidate:
 
 
 def classify(named: Named, start_s: Seconds, end_s: Seconds | None) -> tuple[Kind, Seconds | None] | None:
-    """How a name relates to the clip [start_s, end_s), and the length that it promises.
+    """Relate a file's name to the clip [start_s, end_s): which kind of match, and the length that it promises.
 
     Start and end of a name are in one unit: whichever of seconds and milliseconds fits.
     None: the name speaks of another part of the video.
@@ -98,7 +98,7 @@ def placed(
     end_s: Seconds | None,
     tolerance_s: Seconds = TOLERANCE_S,
 ) -> Seconds | None:
-    """Where in the video a file begins, by its decoded length; None where it is not usable.
+    """Compute where in the video a file begins, by its decoded length; None where it is not usable.
 
     A file that is named by the id only is the whole video if it reaches the end of the clip, and
     the clip ready cut if it is as long as the clip. A file that is named by its start must be as
@@ -115,7 +115,7 @@ def placed(
 
 
 def candidates(index: Index, video_id: str, start_s: Seconds, end_s: Seconds | None) -> tuple[Candidate, ...]:
-    """Files that may hold a clip of a video, best first: by what the name says, then as searched."""
+    """List files that may hold a clip of a video, best first: by what the name says, then as searched."""
     found = []
     for position in range(bisect.bisect_left(index.videos, f"{video_id}/"), len(index.videos)):
         its_id, number, name = index.videos[position].split("/", 2)
@@ -140,7 +140,7 @@ def verified(
     tolerance_s: Seconds = TOLERANCE_S,
     known_length: Callable[[Candidate], Seconds | None] = lambda candidate: None,
 ) -> tuple[tuple[Candidate, Seconds] | None, tuple[str, ...]]:
-    """The first file that decodes and fits, with its offset; and a note on each that was passed over.
+    """Find the first file that decodes and fits, with its offset; note why each one before was passed over.
 
     Args:
         found: from `candidates`.
@@ -164,7 +164,7 @@ def verified(
 
 
 def _length(candidate: Candidate, probe: Callable[[bytes], Seconds]) -> tuple[str, Seconds]:
-    """What is wrong with a file, or nothing and its decoded length."""
+    """Decode a file's length; the text describes what is wrong with it, empty where nothing is."""
     try:
         if candidate.path.stat().st_size > MAX_FILE_BYTES:
             return f"larger than {MAX_FILE_BYTES} bytes", 0.0
@@ -187,7 +187,7 @@ def _expected(candidate: Candidate, start_s: Seconds, end_s: Seconds | None) -> 
 
 
 def find_file(roots: tuple[str, ...], remote: RemoteFile, expected_sha256: str | None = None) -> OwnFile | None:
-    """The user's copy of a source's remote file; None where there is none.
+    """Find the user's copy of a source's remote file; None where there is none.
 
     A file of the right name comes first (in the mirror layout before others, then as searched);
     then, where a checksum is pinned, any file of the same type that has it.
@@ -241,7 +241,7 @@ def _by_name(index: Index, roots: tuple[str, ...], url: str) -> list[tuple[str, 
 
 
 def _by_type(index: Index, url: str) -> list[tuple[str, str]]:
-    """Files of the type of a remote file, those of a similar name first: hashing them all takes long."""
+    """List files of the type of a remote file, those of a similar name first: hashing them all takes long."""
     wanted = _base_name(url)
     stem = wanted.split(".")[0].lower()
     found = [item for item in _others(index) if _family(item[1]) == _family(wanted)]
@@ -249,7 +249,7 @@ def _by_type(index: Index, url: str) -> list[tuple[str, str]]:
 
 
 def _others(index: Index) -> Iterator[tuple[str, str]]:
-    """(root, path below it) of what is no audio."""
+    """List (root, path below it) of files that are no audio."""
     for entry in index.others:
         number, _, name = entry.partition("/")
         root, below = index.folders[int(number)]

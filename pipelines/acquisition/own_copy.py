@@ -24,7 +24,7 @@ SETTLED_S = 2.0  # no file system's time stamps are coarser (FAT)
 
 
 def receive_own(path: Path, cache: Cache, *, label: str, sha256: str | None = None, md5: str | None = None) -> Blob:
-    """The blob of a file of the user's own.
+    """Copy a file of the user's own into the cache, unless an unchanged copy is there.
 
     Args:
         path: the file; links are followed.
@@ -50,7 +50,7 @@ def receive_own(path: Path, cache: Cache, *, label: str, sha256: str | None = No
 
 
 def look_of(path: Path) -> list[int]:
-    """How a file looks without reading it: size, times of its content and inode in ns, inode, device."""
+    """Read what changes with a file: size, times of content and inode in ns, inode, device; it is not opened."""
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
 
@@ -65,14 +65,14 @@ def _known(look: list[int], key: str, cache: Cache) -> Blob | None:
 
 
 def measure_length(data: bytes, *, cache: Cache, probe: Callable[[bytes], Seconds]) -> Seconds:
-    """How long the audio of a file lasts by `probe`, which decodes it from end to end; remembered by its content."""
+    """Decode the length in seconds of a file's audio by `probe`, and remember it by the file's content."""
     duration_s = probe(data)
     cache.remember("own_length", _length_key(hashlib.sha256(data).hexdigest()), {"duration_s": duration_s})
     return duration_s
 
 
 def known_length(path: Path, sha256: str | None, cache: Cache) -> Seconds | None:
-    """How long the audio of a file lasts that was received and measured before, and has not changed since.
+    """Recall the length in seconds of a file that was received and measured before and has not changed.
 
     Args:
         path: the file.

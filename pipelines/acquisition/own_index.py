@@ -47,7 +47,7 @@ class Index:
 
 
 def parse_name(name: str) -> Named | None:
-    """The claim of a file name; None for a name that is no scheme of ours or no audio."""
+    """Parse the claim of a file name; None for a name that is no scheme of ours or no audio."""
     match = _NAME.fullmatch(name)
     if match is None or match["extension"].lower() not in AUDIO_EXTENSIONS:
         return None
@@ -55,12 +55,12 @@ def parse_name(name: str) -> Named | None:
 
 
 def extension_of(name: str) -> str:
-    """What follows the last dot, in lower case."""
+    """Return what follows the last dot, in lower case."""
     return name.rpartition(".")[2].lower()
 
 
 def parse_sums(content: bytes, name: str) -> dict[str, str]:
-    """A SHA256SUMS: path -> digest.
+    """Parse a SHA256SUMS: path -> digest.
 
     Raises:
         IntegrityError: a line is not `<64 hex digits>  <path>` with a path below the folder, or a path has two digests.
@@ -83,13 +83,13 @@ def parse_sums(content: bytes, name: str) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=64)
 def sums_of(root: str) -> dict[str, str]:
-    """The SHA256SUMS at the top of a folder, path -> digest; empty without one."""
+    """Read the SHA256SUMS at the top of a folder, path -> digest; empty without one."""
     content = read_sums(Path(root))
     return {} if content is None else parse_sums(content, str(Path(root) / "SHA256SUMS"))
 
 
 def read_sums(folder: Path) -> bytes | None:
-    """The SHA256SUMS of a folder; None where it has none.
+    """Read the bytes of a folder's SHA256SUMS; None where it has none.
 
     Raises:
         IntegrityError: it is far too large.
@@ -106,7 +106,7 @@ def read_sums(folder: Path) -> bytes | None:
 
 @functools.lru_cache(maxsize=4)
 def index_of(roots: tuple[str, ...]) -> Index:
-    """What lies below the user's folders; looked up once per process.
+    """List the files below the user's folders; looked up once per process.
 
     Links are followed: it is the user's own disk. Names are those of the directory entries, so
     ids that differ in case only stay apart on any file system.
@@ -133,7 +133,7 @@ def index_of(roots: tuple[str, ...]) -> Index:
 
 
 def _walk(root: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, list[str]]]:
-    """(path below the root, sorted names of its files) of every folder, those near the root first."""
+    """Yield (path below the root, sorted names of its files) of every folder, those near the root first."""
     level = [""]
     while level:
         deeper: list[str] = []

@@ -109,7 +109,7 @@ _NETWORK_WORDS = (
 
 
 def classify(error: BaseException, warnings: Sequence[str] = ()) -> Failure:
-    """The reason of a failed attempt.
+    """Classify a failed attempt by its reason.
 
     Args:
         error: what yt-dlp raised.
@@ -131,7 +131,7 @@ def classify(error: BaseException, warnings: Sequence[str] = ()) -> Failure:
 
 
 def _chain(error: BaseException) -> Iterable[BaseException]:
-    """An error and what it reports, outermost first.
+    """List an error and its stated causes, outermost first.
 
     Only stated causes count: what an extractor happened to be handling when it raised is not the
     reason. yt-dlp's own wrappers state theirs by raising while they handle it. Below an error of
@@ -221,7 +221,7 @@ _STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")  # YouTub
 
 
 def plain(text: str) -> str:
-    """Lower case, straight quotes, single spaces: what texts are compared in."""
+    """Normalize text for comparison: lower case, straight quotes, single spaces."""
     return " ".join(text.translate(_STRAIGHT).casefold().split())
 
 
@@ -242,7 +242,7 @@ _SECRETS = (
 
 
 def _core(message: str) -> str:
-    """A message without yt-dlp's decoration."""
+    """Strip yt-dlp's decoration from a message."""
     text = _COLORS.sub("", message)
     while (stripped := _PREFIX.sub("", text, count=1)) != text:
         text = stripped
@@ -250,7 +250,7 @@ def _core(message: str) -> str:
 
 
 def clean(message: str) -> str:
-    """One line of at most MAX_DETAIL_CHARS without colors, addresses, cookies or signatures."""
+    """Shorten a message to one line of at most MAX_DETAIL_CHARS, without colors, addresses, cookies or signatures."""
     text = _COLORS.sub("", message)
     for secret in _SECRETS:
         text = secret.sub("...", text)

@@ -80,7 +80,7 @@ def download_video(
 
 
 def preflight(access: Access) -> list[str]:
-    """What yt-dlp lacks on this machine, one message each; empty: nothing.
+    """List what yt-dlp lacks on this machine, one message each.
 
     Raises:
         UsageError: what was asked for cannot work: no ffmpeg for sections, no readable cookies file.
@@ -116,7 +116,7 @@ def _stem(url: str, span: tuple[Seconds, Seconds] | None) -> str:
 
 
 def _not_playable(found: dict[str, Any] | None, video: str) -> Failure | None:
-    """What is wrong with an extractor's answer, before any format is chosen."""
+    """Check an extractor's answer before any format is chosen; None: it is playable."""
     if found is None:
         return Failure("extractor_bug", "the extractor returned nothing")
     kind = found.get("_type", "video")
@@ -130,7 +130,7 @@ def _not_playable(found: dict[str, Any] | None, video: str) -> Failure | None:
 
 
 def _find(session: Session, url: str) -> dict[str, Any] | Failure:
-    """The video's unprocessed metadata: no format chosen, no media asked for."""
+    """Extract a video's unprocessed metadata: no format chosen, no media requested."""
     session.get_info_extractor("Youtube")  # registers it, or the plugin's that replaces it
     found = cast("dict[str, Any] | None", session.extract_info(url, ie_key="Youtube", process=False))
     return _not_playable(found, url.removeprefix(WATCH_URL)) or cast("dict[str, Any]", found)

@@ -32,7 +32,7 @@ class Downloaded:
 
 
 def kind_of(head: bytes) -> tuple[str, str] | None:
-    """Extension and demuxer of a file by its first bytes; None: no audio that YouTube serves."""
+    """Detect extension and demuxer of a file by its first bytes; None: no audio that YouTube serves."""
     for offset, magic, extension, demuxer in _KINDS:
         if head[offset : offset + len(magic)] == magic:
             return extension, demuxer
@@ -40,6 +40,6 @@ def kind_of(head: bytes) -> tuple[str, str] | None:
 
 
 def format_of(info: dict[str, Any]) -> str:
-    """`251/webm/opus`: the site's number of the chosen format, its container and codec."""
+    """Format the site's number of the chosen format, its container and codec: `251/webm/opus`."""
     parts = (str(info.get(key) or "unknown") for key in ("format_id", "ext", "acodec"))
     return "/".join(re.sub(r"[^\w.+-]", "", part)[:32] for part in parts)

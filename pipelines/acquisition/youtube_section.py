@@ -34,7 +34,7 @@ def fetch_section(
     duration_s: Seconds,
     proxy: str | None,
 ) -> Downloaded | Failure:
-    """The part of a video around `span`, with PADDING_S on each side.
+    """Fetch the part of a video around `span`, with PADDING_S on each side.
 
     Args:
         session: carries the requests.
@@ -78,14 +78,14 @@ def fetch_section(
 
 
 def _probe(session: Session, info: dict[str, Any]) -> tuple[str, tuple[str, str] | None]:
-    """The media's address after redirects, and its kind; an error status raises."""
+    """Resolve the media's address after redirects, and detect its kind; an error status raises."""
     headers = {**info["http_headers"], "Range": "bytes=0-15", "Accept-Encoding": "identity"}
     with session.urlopen(Request(info["url"], headers=headers)) as response:
         return response.url, kind_of(response.read(16))
 
 
 def can_use_proxy(proxy: str | None) -> bool:
-    """Whether ffmpeg can go the way that the user asked for; it knows http proxies only."""
+    """Whether ffmpeg can use the user's proxy; it knows http proxies only."""
     return proxy is None or proxy.startswith("http://")
 
 
@@ -95,7 +95,7 @@ def _environment(proxy: str | None) -> dict[str, str]:
 
 
 def find_ffmpeg() -> str:
-    """Where ffmpeg lies.
+    """Find ffmpeg on PATH.
 
     Raises:
         UsageError: it is not on PATH.
@@ -110,7 +110,7 @@ def find_ffmpeg() -> str:
 
 
 def _extent(path: Path) -> tuple[Seconds, Seconds] | None:
-    """Where in the video the first decoded sample lies, and where the last packet ends; None: no packet.
+    """Find where in the video the first decoded sample lies, and where the last packet ends; None: no packet.
 
     Only packets are read, of a file that our own ffmpeg wrote.
     """
@@ -127,7 +127,7 @@ def _extent(path: Path) -> tuple[Seconds, Seconds] | None:
 
 
 def begin_s(first_s: Seconds, codec: str, extradata: bytes | None, sample_rate: int) -> Seconds:
-    """Exact time of the first sample that a decoder gives, from a first packet's time in Matroska.
+    """Compute the exact time of the first decoded sample from a first packet's time in Matroska.
 
     Matroska rounds to milliseconds, but packets are equally long, so the packet's number is certain.
     An Opus decoder drops the pre-skip (RFC 7845, 5.1) wherever it starts, and muxers differ in whether

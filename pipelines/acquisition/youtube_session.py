@@ -60,7 +60,7 @@ class Access:
                 raise UsageError(f"yt-dlp option {key}: cannot be set here; possible are {', '.join(sorted(OPTIONS))}")
 
     def __repr__(self) -> str:
-        """Without paths and secrets: a traceback may show it."""
+        """Show counts without paths and secrets: a traceback may show it."""
         return (
             f"Access(cookies={self.cookies is not None}, proxy={self.proxy is not None}, options={len(self.options)})"
         )
@@ -154,17 +154,17 @@ class Session(YoutubeDL):  # type: ignore[misc]
         super().__init__(params, auto_init=False)
 
     def urlopen(self, req: Any) -> Any:
-        """The gate again, for addresses that no handler would take."""
+        """Check the address again, for those that no handler would take."""
         check_address(req if isinstance(req, str) else req.url, self.media_hosts)
         return super().urlopen(req)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
-        """One kind of handler, whatever else is registered or installed."""
+        """Use one kind of handler, whatever else is registered or installed."""
         return super().build_request_director([partial(_GatedRH, media_hosts=self.media_hosts)])
 
 
 def parameters(access: Access, temporary: Path, log: Log) -> dict[str, Any]:
-    """Parameters of one download; what a user hands on cannot touch what stands after it."""
+    """Build yt-dlp's parameters of one download; a user's options cannot override the later ones."""
     found = runtimes(os.environ.get("PATH", "")) or tuple(supported_js_runtimes.value)
     params: dict[str, Any] = {
         "js_runtimes": {name: {} for name in found},
@@ -196,7 +196,7 @@ def parameters(access: Access, temporary: Path, log: Log) -> dict[str, Any]:
 
 
 def read_cookies(path: str) -> str:
-    """A Netscape cookies file, checked here because yt-dlp prints the lines that it cannot read.
+    """Read a Netscape cookies file, checked here because yt-dlp prints the lines that it cannot read.
 
     Raises:
         UsageError: the file or one of its lines cannot be read; neither is shown.
@@ -225,7 +225,7 @@ def _copy_cookies(cookies: str, temporary: Path) -> Path:
 
 
 def _watch(now_s: Callable[[], Seconds]) -> Callable[[dict[str, Any]], None]:
-    """A progress hook that ends a download which has no end: too many bytes, or too slow."""
+    """Make a progress hook that ends a download without end: too many bytes, or too slow."""
     started_s = now_s()
 
     def hook(progress: dict[str, Any]) -> None:
@@ -240,6 +240,6 @@ def _watch(now_s: Callable[[], Seconds]) -> Callable[[dict[str, Any]], None]:
 
 @lru_cache(maxsize=8)
 def runtimes(path: str) -> tuple[str, ...]:
-    """Names of the JavaScript runtimes on PATH that this yt-dlp can use; asked once, not per video."""
+    """List the JavaScript runtimes on PATH that this yt-dlp can use; looked up once, not per video."""
     found = ((name, runtime(path=None).info) for name, runtime in supported_js_runtimes.value.items())
     return tuple(name for name, info in found if info is not None and info.supported)

@@ -49,7 +49,7 @@ exit codes: 0 done, 2 usage, 3 damage was found (verify), 74 disk, 75 a build us
 
 
 def build_parser() -> Parser:
-    """All commands and flags."""
+    """Build the parser of all commands and flags."""
     parser = Parser("python -m pipelines.cache", "Look after the cache of downloads and prepared clips.", EPILOG)
     where = "cache (default: $TUTTI_CACHE_DIR or ~/.cache/tutti)"
     parser.add_argument("--cache-dir", metavar="DIR", type=Path, help=where)
@@ -113,7 +113,7 @@ def list_contents(cache: Cache, *, as_json: bool) -> int:
 
 
 def readable(num_bytes: int) -> str:
-    """A size for people, in powers of ten."""
+    """Format a size for people, in powers of ten."""
     for exponent, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
         if num_bytes >= 10**exponent:
             return f"{num_bytes / 10**exponent:.1f} {unit}"
@@ -296,12 +296,12 @@ def show_availability(ledger: Ledger, *, status: str | None, as_json: bool) -> i
 
 
 def day(time_s: float | None) -> str:
-    """The UTC day of a time since the epoch."""
+    """Format the UTC day of a time since the epoch."""
     return "-" if time_s is None else time.strftime("%Y-%m-%d", time.gmtime(time_s))
 
 
 def open_cache(folder: Path) -> Cache:
-    """The cache in a folder.
+    """Open the cache in a folder.
 
     Raises:
         UsageError: there is none.
@@ -337,7 +337,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(lambda given: run(build_parser().parse_args(given)), argv)
 
 

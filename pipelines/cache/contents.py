@@ -147,7 +147,7 @@ def _manifests(builds: Iterable[Path]) -> Iterator[Path]:
 
 
 def _named_by_rows(version: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Digests of the upstream file and the samples of rows with audio; a damaged line is verify's business."""
+    """List digests of upstream file and samples of rows with audio; damaged lines are verify's business."""
     for path in sorted(version.glob("manifest/clips/*.jsonl")):
         for line in read_or_empty(str(path), MAX_LEDGER_BYTES).split(b"\n"):
             with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -156,7 +156,7 @@ def _named_by_rows(version: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def entries(cache: Cache, prepared: frozenset[bytes]) -> Iterator[Entry]:
-    """Everything in the cache, one file at a time.
+    """List everything in the cache, one file at a time.
 
     Args:
         cache: its files may come and go meanwhile.
@@ -179,7 +179,7 @@ def entries(cache: Cache, prepared: frozenset[bytes]) -> Iterator[Entry]:
 
 
 def hot_copies(cache: Cache) -> Iterator[Entry]:
-    """Hot copies, as young as their lists, which every use touches; and what was noted of checked files."""
+    """List hot copies, as young as their lists, which every use touches, and notes of checked files."""
     entries = {entry.path: entry for entry in _files(cache.root / "hot", "hot")}
     for path, entry in entries.items():
         used = entries.get(f"{path.removesuffix('.int16')}.json", entry)
@@ -187,7 +187,7 @@ def hot_copies(cache: Cache) -> Iterator[Entry]:
 
 
 def blobs(cache: Cache) -> Iterator[Entry]:
-    """Blobs as "upstream", and what is no blob as "stray"."""
+    """List blobs as "upstream", and what is no blob as "stray"."""
     for entry in _files(cache.root / "blobs", "upstream"):
         name = os.path.basename(entry.path)
         sound = _DIGEST_NAME.fullmatch(name) and entry.path == str(cache.blob_path(name))
@@ -195,7 +195,7 @@ def blobs(cache: Cache) -> Iterator[Entry]:
 
 
 def derived_files(cache: Cache) -> Iterator[Entry]:
-    """Large files that a stage made of a blob."""
+    """List large files that a stage made of a blob."""
     for stage in _listing(cache.root / "stages"):
         for found in _listing(Path(stage.path)) if stage.is_dir() else ():
             if found.name.endswith(".tar") and _DIGEST_NAME.fullmatch(found.name[:-4]):
@@ -203,14 +203,14 @@ def derived_files(cache: Cache) -> Iterator[Entry]:
 
 
 def results(cache: Cache) -> Iterator[Entry]:
-    """Results of all stages."""
+    """List results of all stages."""
     for entry in _files(cache.root / "stages", "result"):
         if entry.path.endswith(".json"):
             yield entry
 
 
 def read_or_empty(path: str, most_bytes: int = MAX_BYTES) -> bytes:
-    """A file's bytes; none where it has just gone, is no file, or is too long to be one of ours.
+    """Read a file's bytes; none where it has just gone, is no file, or is too long to be one of ours.
 
     Raises:
         OSError: it cannot be read: nobody knows what it names.
@@ -225,7 +225,7 @@ def read_or_empty(path: str, most_bytes: int = MAX_BYTES) -> bytes:
 
 
 def _files(folder: Path, kind: str) -> Iterator[Entry]:
-    """All files below a folder."""
+    """List all files below a folder."""
     for found in _listing(folder):
         # A folder where a file should be is damage, and counts as that file.
         if found.is_dir(follow_symlinks=False) and not (
@@ -237,7 +237,7 @@ def _files(folder: Path, kind: str) -> Iterator[Entry]:
 
 
 def _whole(folder: Path, kind: str) -> Iterator[Entry]:
-    """What lies in a folder, each folder in it as one entry that is as young as its youngest file."""
+    """List what lies in a folder, each folder in it as one entry that is as young as its youngest file."""
     for found in _listing(folder):
         if not found.is_dir(follow_symlinks=False):
             yield from _entry(found, kind)
@@ -249,7 +249,7 @@ def _whole(folder: Path, kind: str) -> Iterator[Entry]:
 
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
-    """Sorted; a list, so that no folder stays open while its files are read."""
+    """List a folder, sorted; no folder stays open while its files are read."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)

@@ -37,13 +37,13 @@ class OlderResultError(DamagedResultError):
 
 
 def encode(stage: str, key: str, result: Any) -> bytes:
-    """The bytes of a result."""
+    """Encode a result as bytes, with its digest."""
     body = canonical_json(result).encode()
     return b"".join((_HEAD, _seal(stage, key, body), _MIDDLE, body, _TAIL))
 
 
 def decode(stage: str, key: str, content: bytes) -> Any:
-    """The result in these bytes.
+    """Decode a result and check its digest and shape.
 
     Raises:
         DamagedResultError: they are not what was written for this stage and key, or no result of this stage.
@@ -62,7 +62,7 @@ def decode(stage: str, key: str, content: bytes) -> Any:
 
 
 def decode_older(stage: str, content: bytes) -> Any:
-    """The result in bytes from before results had digests: for what the caller checks by other means.
+    """Decode bytes from before results had digests, for what the caller checks by other means.
 
     Raises:
         DamagedResultError: it is none.
@@ -143,7 +143,7 @@ def _or_none(check: Check) -> Check:
 
 
 def _record(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """An object with these fields and no others."""
+    """Make a check: an object with these fields and no others."""
     checks = {**required, **(optional or {})}
     names = required.keys()
 
@@ -159,7 +159,7 @@ def _record(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
 
 
 def _row(*checks: Check) -> Check:
-    """A list of so many values."""
+    """Make a check: a list of so many values."""
 
     def check(value: Any) -> bool:
         return isinstance(value, list) and len(value) == len(checks) and all(map(_holds, checks, value))

@@ -40,7 +40,7 @@ class Blob:
 
 
 def hash_file(path: Path) -> Blob:
-    """Digests and size of a file, read in blocks."""
+    """Compute digests and size of a file, read in blocks."""
     digest_sha256, digest_md5, num_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with os.fdopen(open_plain(path), "rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
@@ -52,7 +52,7 @@ def hash_file(path: Path) -> Blob:
 
 
 def settled_sha256(path: Path) -> str:
-    """sha256 of a file that nobody replaced while it was read: another process may have healed it."""
+    """Hash a file (sha256) until it was not replaced meanwhile: another process may have healed it."""
     while True:
         identity = _identity(path)
         with os.fdopen(open_plain(path), "rb") as stream:
@@ -62,7 +62,7 @@ def settled_sha256(path: Path) -> str:
 
 
 def mismatch(blob: Blob, sha256: str | None, md5: str | None) -> str | None:
-    """What differs from the digests that are known, in words; None if nothing does."""
+    """Describe what differs from the known digests; None if nothing does."""
     for kind, expected, found in (("sha256", sha256, blob.sha256), ("md5", md5, blob.md5)):
         if expected is not None and expected != found:
             return f"{kind} is {found}, expected {expected}"
@@ -138,7 +138,7 @@ def is_sound(root: Path, path: Path, sha256: str, label: str) -> bool:
 
 
 def is_sound_still(root: Path, path: Path, sha256: str, label: str) -> bool:
-    """The same, hashed once more in this process: what was sound an hour ago may have rotted since."""
+    """Whether a file is sound, hashed once more in this process: it may have rotted since."""
     with contextlib.suppress(FileNotFoundError):
         if (identity := _identity(path)) in _rechecked:
             return True
@@ -148,7 +148,7 @@ def is_sound_still(root: Path, path: Path, sha256: str, label: str) -> bool:
 
 
 def trust(path: Path) -> None:
-    """Note that this process has hashed a file, and found what it should be."""
+    """Note that this process has hashed a file and found it sound."""
     with contextlib.suppress(FileNotFoundError):
         _verified.add(_identity(path))
 

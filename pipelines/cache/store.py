@@ -65,7 +65,7 @@ _REFETCH = "the file was damaged or replaced: fetch it again, or correct the che
 
 
 def num_remembered(stage: str) -> int:
-    """How many results of a stage this process has remembered so far."""
+    """Count the results of a stage that this process has remembered so far."""
     return _remembered[stage]
 
 
@@ -105,7 +105,7 @@ class Cache:
         return self.root / "incoming"
 
     def blob_path(self, sha256: str) -> Path:
-        """Where a blob lies, or would lie.
+        """Name the path of a blob, which may not exist.
 
         Raises:
             IntegrityError: it is no sha256; a path made of it would lead anywhere.
@@ -115,7 +115,7 @@ class Cache:
         return self.root / "blobs" / sha256[:2] / sha256
 
     def blobs_beginning(self, digits: str) -> list[Path]:
-        """Blobs whose digest begins with these digits: none, or all but surely one."""
+        """Find blobs whose digest begins with these digits: none, or all but surely one."""
         if len(digits) == 64:
             return [path for path in [self.blob_path(digits)] if path.is_file()]
         if len(digits) < 16 or not results.is_digest(digits.ljust(64, "0")):
@@ -127,7 +127,7 @@ class Cache:
         return self.verified_blob(sha256) is not None if self.wary else self.blob_path(sha256).is_file()
 
     def blob_bytes(self, sha256: str) -> int | None:
-        """Size of a blob; None where it is not there."""
+        """Read the size of a blob; None where it is not there."""
         path = self.blob_path(sha256)
         try:
             status = path.stat()
@@ -139,7 +139,7 @@ class Cache:
         return status.st_size if here else None
 
     def read_blob(self, sha256: str) -> bytes:
-        """A blob's content.
+        """Read a blob's content and check its digest.
 
         Raises:
             CacheDamageError: it is not there, cannot be read, or does not have the digest that its name promises; it
@@ -172,7 +172,7 @@ class Cache:
         return sha256
 
     def verified_blob(self, sha256: str) -> Path | None:
-        """The file of a blob that is what its name promises; None where it is missing or damaged.
+        """Return the file of a sound blob; None where it is missing or damaged.
 
         It is hashed before its first use in this process. A damaged one goes to the quarantine,
         so that the caller can make or fetch it again.
@@ -181,11 +181,11 @@ class Cache:
         return path if is_sound(self.root, path, sha256, f"blob {sha256}") else None
 
     def part_path(self, label: str) -> Path:
-        """Where a download grows, over several attempts and processes, before `receive_file` takes it."""
+        """Name the path where a download grows, over several attempts and processes, before `receive_file` takes it."""
         return self.incoming / f"{digest_of(label)[:32]}.part"
 
     def lock_path(self, label: str) -> Path:
-        """What to lock while a thing of this label is fetched; never removed."""
+        """Name the file to lock while a thing of this label is fetched; never removed."""
         return self.root / "locks" / f"{digest_of(label)[:32]}.lock"
 
     def receive(
@@ -263,11 +263,11 @@ class Cache:
             write_file(self._make_way(path), content, durable=False, via=self.incoming)
 
     def derived_path(self, stage: str, sha256: str) -> Path:
-        """Where a large file that a stage makes of a blob lies, or would lie."""
+        """Name the path of a large file that a stage makes of a blob; it may not exist."""
         return self.root / "stages" / stage / f"{sha256}.tar"
 
     def derived(self, stage: str, sha256: str, make: Callable[[IO[bytes]], object]) -> Path:
-        """A large file made of the blob `sha256`, hashed before its first use; made again where damaged.
+        """Return a large file made of the blob `sha256`, hashed before its first use; made again where damaged.
 
         Args:
             stage: that makes it: "gunzip" makes plain tars, for random access.
@@ -285,7 +285,7 @@ class Cache:
         return path
 
     def archive_path(self, sha256: str) -> Path:
-        """The file to open for an archive blob: the plain tar that was made of it, if one was."""
+        """Choose the file to open for an archive blob: the plain tar that was made of it, if one was."""
         plain = self.derived_path("gunzip", sha256)
         return plain if plain.is_file() and self.result("gunzip", sha256) is not None else self.blob_path(sha256)
 
@@ -309,7 +309,7 @@ class Cache:
         return self.root / "stages" / stage / key[:2] / f"{key}.json"
 
     def result(self, stage: str, key: str) -> Any | None:
-        """A remembered result, of the shape that its stage has (`results.py`); None where there is none.
+        """Recall a result, of the shape that its stage has (`results.py`); None where there is none.
 
         One that is damaged, or was written before results had digests, counts as absent.
         """
@@ -328,7 +328,7 @@ class Cache:
         return None
 
     def result_bytes(self, stage: str, key: str) -> bytes | None:
-        """A remembered result as it lies there, believed by nobody; None where there is none.
+        """Read a remembered result without any check; None where there is none.
 
         Raises:
             OSError: it cannot be read.

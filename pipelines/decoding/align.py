@@ -80,7 +80,7 @@ def delay(
     config: AlignConfig | None = None,
     lateness_s: Mapping[int, Seconds] = LATENESS_S,
 ) -> Alignment:
-    """How much later the recording is than its score.
+    """Measure how much later a recording is than its score.
 
     Args:
         samples_T: mono; its beginning is enough.
@@ -121,7 +121,7 @@ def delay(
 
 
 def semitone_amplitude(samples_T: Array, sample_rate: int, config: AlignConfig) -> Array:
-    """(F, P): amplitude around each semitone, in [0, 1]; frame f is centred on f * hop."""
+    """Compute amplitude (F, P) around each semitone, in [0, 1]; frame f is centred on f * hop."""
     size, hop = round(config.window_s * sample_rate), round(config.hop_s * sample_rate)
     padded = np.pad(samples_T, (size // 2, size))
     frames_FT = np.lib.stride_tricks.sliding_window_view(padded, size)[: len(samples_T) + 1 : hop]
@@ -136,7 +136,7 @@ def semitone_amplitude(samples_T: Array, sample_rate: int, config: AlignConfig) 
 
 
 def _bands(size: int, sample_rate: int) -> Array:
-    """(B, P): triangles of a semitone to either side, and never narrower than a bin."""
+    """Compute triangles (B, P) of a semitone to either side, and never narrower than a bin."""
     frequencies_B1 = np.arange(size // 2 + 1)[:, None] * sample_rate / size
     centers_P = 440.0 * 2 ** ((PITCHES - 69) / 12)
     widths_P = np.maximum(centers_P * (2 ** (1 / 12) - 1), sample_rate / size)
@@ -146,7 +146,7 @@ def _bands(size: int, sample_rate: int) -> Array:
 
 
 def _rises(levels_FP: Array, config: AlignConfig) -> Array:
-    """(F, P): how much the level rises around each frame, above what is usual there."""
+    """Compute (F, P): how much the level rises around each frame, above what is usual there."""
     reach = max(1, round(config.rise_s / config.hop_s / 2))
     rises = np.zeros_like(levels_FP)
     rises[reach:-reach] = np.maximum(levels_FP[2 * reach :] - levels_FP[: -2 * reach], 0)
@@ -158,7 +158,7 @@ def _rises(levels_FP: Array, config: AlignConfig) -> Array:
 
 
 def _roll(notes: Sequence[Note], num_frames: int, config: AlignConfig) -> Array:
-    """(F, P): what sounds in each frame by the score, harmonics included."""
+    """Compute (F, P): what sounds in each frame by the score, harmonics included."""
     roll = np.zeros((num_frames, len(PITCHES)), np.float32)
     for note in notes:
         first, last = round(note.onset_s / config.hop_s), round(note.offset_s / config.hop_s)
@@ -171,7 +171,7 @@ def _roll(notes: Sequence[Note], num_frames: int, config: AlignConfig) -> Array:
 
 
 def _onsets(notes: Sequence[Note], lateness_s: Mapping[int, Seconds], num_frames: int, config: AlignConfig) -> Array:
-    """(F, P): a bell around where each onset is heard, harmonics included; drums all in the first row."""
+    """Compute (F, P): a bell around the audible time of each onset, harmonics included; drums in the first row."""
     reach = round(4 * config.onset_width_s / config.hop_s)
     onsets = np.zeros((num_frames + 2 * reach, len(PITCHES)), np.float32)
     for note, pause_s in _pauses(notes):
@@ -195,7 +195,7 @@ def _onsets(notes: Sequence[Note], lateness_s: Mapping[int, Seconds], num_frames
 
 
 def _pauses(notes: Sequence[Note]) -> Iterator[tuple[Note, Seconds]]:
-    """Notes by their onsets, each with the time since its pitch last sounded; below 0 where it still does."""
+    """Yield notes by their onsets, each with the time since its pitch last sounded; below 0 where it still does."""
     ends_s: dict[int, Seconds] = {}
     for note in sorted(notes, key=lambda note: note.onset_s):
         end_s = ends_s.get(note.pitch, -np.inf)
@@ -209,14 +209,14 @@ def _rows(pitch: int) -> list[tuple[int, float]]:
 
 
 def _contrast(values_FP: Array) -> Array:
-    """Without what is usual at each semitone, and in each frame: loudness and timbre say nothing of the score."""
+    """Subtract the means of each semitone and each frame: loudness and timbre say nothing of the score."""
     values = values_FP - values_FP.mean(axis=0)
     contrast: Array = values - values.mean(axis=1, keepdims=True)
     return contrast
 
 
 def _correlation(heard_FP: Array, expected_FP: Array, lags_D: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(D,): normalized correlation of what is heard `lag` frames later with what is expected."""
+    """Correlate (D,), normalized, the recording `lag` frames later with what the score expects."""
     size = 1 << (len(heard_FP) + max(len(heard_FP), int(np.abs(lags_D).max()))).bit_length()  # nothing wraps around
     spectrum = np.zeros(size // 2 + 1, np.complex128)
     for row in np.flatnonzero(expected_FP.any(axis=0)):
@@ -227,7 +227,7 @@ def _correlation(heard_FP: Array, expected_FP: Array, lags_D: NDArray[np.int64])
 
 
 def _foot(values_D: NDArray[np.float64], peak: int) -> float:
-    """Index, between two of them, at which the values on their way to a peak pass half its height."""
+    """Interpolate the index at which the values on their way to a peak pass half its height."""
     height = _FOOT * values_D[peak]
     below = peak
     while below > 0 and values_D[below] > height:

@@ -15,7 +15,10 @@ Function: TypeAlias = Callable[[dict[str, Any], list[bytes], Send], Answer]
 
 
 def read_frame(stream: IO[bytes]) -> Answer | None:
-    """One request: a four-byte length, JSON {"header": ..., "blobs": [length, ...]}, the blobs; None at the end."""
+    """Read one request; None at the end.
+
+    It is a four-byte length, JSON {"header": ..., "blobs": [length, ...]}, and the blobs.
+    """
     prefix = stream.read(4)
     if len(prefix) < 4:
         return None
@@ -24,6 +27,6 @@ def read_frame(stream: IO[bytes]) -> Answer | None:
 
 
 def envelope_of(header: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
-    """What goes before the blobs of a frame."""
+    """Encode what goes before the blobs of a frame."""
     envelope = json.dumps({"header": header, "blobs": [len(blob) for blob in blobs]}).encode()
     return struct.pack(">I", len(envelope)) + envelope

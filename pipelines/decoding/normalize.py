@@ -37,7 +37,7 @@ def prepare_spans(data: bytes, name: str, spans: Sequence[Span], config: Prepare
 
 
 def measure_alignment(data: bytes, name: str, notes: Sequence[Note], config: PrepareConfig) -> Alignment | None:
-    """How a file lies against its score; None where there is nothing to hear.
+    """Measure the alignment of a file with its score; None where the beginning is silent.
 
     Raises:
         DecodeError: see `decode_spans`.
@@ -53,7 +53,7 @@ def measure_alignment(data: bytes, name: str, notes: Sequence[Note], config: Pre
 def prepare_aligned(
     data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, alignment: Alignment, take: Take
 ) -> Stream:
-    """The same with spans in the time of the score; what the file lacks at its beginning is silence."""
+    """Prepare spans given in the time of the score; what the file lacks at its beginning is silence."""
     moved = [(start + alignment.delay_s, None if end is None else end + alignment.delay_s) for start, end in spans]
 
     def store(place: int, waveform: audio.Waveform, so_far: Stream) -> None:
@@ -67,7 +67,7 @@ def prepare_aligned(
 def store_audio(
     waveform: audio.Waveform, origin: Stream | audio.Decoded, config: PrepareConfig
 ) -> tuple[dict[str, Any], bytes]:
-    """Facts of `StoredAudio` (but for `blob`, `source_sha256` and `complete`) and the encoded file.
+    """Normalize and encode an excerpt: facts of `StoredAudio` (but `blob`, `source_sha256`, `complete`), and the file.
 
     Args:
         waveform: the excerpt, float32 (num_channels, num_samples) at the native rate.
@@ -101,7 +101,7 @@ def store_audio(
 
 
 def gain_for(loudness: Lufs | None, true_peak: Decibels | None, config: PrepareConfig) -> Decibels:
-    """Gain towards the configured loudness, under the configured guards."""
+    """Compute the gain towards the configured loudness, under the configured guards."""
     return audio.loudness_gain_db(
         loudness,
         true_peak,

@@ -59,12 +59,12 @@ class Limits:
             raise ValueError(f"limits must be above zero: {self}")
 
     def times_s(self, num_bytes: int) -> tuple[Seconds, Seconds]:
-        """Processor time and wall time for a part of the answer about a file of this size."""
+        """Compute processor time and wall time for a part of the answer about a file of this size."""
         cpu_s = self.cpu_s + self.cpu_s_per_mib * num_bytes / MIB
         return cpu_s, cpu_s * self.wall_factor
 
     def wider(self) -> "Limits":
-        """For the second attempt: twice the time, and twice the memory where the machine has it."""
+        """Double the times, and the memory where the machine has it, for the second attempt."""
         most_bytes = max(self.memory_bytes, psutil.virtual_memory().total + psutil.swap_memory().total)
         return replace(
             self,
@@ -86,7 +86,7 @@ class CannotStartError(SandboxError):
 
 
 def nonsense(what: str) -> SandboxError:
-    """The error of an answer that no decoder of ours gives."""
+    """Make the error of an answer that no decoder of ours gives."""
     return SandboxError(f"the decoder's answer makes no sense ({what})", "decoder_crashed")
 
 
@@ -144,7 +144,7 @@ class Child:
         _warn_of_missing_confinement(header.get("confinements"))
 
     def _why_stillborn(self, error: Exception) -> Exception:
-        """Why it did not start: for want of room, or because something is wrong with this installation."""
+        """Explain a failed start: for want of room, or because something is wrong with this installation."""
         problem = error if isinstance(error, SandboxError) else self._death_message(0)
         code = self._process.poll()
         self.kill()
@@ -161,7 +161,7 @@ class Child:
         return CannotStartError(str(problem), problem.reason) if len(_stillborn) >= MAX_STILLBORN else problem
 
     def answers(self, request: Request) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
-        """The frames of an answer, the last of which is no part."""
+        """Yield the frames of an answer, the last of which is no part."""
         cpu_s, wall_s = request.limits.times_s(sum(map(len, request.blobs)))
         deadline_s, renewed_s = time.monotonic() + wall_s, time.monotonic()
         header = {"function": request.function, "arguments": request.arguments}
@@ -182,7 +182,7 @@ class Child:
             raise self._death_message(cpu_s) from error
 
     def _allow(self, cpu_s: Seconds) -> dict[str, Any]:
-        """Processor time until the next answer; the kernel ends the child when it is up, whatever C code it is in.
+        """Allow processor time until the next answer; the kernel ends the child when it is up, in whatever C code.
 
         Returns:
             What the child is to set itself, where systems let only a process itself do so.
@@ -208,7 +208,7 @@ class Child:
         return self._hard_cpu_s != resource.RLIM_INFINITY and self._used_s() > self._hard_cpu_s / 2
 
     def check_room(self, *, doubtful: bool) -> None:
-        """Refuse a word on bytes that came about with hardly any memory left: libraries do not always say so.
+        """Refuse an answer that came about with hardly any memory left: libraries do not always report that.
 
         Args:
             doubtful: the word is that something is wrong with the bytes.
@@ -229,7 +229,7 @@ class Child:
             rest = rest[self._patiently(deadline_s, self._channel.send, rest) :]
 
     def _receive(self, deadline_s: float, most_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
-        """One frame; nothing that the child says of itself is believed."""
+        """Receive one frame and check all that the child claims in it."""
         (size,) = struct.unpack(">I", self._exactly(4, deadline_s))
         _check_size(size, most_bytes)
         try:
@@ -277,7 +277,7 @@ class Child:
             return False
 
     def _death_message(self, cpu_s: float) -> SandboxError:
-        """Of a child that closed its connection: how it ended."""
+        """Describe how a child ended that closed its connection."""
         deadline_s = time.monotonic() + 10
         while not self._has_ended():
             if time.monotonic() > deadline_s:
@@ -318,7 +318,7 @@ def _check_size(num_bytes: int, most_bytes: int) -> None:
 
 
 def _peak_bytes(pid: int) -> int | None:
-    """The most address space that a process has had; None where the system does not tell."""
+    """Read the most address space that a process has had; None where the system has no such number."""
     try:
         for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
             if line.startswith(b"VmPeak:"):

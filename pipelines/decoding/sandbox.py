@@ -90,7 +90,7 @@ def stream(
     most_parts: int,
     limits: Limits = DEFAULT_LIMITS,
 ) -> tuple[dict[str, Any], list[Kept]]:
-    """The same for an answer in parts, each taken as it comes: memory for one of them.
+    """Call a function whose answer comes in parts, each taken as it comes: memory for one of them.
 
     Args:
         function: as above.
@@ -112,7 +112,7 @@ def stream(
 
 
 def typed(kind: type[Facts], answer: dict[str, Any]) -> Facts:
-    """A child's answer as a dataclass of plain values: exactly its fields, of their types, finite and printable.
+    """Convert a child's answer to a dataclass of plain values: exactly its fields, of their types, finite, printable.
 
     Raises:
         SandboxError: it is none.
@@ -201,7 +201,7 @@ class _Crowd:
 
     @contextlib.contextmanager
     def among_others(self) -> Iterator[None]:
-        """Wait until nobody is alone."""
+        """Wait until no decoder runs alone."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_alone)
             self._running += 1
@@ -262,7 +262,7 @@ def close() -> None:
 
 
 def _drop_inherited_children() -> None:
-    """After a fork the children are the parent's."""
+    """Forget the children after a fork: they are the parent's."""
     global _lock, _crowd
     _lock, _crowd = threading.Lock(), _Crowd()
     for child in _idle:

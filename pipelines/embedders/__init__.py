@@ -12,7 +12,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """For people and manifests."""
+        """The name for people and manifests."""
 
     @property
     def dimension(self) -> int:
@@ -24,7 +24,7 @@ class Embedder(Protocol):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What the manifest tells of it."""
+        """The facts that go into the manifest."""
 
     def embed(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Mono waveforms (num_samples,) at 16 kHz in; (len(waveforms), dimension) out."""
+        """Embed mono waveforms (num_samples,) at 16 kHz as (len(waveforms), dimension)."""

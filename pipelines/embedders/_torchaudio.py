@@ -30,7 +30,7 @@ def make_importable() -> None:
 
 
 def _without_compiled_part() -> ModuleType:
-    """Stands in for `torchaudio._extension`: the names that the rest of the package takes from it."""
+    """Make a stand-in for `torchaudio._extension` with the names that the package takes from it."""
     extension: Any = ModuleType(_EXTENSION, "Stand-in: the compiled part of torchaudio does not load here.")
     extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
     extension._check_cuda_version = lambda: None

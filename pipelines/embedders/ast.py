@@ -77,7 +77,7 @@ class AstEmbedder:
         self.dimension = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     def embed(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Embeddings of clips; of a clip longer than 10.24 s only the beginning is heard.
+        """Embed clips; of a clip longer than 10.24 s only the beginning counts.
 
         Args:
             waveforms: mono float32 (num_samples,) at 16 kHz in [-1, 1], at least 25 ms each.
@@ -101,7 +101,7 @@ class AstEmbedder:
         return embeddings_ND
 
     def _input_frames(self, num_samples: int) -> int:
-        """Frames that the model gets for a clip: whole patches of its own, or the length of its training."""
+        """Choose the frames of a clip's input: whole patches of its own, or the length of training."""
         config: Any = self._model.config
         frames = num_frames(num_samples)
         if not self._settings.resize_positions or frames >= min(TRAINED_FRAMES, self._front_end.max_frames):
@@ -127,7 +127,7 @@ class AstEmbedder:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _resized(self, frames: int) -> dict[str, torch.Tensor]:
-        """The parameters that differ for an input of so many frames."""
+        """Resize the parameters that differ for an input of so many frames."""
         if frames == self._front_end.max_frames:
             return {}
         config: Any = self._model.config
@@ -181,7 +181,7 @@ def load(
 
 
 def resize_positions(whole_1PD: torch.Tensor, *, bands: int, patches: int) -> torch.Tensor:
-    """Position embeddings for another number of patches in time: bilinear, the two special tokens as they are.
+    """Resize position embeddings to another number of patches in time: bilinear; the special tokens stay.
 
     Args:
         whole_1PD: (1, 2 + bands * old patches, D): special tokens, then the grid, band by band.
@@ -209,7 +209,7 @@ def _device(device: str) -> str:
 
 @contextlib.contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
-    """No choice of kernels by stopwatch, no rounding to TF32, while the block runs on a GPU."""
+    """Forbid the choice of kernels by stopwatch, and TF32, while the block runs on a GPU."""
     if device.type != "cuda":
         yield
         return

@@ -25,7 +25,7 @@ MODEL_TYPE = "audio-spectrogram-transformer"
 
 
 def model_folder(model: str, local_only: bool) -> Path:
-    """The folder with the model's files.
+    """Find the folder of a model's files, fetched from the hub if need be.
 
     Args:
         model: folder, hub name, or `name@revision`.
@@ -90,7 +90,7 @@ def _hub_fails(model: str, error: BaseException) -> TryLaterError:
 
 
 def read_front_end(folder: Path) -> FbankConfig:
-    """What the model wants to hear; AudioSet's values where the folder has no preprocessor_config.json.
+    """Read the model's front end; AudioSet's values where the folder has no preprocessor_config.json.
 
     Raises:
         UsageError: the model is no AST, or its two files contradict each other.
@@ -131,7 +131,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def weights_sha256(path: Path) -> str:
-    """Digest of the weights; a file of the hub's cache is named by the sha256 that the hub published.
+    """Hash the weights; a file of the hub's cache must have the sha256 that the hub published as its name.
 
     Raises:
         IntegrityError: they differ.
@@ -146,7 +146,7 @@ def weights_sha256(path: Path) -> str:
 
 
 def load_weights(folder: Path) -> torch.nn.Module:
-    """The model on CPU in float32 and evaluation mode: no dropout.
+    """Load the model on CPU in float32 and evaluation mode: no dropout.
 
     Raises:
         IntegrityError: the weights are damaged, incomplete, or do not fit the configuration.
@@ -182,7 +182,7 @@ def load_weights(folder: Path) -> torch.nn.Module:
 
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Without progress bars, and without the report on the classifier's weights, which an embedding does without."""
+    """Silence progress bars, and the report on the classifier's weights, which an embedding does not use."""
     logging = transformers.utils.logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()

@@ -69,14 +69,14 @@ class TimbreNet(nn.Module):
         self.instruments = nn.Linear(dimension, num_instruments)
 
     def embed(self, logmel_BFM: Tensor) -> Tensor:
-        """Embeddings (B, D) of log-mel in dB."""
+        """Compute embeddings (B, D) of log-mel in dB."""
         features = self.blocks(self.stem(leveled(logmel_BFM)[:, None]))
         pooled = torch.cat([features.mean(2), features.amax(2)], dim=1).flatten(1)
         embedding: Tensor = self.norm(self.project(pooled))
         return embedding
 
     def forward(self, logmel_BFM: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the loudest program (B, P) and of each instrument (B, I)."""
+        """Compute logits of the loudest program (B, P) and of each instrument (B, I)."""
         hidden = torch.relu(self.embed(logmel_BFM))
         return self.program(hidden), self.instruments(hidden)
 
@@ -97,7 +97,7 @@ class _Separable(nn.Module):
 
 
 def leveled(logmel_BFM: Tensor) -> Tensor:
-    """Against each excerpt's power, floored, centered: loudness does not matter."""
+    """Relate levels to each excerpt's power, floored, centered: loudness does not matter."""
     power_B11 = (10 ** (logmel_BFM / 10)).sum(dim=2).mean(dim=1)[:, None, None].clamp(min=1e-10)
     relative_BFM = logmel_BFM - 10 * torch.log10(power_B11)
     return (relative_BFM.clamp(min=-RANGE_DB) - CENTER_DB) / SCALE_DB
@@ -125,7 +125,7 @@ class BuiltinEmbedder:
         self.dimension = int(net.project.out_features) + self._logmel.dimension
 
     def embed(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Embeddings of clips: (N, D).
+        """Embed clips: (N, D).
 
         Args:
             waveforms: mono float32 (num_samples,) at 16 kHz, of any length above 0.
@@ -158,7 +158,7 @@ class BuiltinEmbedder:
 
 
 def excerpts_of(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Excerpts (B, T) of 3 s at one power each; a shorter clip is repeated, silent excerpts are left out."""
+    """Cut excerpts (B, T) of 3 s at one power each; a short clip is repeated, silent excerpts are left out."""
     if len(waveform) < EXCERPT_SAMPLES:
         waveform = np.resize(waveform, EXCERPT_SAMPLES)
     latest = len(waveform) - EXCERPT_SAMPLES
@@ -183,7 +183,7 @@ class _one_thread:  # noqa: N801  (used as a function)
 
 @functools.lru_cache(maxsize=1)
 def load(folder: Path = FOLDER) -> BuiltinEmbedder:
-    """The embedder from its weights and their recipe.
+    """Load the embedder from its weights and their recipe.
 
     Raises:
         UsageError: the weights are not there.

@@ -20,12 +20,12 @@ UNIT_RMS = 0.1  # of full scale, -20 dBFS: louder than any clip's quiet parts, q
 
 @functools.cache
 def front_end() -> LogMel:
-    """The log-mel transform, by FFT: on a CPU faster than by matrix."""
+    """Make the log-mel transform, by FFT: on a CPU faster than by matrix."""
     return LogMel(CONFIG, method="fft").eval()
 
 
 def unit_power(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The waveform (T,) at a root mean square of 0.1; digital silence stays silent."""
+    """Scale a waveform (T,) to a root mean square of 0.1; digital silence stays silent."""
     rms = float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
     scaled: NDArray[np.float32] = waveform * np.float32(UNIT_RMS / max(rms, 1e-9))
     return scaled

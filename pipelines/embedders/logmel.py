@@ -54,7 +54,7 @@ class LogMelEmbedder:
 
     @property
     def digest(self) -> str:
-        """Of the code's version and the parameters."""
+        """The digest of the code's version and the parameters."""
         transforms = [SAMPLE_RATE, N_FFT, HOP_LENGTH, LONG_N_FFT, LONG_HOP_LENGTH]
         banks = [N_MELS, MIN_MEL_HZ, MAX_MEL_HZ, MIN_PITCH_HZ, NUM_OCTAVES, FINE_BINS, FINER_BINS]
         parameters = [transforms, banks, FLUX_BANDS, PEAK_BANDS, ROLLOFFS, LOG_ROLLOFFS]
@@ -62,11 +62,11 @@ class LogMelEmbedder:
 
     @property
     def facts(self) -> dict[str, object]:
-        """For the manifest."""
+        """The facts that go into the manifest."""
         return {"code_version": CODE_VERSION}
 
     def embed(self, waveforms: Sequence[Array]) -> Array:
-        """Mono waveforms (num_samples,) at 16 kHz in; (len(waveforms), dimension) out.
+        """Embed mono waveforms (num_samples,) at 16 kHz as (len(waveforms), dimension).
 
         Raises:
             ValueError: a waveform is not mono, is empty, or holds a value that is no number.
@@ -78,7 +78,7 @@ class LogMelEmbedder:
 
 
 def embed_waveform(waveform: Array, label: str = "waveform") -> Array:
-    """The embedding (371,) of one waveform (num_samples,); `label` names it in errors.
+    """Embed one waveform (num_samples,) as (371,); `label` names it in errors.
 
     Raises:
         ValueError: it is not mono, is empty, or holds a value that is no number.
@@ -95,7 +95,7 @@ def embed_waveform(waveform: Array, label: str = "waveform") -> Array:
 
 
 def magnitudes(waveform: Array, n_fft: int, hop_length: int) -> Array:
-    """Magnitude spectra (T, n_fft // 2 + 1), Hann window; a waveform below one window is padded with zeros."""
+    """Compute magnitude spectra (T, n_fft // 2 + 1), Hann window; a short waveform is padded with zeros."""
     padded = np.pad(waveform, (0, max(0, n_fft - len(waveform))))
     frames_TS = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
@@ -128,7 +128,7 @@ def _long_blocks(magnitude_TF: Array) -> list[Array]:
 
 
 def mel_shape(power_TF: Array) -> Array:
-    """Mean log-mel spectrum in dB, each frame against its own mean (40,)."""
+    """Average the log-mel spectrum in dB, each frame against its own mean (40,)."""
     mel_TB = power_TF @ mel_filters().T
     log_TB = 10 * np.log10(mel_TB + mel_TB.mean() * 1e-6 + _TINY)
     shape_B: Array = (log_TB - log_TB.mean(1, keepdims=True)).mean(0)
@@ -136,7 +136,7 @@ def mel_shape(power_TF: Array) -> Array:
 
 
 def spectral_shape(magnitude_TF: Array, power_TF: Array, log_power_TF: Array) -> Array:
-    """Centroid, bandwidth and roll-offs on a log axis, change from frame to frame, level: 25 statistics."""
+    """Compute 25 statistics of centroid, bandwidth, roll-offs on a log axis, of their change, and of level."""
     frequency_F = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=np.float32)
     weight_TF = magnitude_TF + _TINY
     total_T = weight_TF.sum(1)
@@ -153,7 +153,7 @@ def spectral_shape(magnitude_TF: Array, power_TF: Array, log_power_TF: Array) ->
 
 
 def log_moments(log_power_TF: Array, weight_T: Array) -> Array:
-    """Moments, entropy and roll-offs of the log spectrum over log frequency: weighted mean, spread, change (33,)."""
+    """Compute moments, entropy, roll-offs of the log spectrum over log frequency: mean, spread, change (33,)."""
     weight_TF = log_power_TF + np.float32(4)  # from the floor of 1e-4 up: never negative
     frequency_F = np.log2(np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=np.float32) + 60)
     share_TF = weight_TF / (weight_TF.sum(1, keepdims=True) + _TINY)
@@ -173,14 +173,14 @@ def log_moments(log_power_TF: Array, weight_T: Array) -> Array:
 
 
 def rolloff_hz(weight_TF: Array, shares: Sequence[float]) -> list[Array]:
-    """For each share, the frequency in Hz of every frame below which that share of its weight lies (T,)."""
+    """Find, for each share, the frequency in Hz (T,) below which that share of a frame's weight lies."""
     sum_TF = np.cumsum(weight_TF, axis=1)
     hz_per_bin = np.float32(SAMPLE_RATE / N_FFT)
     return [(sum_TF < share * sum_TF[:, -1:]).sum(1).astype(np.float32) * hz_per_bin for share in shares]
 
 
 def flux(rise_TF: Array) -> Array:
-    """Change of the log spectrum in five bands, both ways (mean, spread) and upward only (also quantiles) (30,)."""
+    """Measure change of the log spectrum in five bands, both ways (mean, spread) and upward (also quantiles) (30,)."""
     if len(rise_TF) == 0:
         return np.zeros(6 * len(FLUX_BANDS), np.float32)
     both = np.stack([np.sqrt(np.square(rise_TF[:, low:high]).mean(1)) for low, high in FLUX_BANDS], axis=1)
@@ -190,7 +190,7 @@ def flux(rise_TF: Array) -> Array:
 
 
 def envelope(level_T: Array) -> Array:
-    """Spread and quantiles of the level in dB and of its change from frame to frame: attack and decay (19,)."""
+    """Compute spread and quantiles of the level in dB and of its change between frames: attack and decay (19,)."""
     change_T = np.diff(level_T) if len(level_T) > 1 else np.zeros(1, np.float32)
     levels = np.percentile(level_T, [5, 25, 50, 75, 95])
     changes = np.percentile(change_T, [2, 10, 50, 90, 98])
@@ -199,7 +199,7 @@ def envelope(level_T: Array) -> Array:
 
 
 def _slow_change(level_T: Array) -> list[float]:
-    """Over 4 and 16 frames, 64 and 256 ms: the speed of tremolo, of notes (6,)."""
+    """Measure change over 4 and 16 frames, 64 and 256 ms: the speed of tremolo, of notes (6,)."""
     statistics: list[float] = []
     for lag in (4, 16):
         change_T = level_T[lag:] - level_T[:-lag] if len(level_T) > lag else np.zeros(1, np.float32)
@@ -208,7 +208,7 @@ def _slow_change(level_T: Array) -> list[float]:
 
 
 def harmonic_coefficients(power_TF: Array, bins_per_octave: int, *, compression: str) -> Array:
-    """Magnitudes of the Fourier transform along log frequency, in log: (bins_per_octave * 7 / 2,).
+    """Compute log magnitudes of the Fourier transform along log frequency (bins_per_octave * 7 / 2,).
 
     Args:
         power_TF: long spectra.
@@ -230,7 +230,7 @@ def harmonic_coefficients(power_TF: Array, bins_per_octave: int, *, compression:
 
 
 def peakiness(power_TF: Array) -> Array:
-    """How far partials stand above the valleys between them, in dB, in seven bands: mean and spread (14,)."""
+    """Measure how far partials stand above the valleys between them, in dB, in seven bands: mean, spread (14,)."""
     log_TF = 10 * np.log10(power_TF + 1e-6)
     bands = [np.percentile(log_TF[:, low:high], [50, 95], axis=1) for low, high in PEAK_BANDS]
     height_TB = np.stack([top - middle for middle, top in bands], axis=1)
@@ -246,7 +246,7 @@ def _mean_change(tracks_TB: Array) -> Array:
 
 @cache
 def mel_filters() -> Array:
-    """Triangles on the mel scale (O'Shaughnessy 1987: 2595 log10(1 + f / 700)), peak 1 (40, 513)."""
+    """Compute triangles on the mel scale (O'Shaughnessy 1987: 2595 log10(1 + f / 700)), peak 1 (40, 513)."""
     low, high = (2595 * np.log10(1 + hz / 700) for hz in (MIN_MEL_HZ, MAX_MEL_HZ))
     edges_hz = 700 * (10 ** (np.linspace(low, high, N_MELS + 2) / 2595) - 1)
     return _triangles(edges_hz, N_FFT)
@@ -254,7 +254,7 @@ def mel_filters() -> Array:
 
 @cache
 def pitch_filters(bins_per_octave: int) -> Array:
-    """Triangles on a log-frequency axis, sum 1 (7 * bins_per_octave, 2049)."""
+    """Compute triangles on a log-frequency axis, sum 1 (7 * bins_per_octave, 2049)."""
     steps = np.arange(-1, bins_per_octave * NUM_OCTAVES + 1) / bins_per_octave
     edges_hz = MIN_PITCH_HZ * 2**steps
     filters_BF = _triangles(edges_hz, LONG_N_FFT).astype(np.float64)

@@ -10,7 +10,7 @@ from datasets.settings import nearest
 
 
 def refuse_unknown(flags: Sequence[str], ours: Sequence[str]) -> list[str]:
-    """Flags as Beam spells them, with `_`.
+    """Refuse flags that Beam does not know; return the others as Beam spells them, with `_`.
 
     Args:
         flags: what our parser passes on.

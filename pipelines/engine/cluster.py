@@ -46,7 +46,7 @@ class DaskMonitor:
         self._thread = threading.Thread(target=self._watch, name="dask monitor", daemon=True)
 
     def start(self) -> None:
-        """Begin to ask, as soon as the runner has a client."""
+        """Begin to poll, as soon as the runner has a client."""
         self._thread.start()
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ class Tally:
     computed: int = 0  # results that were not known from an earlier build
 
     def add(self, other: "Tally") -> None:
-        """Sum in place."""
+        """Add another tally in place."""
         self.done += other.done
         self.rejected += other.rejected
         self.seconds += other.seconds
@@ -91,7 +91,7 @@ class Reporter:
 
     @contextmanager
     def measure(self, stage: str, row: object = None) -> Iterator[Tally]:
-        """The stage's tally; the time within the block counts as its busy time, spent on the row."""
+        """Yield a stage's tally; the time within the block counts as its busy time, spent on the row."""
         tally = self._tallies.setdefault(stage, Tally())
         start, thread = time.perf_counter(), threading.get_ident()
         self._rows[thread] = (stage, row, start)
@@ -113,7 +113,7 @@ class Reporter:
             self._pulse.start()
 
     def _beat(self) -> None:
-        """Write until no row has been worked on for a while, or nobody reads any more."""
+        """Write until no row has been worked on for a while, or there is no reader any more."""
         quiet, shown, clock = 0, -1, threading.Event()
         while quiet < QUIET_PULSES:
             clock.wait(PULSE_S)
@@ -176,7 +176,7 @@ class Reporter:
 
 
 def _name_of(row: object) -> str | None:
-    """The id of a clip, or of the first of a recording; a short text itself."""
+    """Find the id of a clip, or of the first of a recording; a short text itself."""
     clips = getattr(row, "clips", None) or (row,)
     name = getattr(clips[0], "id", row)
     return name[:200] if isinstance(name, str) else None
@@ -186,7 +186,7 @@ _reporters: dict[tuple[str, int], Reporter] = {}
 
 
 def reporter(folder: Path) -> Reporter:
-    """The one reporter of this process for a folder."""
+    """Return the one reporter of this process for a folder."""
     key = str(folder), os.getpid()  # a forked process has its own
     if key not in _reporters:
         _reporters[key] = Reporter(folder)
@@ -194,7 +194,7 @@ def reporter(folder: Path) -> Reporter:
 
 
 def read_tallies(folder: Path) -> dict[str, Tally]:
-    """Sum over all processes; stages in the order in which they first had something to say."""
+    """Sum tallies over all processes; stages in the order in which they first reported."""
     total: dict[str, Tally] = {}
     for content in _contents(folder):
         for name, (done, rejected, *rest) in content["stages"].items():
@@ -203,12 +203,12 @@ def read_tallies(folder: Path) -> dict[str, Tally]:
 
 
 def read_transfers(folder: Path) -> dict[str, Transfer]:
-    """Files on their way, of all processes."""
+    """Read the files on their way, of all processes."""
     return {name: Transfer(*values) for content in _contents(folder) for name, values in content["transfers"].items()}
 
 
 def read_beats(folder: Path) -> dict[str, Beat]:
-    """Signs of life by process: host and pid."""
+    """Read signs of life by process: host and pid."""
     found = {}
     for content in _contents(folder):
         with suppress(KeyError, TypeError):  # of another version of this code
@@ -228,7 +228,7 @@ def _contents(folder: Path) -> Iterator[Any]:
 def progress_line(
     tallies: Mapping[str, Tally], elapsed_s: float, transfers: Mapping[str, Transfer] | None = None
 ) -> str:
-    """One line for a terminal: clips per stage, rate of the busiest stage, files on their way, rejects by reason."""
+    """Format a line for a terminal: clips per stage, busiest rate, files on their way, rejects by reason."""
     shown = [f"{name} {tally.done}" for name, tally in tallies.items()]
     rejected: Counter[str] = sum((tally.rejected for tally in tallies.values()), Counter())
     prepared = tallies.get("prepare", Tally()).done

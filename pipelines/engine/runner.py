@@ -39,7 +39,7 @@ class Interrupted(Stopped):
 
 
 def pipeline_options(flags: Sequence[str], ours: Sequence[str] = ()) -> PipelineOptions:
-    """Beam options from the flags that are not ours, the runner pinned.
+    """Parse Beam options from the flags that are not ours, the runner pinned.
 
     DirectRunner switches between implementations at run time; FnApiRunner is the one that all
     digests were checked on.
@@ -261,7 +261,7 @@ def _ends_itself(process: psutil.Process) -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Signals raise `Interrupted` in the main thread within the block; a second one ends the process at once."""
+    """Raise `Interrupted` in the main thread on signals within the block; a second one ends the process at once."""
     interrupted: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -39,7 +39,7 @@ SCARCE = {
 
 
 def unwrap_runner_error(error: BaseException) -> BaseException:
-    """Our own error out of a runner's wrapping, told by the last lines of the traceback text; else as it is."""
+    """Find our own error in a runner's, by the last lines of the traceback text; else return it as it is."""
     if isinstance(error, (Stopped, KeyboardInterrupt)):
         return error
     if isinstance(error, TuttiError):
@@ -62,7 +62,7 @@ def unwrap_runner_error(error: BaseException) -> BaseException:
 
 
 def dead_worker(code: int, log: Path) -> TuttiError:
-    """The error for a worker process that ended with an exit code, or as `-signal` or `128 + signal`.
+    """Make the error for a worker process that ended with an exit code, or as `-signal` or `128 + signal`.
 
     Args:
         code: what the runner says.
@@ -79,7 +79,7 @@ def dead_worker(code: int, log: Path) -> TuttiError:
 
 
 def dead_thread(name: str, error: BaseException) -> TuttiError:
-    """The error for a thread of the runner that an exception ended, should nothing move after it."""
+    """Make the error for a thread of the runner that an exception ended, raised if nothing moves after it."""
     what = f"the thread {name} of the runner died ({type(error).__name__}: {error})"
     if (reason := machine_reason(error)) is not None:
         return TryLaterError(f"{what}; {MACHINE_REASONS[reason]}, then {AGAIN}")
@@ -87,7 +87,7 @@ def dead_thread(name: str, error: BaseException) -> TuttiError:
 
 
 def scarcity(log: Path) -> str | None:
-    """The reason of `MACHINE_REASONS` that the end of a log tells of, if any."""
+    """Find one of `MACHINE_REASONS` in the end of a log; None: there is none."""
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - LOG_BYTES))
         return _scarce_in(stream.read().decode(errors="replace"))

@@ -45,7 +45,7 @@ class Stage(beam.PTransform[Any, Any]):
         self._do_fn = _Apply(name, function, progress)
 
     def expand(self, rows: Any) -> Any:
-        """Beam's hook: rows in, rows out."""
+        """Apply the stage, as Beam's hook: rows in, rows out."""
         return rows | beam.ParDo(self._do_fn)
 
 
@@ -78,7 +78,7 @@ class _Apply(beam.DoFn):
 
 
 def apply(name: str, function: Callable[[Row], Row | Iterable[Row] | None], row: Row) -> list[Row]:
-    """The results of one row; an unexpected exception becomes rejected clips, a need of the machine pending ones.
+    """Apply a stage to one row; an unexpected error rejects its clips, a need of the machine leaves them pending.
 
     Raises:
         TuttiError: the function found that the build cannot go on.
@@ -105,7 +105,7 @@ def _results(function: Callable[[Row], Row | Iterable[Row] | None], row: Row) ->
 
 
 def _rejected(name: str, error: Exception, row: Row) -> list[Row]:
-    """What becomes of a row whose function raised."""
+    """Turn a row whose function raised into rejected or pending clips, or raise where it is no clip."""
     if isinstance(error, TuttiError):
         raise error
     clips = clips_of(row)
@@ -122,19 +122,19 @@ def _rejected(name: str, error: Exception, row: Row) -> list[Row]:
 
 
 def pending(clip: Clip, stage: str, reason: str, detail: str) -> Rejected:
-    """A clip that the machine kept from being worked on: another build tries again."""
+    """Make the row of a clip that the machine could not process: another build tries again."""
     return Rejected(clip, stage=stage, reason=reason, detail=detail, status="pending")
 
 
 def _described(error: Exception) -> str:
-    """In words, without addresses in memory: rows are reproducible."""
+    """Describe an error without addresses in memory: rows are reproducible."""
     if isinstance(error, MachineError):
         return str(error)
     return re.sub(r" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")
 
 
 def clips_of(row: Row) -> tuple[Clip, ...]:
-    """The clips that a row stands for; none for a row that is no clip."""
+    """List the clips that a row stands for; none for a row that is no clip."""
     if isinstance(row, Recording):
         return row.clips
     return (row,) if isinstance(row, Clip) else ()
@@ -144,7 +144,7 @@ class Reshuffle(beam.PTransform[Any, Any]):
     """Hand recordings to all workers, by a digest of their first clip: the same way every time."""
 
     def expand(self, rows: Any) -> Any:
-        """Beam's hook: recordings in, the same out."""
+        """Spread recordings over workers, as Beam's hook: recordings in, the same out."""
         return rows | "key" >> beam.Map(_spread_key) | beam.GroupByKey() | "values" >> beam.FlatMap(_values)
 
 
@@ -161,7 +161,7 @@ class ToOneList(beam.PTransform[Any, Any]):
     """All rows as one list in one element, even where there are none: for small rows only."""
 
     def expand(self, rows: Any) -> Any:
-        """Beam's hook: rows in, one list out."""
+        """Collect rows, as Beam's hook: rows in, one list out."""
         seed = rows.pipeline | "seed" >> beam.Create([None])
         return (
             (rows, seed)
@@ -184,7 +184,7 @@ class JoinDecisions(beam.PTransform[Any, Any]):
         self._key, self._function = key, function
 
     def expand(self, pair: Any) -> Any:
-        """Beam's hook: (rows, decisions) in, one result per key out."""
+        """Join, as Beam's hook: (rows, decisions) in, one result per key out."""
         rows, decisions = pair
         keyed = {
             "rows": rows | "key of row" >> beam.Map(_keyed, self._key),

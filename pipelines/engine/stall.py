@@ -87,11 +87,11 @@ class StallWatch:
         return min(5.0, max(1.0, self.timeout_s / 20)) if self.timeout_s else 5.0
 
     def suspect(self, error: TuttiError) -> None:
-        """Note what may keep the build from getting on: it is raised once nothing moves any more."""
+        """Note a possible cause of a stall: it is raised once nothing moves any more."""
         self._suspicion = self._suspicion or error
 
     def look(self, say: Callable[[str], None], scarcity: Callable[[], str | None] = lambda: None) -> None:
-        """Look, if it is time to.
+        """Check for progress, if it is time to.
 
         Args:
             say: takes a line for the user.
@@ -158,7 +158,7 @@ class StallWatch:
         return key in self._heard and beat.cpu_s - self._heard[key][0].cpu_s > BUSY_SHARE * elapsed_s
 
     def _busy_processes(self, elapsed_s: float) -> set[int]:
-        """Ids of the processes that this one started, and its own, that take processor time, or whose children do."""
+        """List ids of our processes that take processor time, or whose children do."""
         # This thread only looks.
         cpu_s, parents = {os.getpid(): time.process_time() - time.thread_time()}, dict[int, int]()
         for process in psutil.Process().children(recursive=True):

@@ -40,13 +40,13 @@ class Format(Protocol):
 
 
 def format_names() -> list[str]:
-    """Names of all formats: the listing of the `formats` folder."""
+    """List the names of all formats: the files of the `formats` folder."""
     names = (module.name for module in pkgutil.iter_modules(formats.__path__))
     return sorted(name for name in names if not name.startswith("_"))
 
 
 def load_format(name: str) -> Format:
-    """The module of a format.
+    """Import the module of a format.
 
     Raises:
         UsageError: no such format; the message names the nearest and lists all.
@@ -113,7 +113,7 @@ def check_output(output: Path, version: Path) -> None:
 
 
 def summarize(selection: Selection, format_name: str) -> dict[str, Any]:
-    """What an export holds: for its `export.json` and for stdout."""
+    """Sum up what an export holds: for its `export.json` and for stdout."""
     manifest, counts = selection.manifest, selection.counts
     return {
         "dataset": manifest.content["dataset"],
@@ -129,14 +129,14 @@ def summarize(selection: Selection, format_name: str) -> dict[str, Any]:
 
 
 def as_text(summary: Json, output: Path) -> str:
-    """The summary for people."""
+    """Format the summary for people."""
     splits = ", ".join(f"{split} {count:,}" for split, count in summary["splits"].items())
     what = f"{summary['dataset']} {summary['version']}"
     return f"{output}: {summary['clips']['exported']:,} clips of {what} as {summary['format']}: {splits}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(_command, arguments)
 
 

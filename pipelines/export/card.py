@@ -73,7 +73,7 @@ class Counts:
 
 
 def count_kept(rows: Iterable[ClipRow]) -> Counts:
-    """Counts of the kept clips of a manifest."""
+    """Count the kept clips of a manifest."""
     splits, licenses, sources = Counter[str](), Counter[str](), Counter[str]()
     for row in rows:
         if row["status"] == "kept":
@@ -85,7 +85,7 @@ def count_kept(rows: Iterable[ClipRow]) -> Counts:
 
 
 def dataset_card(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo], *, usage: str) -> str:
-    """A card that `load_dataset(folder)` follows, where the shards lie below `data/`.
+    """Write a card that `load_dataset(folder)` follows, where the shards lie below `data/`.
 
     Args:
         content: manifest.json of the version.
@@ -97,7 +97,7 @@ def dataset_card(content: Mapping[str, Any], counts: Counts, shards: Sequence[Sh
 
 
 def front_matter(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> str:
-    """What the hub and `load_dataset` read: licences, task, size, files per split, features."""
+    """Write what the hub and `load_dataset` read: licences, task, size, files per split, features."""
     splits = [split for split in counts.splits if counts.splits[split]]  # without rows it cannot be loaded there
     num_bytes = {split: sum(shard.num_bytes for shard in shards if shard.split == split) for split in splits}
     licenses = sorted({hub_license(name) for name in counts.licenses})
@@ -138,7 +138,7 @@ def front_matter(content: Mapping[str, Any], counts: Counts, shards: Sequence[Sh
 
 
 def yaml_string(text: str) -> str:
-    """A string of YAML in double quotes: a JSON string whose escapes both languages read alike."""
+    """Quote a string for YAML: a JSON string whose escapes both languages read alike."""
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
@@ -168,7 +168,7 @@ def _dtype(kind: pa.DataType) -> str:
 
 
 def hub_license(license_id: str) -> str:
-    """The hub's identifier of an SPDX identifier or a Creative Commons URL; "other" if it has none."""
+    """Convert an SPDX identifier or Creative Commons URL to the hub's identifier; "other" if it has none."""
     url = _CC_URL.fullmatch(license_id)
     if url:
         kind, version = url.groups()
@@ -177,12 +177,12 @@ def hub_license(license_id: str) -> str:
 
 
 def size_category(num_clips: int) -> str:
-    """The hub's name for a number of rows."""
+    """Choose the hub's name for a number of rows."""
     return next((name for limit, name in _SIZES if num_clips < limit), "n>10M")
 
 
 def readme(content: Mapping[str, Any], counts: Counts, *, usage: str) -> str:
-    """What a person reads: what it is, how to load it, whose it is."""
+    """Write what a person reads: what it is, how to load it, whose it is."""
     first = next((split for split in counts.splits if counts.splits[split]), SPLITS[0])
     sample_rate, num_classes = _sample_rate(content), len(content["instruments"])
     parts = [
@@ -217,7 +217,7 @@ def readme(content: Mapping[str, Any], counts: Counts, *, usage: str) -> str:
 
 
 def source_table(sources: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]) -> str:
-    """The corpora that clips come from."""
+    """Write a table of the corpora that clips come from."""
     rows = []
     for name, entry in sources.items():
         if name in counts:
@@ -228,7 +228,7 @@ def source_table(sources: Mapping[str, Mapping[str, Any]], counts: Mapping[str, 
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; numbers with separators, texts so that nothing in them acts."""
+    """Write a Markdown table; numbers with separators, texts escaped."""
     lines = [header, [_Markdown("---")] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in cells) + " |" for cells in lines)
 

@@ -18,24 +18,27 @@ _URL_SAFE = "/:?#@!$&'*+,;=~%-._"  # all that a URL may hold but brackets and pa
 
 
 def inline(text: str) -> str:
-    """Text within a line, or as a cell of a table."""
+    """Escape text within a line, or as a cell of a table."""
     visible = printable(" ".join(text.split()))
     escaped = _ENTITY.sub("&amp;", _ACTIVE.sub(r"\\\g<0>", visible))
     return escaped.replace("<", "&lt;")
 
 
 def line(text: str) -> str:
-    """Text that begins a line or a point of a list, where more has a meaning."""
+    """Escape text that begins a line or a point of a list, where more has a meaning."""
     escaped = inline(text)
     return _FIRST.sub(lambda found: f"{found[1]}\\" if found[1] else "\\", escaped, count=1)
 
 
 def link(text: str, url: str) -> str:
-    """Text that leads to a page of the web; where the address is no such thing, the text alone."""
+    """Link text to a page of the web; where the address is none, return the text alone."""
     address = web_address(url)
     return inline(text) if address is None else f"[{inline(text)}]({address})"
 
 
 def web_address(url: str) -> str | None:
-    """An address of the web in characters that end nothing; None for every other scheme: scripts, data, files."""
+    """Escape an address of the web so that nothing in it ends a link; None for every other scheme.
+
+    Such as scripts, data and files.
+    """
     return urllib.parse.quote(url, safe=_URL_SAFE) if _WEB.fullmatch(url) else None

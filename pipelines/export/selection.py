@@ -56,7 +56,7 @@ class Selection:
         return int(self.manifest.content["recipe"]["write"]["rows_per_group"])
 
     def rows(self, split: str) -> Iterator[Row]:
-        """Clips of a split, sorted by id; holds one row group at a time.
+        """Read the clips of a split, sorted by id; holds one row group at a time.
 
         Raises:
             IntegrityError: a shard or the audio of a clip is damaged; the message names it.
@@ -113,7 +113,7 @@ def select(manifest: Manifest, splits: Sequence[str] = (), licenses: Collection[
 
 
 def _total(counts: Mapping[tuple[str, str, str], int], position: int) -> dict[str, int]:
-    """Sums by one part of the keys, sorted."""
+    """Sum by one part of the keys, sorted."""
     sums = Counter[str]()
     for key, count in counts.items():
         sums[key[position]] += count
@@ -121,7 +121,7 @@ def _total(counts: Mapping[tuple[str, str, str], int], position: int) -> dict[st
 
 
 def count_clips(manifest: Manifest, split: str) -> Counter[tuple[str, str]]:
-    """Clips of a split by licence and source.
+    """Count clips of a split by licence and source.
 
     Raises:
         IntegrityError: a shard is missing or no Parquet file.
@@ -151,7 +151,7 @@ def check_licenses(licenses: Collection[str], known: Mapping[str, int]) -> None:
 
 
 def check_shard(path: Path, info: ShardInfo) -> CheckedShard:
-    """The file is the one that the manifest lists: labels, licences and all.
+    """Check that the file is the one that the manifest lists: labels, licences and all.
 
     Raises:
         IntegrityError: it is not; the message names the clip where its audio is to blame.
@@ -169,7 +169,7 @@ def check_shard(path: Path, info: ShardInfo) -> CheckedShard:
 
 
 def check_row(path: Path, row: Row, last_id: str, sample_rate: int, *, notes: bool) -> None:
-    """The row fits into the split and the version: what goes out is written by these.
+    """Check that a row fits into the split and the version.
 
     Raises:
         IntegrityError: its id does not ascend, or it has another sample rate or notes where no source has any.
@@ -184,7 +184,7 @@ def check_row(path: Path, row: Row, last_id: str, sample_rate: int, *, notes: bo
 
 
 def check_audio(path: Path, row: Row) -> None:
-    """The samples are those of the row's digest.
+    """Check that the samples have the row's digest.
 
     Raises:
         IntegrityError: they are not; the message names the clip.
@@ -196,7 +196,7 @@ def check_audio(path: Path, row: Row) -> None:
 
 
 def key_of(row: Row) -> str:
-    """A file name for a clip: ids hold slashes, dots and accents; this is safe everywhere and as stable.
+    """Hash a clip's id to a file name, safe everywhere: ids hold slashes, dots and accents.
 
     WebDataset ends a key at the first dot; 128 bits of sha256 do not collide.
     """
@@ -204,13 +204,13 @@ def key_of(row: Row) -> str:
 
 
 def audio_path(row: Row) -> str:
-    """Where the formats with loose files put a clip: 256 folders, since some file systems are slow with one."""
+    """Name a clip's path in formats with loose files: 256 folders, since some file systems are slow with one."""
     key = key_of(row)
     return f"audio/{key[:2]}/{key}.{audio_extension(row['audio']['bytes'])}"
 
 
 def facts_of(row: Row, instruments: Sequence[str]) -> dict[str, Any]:
-    """What is known of a clip, in the manifest's words; an instrument without a label is unknown."""
+    """Collect what is known of a clip, in the manifest's words; an instrument without a label is unknown."""
     labels = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
     return {
         "id": row["id"],
@@ -233,5 +233,5 @@ def facts_of(row: Row, instruments: Sequence[str]) -> dict[str, Any]:
 
 
 def decimal(value: float | None) -> float | None:
-    """The shortest decimal of a float32: 0.9, not 0.8999999761581421; reads back as the same float32."""
+    """Shorten a float32 to its shortest decimal: 0.9, not 0.8999999761581421; reads back as the same float32."""
     return None if value is None else float(str(np.float32(value)))

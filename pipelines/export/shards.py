@@ -47,7 +47,7 @@ def write_shards(selection: Selection, folder: Path) -> list[ShardInfo]:
 
 
 def clip_of(row: Row, instruments: list[str]) -> Clip:
-    """The clip that a shard row was written from, as far as `write_shard` asks for it."""
+    """Rebuild the clip that a shard row was written from, as far as `write_shard` reads it."""
     labels = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
     return Clip(
         id=row["id"],

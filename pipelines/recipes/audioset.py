@@ -9,7 +9,7 @@ TRAIN = {"train": 0.9, "validation": 0.1}
 
 
 def audioset() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     return Recipe(
         name="audioset",
         sources={"audioset": source.Config()},

@@ -12,7 +12,7 @@ from pipelines.stages.split import SplitConfig, grouped
 
 
 def composed() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     return Recipe(
         name="composed",
         sources={"rendered": source.Config(scores=200, variants=2)},

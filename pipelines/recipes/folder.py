@@ -9,7 +9,7 @@ from pipelines.stages.split import SplitConfig, grouped
 
 
 def folder() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     own = {f"folder/{split}": split for split in ("train", "validation", "test")}
     return Recipe(
         name="folder",

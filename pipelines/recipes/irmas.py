@@ -10,7 +10,7 @@ from pipelines.stages.split import SplitConfig
 
 
 def irmas() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     return Recipe(
         name="irmas",
         sources={"irmas": source.Config(others="absent")},  # the paper trains binary cross-entropy on one-hot labels

@@ -15,7 +15,7 @@ from pipelines.stages.select import SelectConfig
 
 
 def lumen() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     return replace(
         ultimate(),
         name="lumen",

@@ -11,7 +11,7 @@ from pipelines.stages.split import SplitConfig, grouped
 
 
 def musescore() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     return Recipe(
         name="musescore",
         sources={"musescore": source.Config()},

@@ -12,7 +12,7 @@ from pipelines.stages.split import SplitConfig, grouped
 
 
 def musescore_rendered() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     return Recipe(
         name="musescore_rendered",
         sources={"rendered": source.Config(variants=3)},

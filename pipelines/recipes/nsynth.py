@@ -31,7 +31,7 @@ CARVED: Rule = {"train": 0.96, "validation": 0.04}  # P1
 
 
 def nsynth() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     defects = tuple(sorted(pattern for patterns in source.KNOWN_DEFECTS.values() for pattern in patterns))
     return Recipe(
         name="nsynth",

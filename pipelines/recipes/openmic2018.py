@@ -6,7 +6,7 @@ from pipelines.stages.split import SplitConfig
 
 
 def openmic2018() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     return Recipe(
         name="openmic2018",
         sources={"openmic2018": source.Config()},

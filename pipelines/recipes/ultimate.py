@@ -24,7 +24,7 @@ LUMEN_SPLIT: dict[str, Rule] = {
 
 
 def ultimate() -> Recipe:
-    """The recipe."""
+    """Make the recipe."""
     return Recipe(
         name="ultimate",
         sources={

@@ -61,7 +61,7 @@ exit codes: 0 done, 2 usage, 3 damaged dataset or sample, 5 nothing to draw, 74 
 
 
 def build_parser() -> Parser:
-    """Both commands and their flags."""
+    """Build the parser of both commands and their flags."""
     what = "Let people label a sample of a dataset anew, and compare."
     parser = Parser("python -m pipelines.relabel", what, EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -151,7 +151,7 @@ def score_command(arguments: argparse.Namespace) -> int:
 
 
 def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """The report for people."""
+    """Format the report for people."""
     yield f"{report['dataset']} {report['version']}: a sample of {report['clips']} clips"
     for one in report["annotators"]:
         yield ""
@@ -188,7 +188,7 @@ def _counts(found: Mapping[str, float]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(_command, argv)
 
 

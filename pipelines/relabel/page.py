@@ -87,7 +87,7 @@ class Answers:
 
 
 def candidates(manifest: Manifest, splits: Collection[str], sources: Collection[str]) -> Iterator[Candidate]:
-    """Kept clips of some splits and sources; none named: all.
+    """Read kept clips of some splits and sources; none named: all.
 
     Raises:
         IntegrityError: a shard is not what the manifest lists, or cannot be read.
@@ -108,7 +108,7 @@ def candidates(manifest: Manifest, splits: Collection[str], sources: Collection[
 def draw(
     clips: Sequence[Candidate], instruments: Sequence[str], per_class: int, seed: int
 ) -> list[tuple[Candidate, str]]:
-    """Up to `per_class` clips of each class, each clip once, with the class that it was drawn for.
+    """Draw up to `per_class` clips of each class, each clip once, with the class that it was drawn for.
 
     Rare classes choose first. The order is by digest, over all classes: it tells a listener nothing.
     """
@@ -158,7 +158,7 @@ def write_sample(
 
 
 def refuse_existing(folder: Path) -> None:
-    """Never write where answers may lie.
+    """Refuse a folder that exists: it may hold answers.
 
     Raises:
         UsageError: the folder exists.
@@ -181,7 +181,7 @@ def _row(candidate: Candidate, drawn_for: str, path: str) -> dict[str, Any]:
 
 
 def _read_audio(candidates: Sequence[Candidate]) -> dict[str, bytes]:
-    """Clip id -> complete audio file; only the row groups that hold one are read."""
+    """Read complete audio files by clip id; only the row groups that hold one are read."""
     groups: dict[tuple[Path, int], list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault((candidate.shard.path, candidate.row_group), []).append(candidate)
@@ -200,7 +200,7 @@ def _read_audio(candidates: Sequence[Candidate]) -> dict[str, bytes]:
 
 
 def page(content: Mapping[str, Any]) -> str:
-    """The page of a sample: one file, nothing to fetch but the clips."""
+    """Write the page of a sample: one file, nothing to fetch but the clips."""
     shown = {
         "sample": digest_of(content),
         "dataset": content["dataset"],
@@ -213,13 +213,13 @@ def page(content: Mapping[str, Any]) -> str:
 
 
 def display_name(instrument: str) -> str:
-    """The name that people read, where the taxonomy has one."""
+    """Find the name that people read, where the taxonomy has one."""
     known = INSTRUMENTS.get(instrument)
     return instrument.replace("_", " ").capitalize() if known is None else known.display_name
 
 
 def read_sample(folder: Path) -> Sample:
-    """The sample in a folder.
+    """Read the sample in a folder.
 
     Raises:
         UsageError: there is none.
@@ -263,7 +263,7 @@ def _labels(value: Any, instruments: Collection[str]) -> dict[str, int]:
 
 
 def read_answers(path: Path, sample: Sample) -> Answers:
-    """One person's answers, as the page saves them.
+    """Read one person's answers, as the page saves them.
 
     Raises:
         UsageError: the file cannot be read or belongs to another sample.

@@ -16,7 +16,7 @@ READINGS = ("known_only", "unknown_as_absent")
 
 
 def hamming(given: Mapping[str, int], heard: Collection[str], instruments: Sequence[str], reading: str) -> int:
-    """Number of classes in which the given labels and a person differ.
+    """Count the classes in which the given labels and a person's answer differ.
 
     Args:
         given: instrument -> PRESENT or ABSENT.
@@ -30,7 +30,7 @@ def hamming(given: Mapping[str, int], heard: Collection[str], instruments: Seque
 
 
 def share(count: int, total: int) -> dict[str, Any]:
-    """A share with its 95 % Wilson interval; null where there is nothing to share."""
+    """Compute a share with its 95 % Wilson interval; null where there is nothing to share."""
     if not total:
         return {"count": count, "share": None, "interval": None}
     interval = binomtest(count, total).proportion_ci(confidence_level=0.95, method="wilson")
@@ -42,12 +42,12 @@ def share(count: int, total: int) -> dict[str, Any]:
 
 
 def histogram(numbers: Iterable[int]) -> dict[str, int]:
-    """How often each number occurs, ascending."""
+    """Count how often each number occurs, ascending."""
     return {str(number): count for number, count in sorted(Counter(numbers).items())}
 
 
 def statistics(sample: Sample, answers: Answers) -> dict[str, Any]:
-    """The paper's statistics of one person's answers; doubtful ones count too, and are counted."""
+    """Compute the paper's statistics of one person's answers; doubtful ones count too, and are counted."""
     pairs = [(sample.labels[clip_id], answer.instruments) for clip_id, answer in answers.clips.items()]
     num_heard = [len(heard) for _, heard in pairs]
     readings = {}
@@ -81,12 +81,12 @@ def _class_statistics(pairs: Iterable[tuple[Mapping[str, int], Collection[str]]]
 
 
 def kappa(one: Sequence[int], other: Sequence[int]) -> float | None:
-    """Cohen's kappa of equally long decisions; None where it is undefined: both always say the same one thing."""
+    """Compute Cohen's kappa of equally long decisions; None where both always decide the same one thing."""
     return None if len({*one, *other}) < 2 else round(float(cohen_kappa_score(one, other)), 4)
 
 
 def agreement(one: Answers, other: Answers, instruments: Sequence[str]) -> dict[str, Any]:
-    """Cohen's kappa of two people over the clips that both answered: all decisions together, and per class."""
+    """Compute Cohen's kappa of two people over the clips that both answered: all decisions together, and per class."""
     both = [
         (one.clips[clip_id].instruments, other.clips[clip_id].instruments)
         for clip_id in one.clips
@@ -106,7 +106,7 @@ def agreement(one: Answers, other: Answers, instruments: Sequence[str]) -> dict[
 def corrections(
     sample: Sample, everyone: Sequence[Answers], *, confirmed: bool = False
 ) -> tuple[list[Override], list[tuple[str, str]]]:
-    """What the answers change in the dataset, and where people disagree: such a label stays as given.
+    """Derive label overrides from the answers, and list where people disagree: such a label stays as given.
 
     Args:
         sample: with the given labels.

@@ -47,7 +47,7 @@ class Piece:
 
 
 def build_parser() -> Parser:
-    """All flags."""
+    """Build the parser of all flags."""
     parser = Parser("python -m pipelines.render", (__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("midi", nargs="*", type=Path, metavar="MIDI", help="MIDI files, or folders of them")
@@ -62,7 +62,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(run, argv)
 
 
@@ -103,12 +103,12 @@ def run(argv: Sequence[str]) -> int:
 
 
 def composed_name(seed: int, number: int) -> str:
-    """What the files of a composed piece are called."""
+    """Name the files of a composed piece."""
     return f"composed-{seed}-{number:06d}"
 
 
 def variant_name(name: str, variant: int) -> str:
-    """What the files of a variant are called."""
+    """Name the files of a variant."""
     return name if variant == 0 else f"{name}-v{variant}"
 
 
@@ -165,7 +165,7 @@ def _below(folder: Path) -> list[PurePosixPath]:
 
 
 def pieces(named: dict[str, Path], composed: int, seed: int, skipped: dict[str, str]) -> Iterator[Piece]:
-    """Scores of all files, then composed ones; what cannot be read is entered into `skipped`."""
+    """Yield scores of all files, then composed ones; what cannot be read is entered into `skipped`."""
     for name, path in named.items():
         try:
             yield Piece(name, read_midi(path.read_bytes(), path.name))
@@ -177,14 +177,14 @@ def pieces(named: dict[str, Path], composed: int, seed: int, skipped: dict[str, 
 
 
 def font_for(piece: Piece, seed: int, variant: int, fonts: Sequence[Soundfont]) -> Soundfont:
-    """One of the soundfonts, by a digest of what is rendered."""
+    """Choose one of the soundfonts, by a digest of what is rendered."""
     return fonts[int(digest_of([score_digest(piece.score), seed, variant])[:8], 16) % len(fonts)]
 
 
 def write_rendering(
     path: Path, performance: Performance, rendering: Rendering, font: Soundfont, seed: int, variant: int
 ) -> None:
-    """`path`.flac, .mid and .json, and the stems in a folder `path`-stems."""
+    """Write `path`.flac, .mid and .json, and the stems in a folder `path`-stems."""
     gain = peak_gain(rendering.mix)
     performance = replace(performance, score=audible(performance.score, rendering.silent))
     facts = facts_of(performance, font) | {"seed": seed, "variant": variant, "gain": round(gain, 6)}
@@ -199,7 +199,7 @@ def write_rendering(
 
 
 def audible(score: Score, silent: Sequence[Note]) -> Score:
-    """The score without notes that do not sound, each taken out once."""
+    """Remove notes that do not sound from the score, each once."""
     left = Counter(silent)
     notes = []
     for note in score.notes:
@@ -211,7 +211,7 @@ def audible(score: Score, silent: Sequence[Note]) -> Score:
 
 
 def facts_of(performance: Performance, font: Soundfont) -> dict[str, Any]:
-    """What a rendering is, for its JSON."""
+    """Describe a rendering, for its JSON."""
     notes = performance.score.notes
     instruments = sorted({note.instrument for note in notes if note.instrument is not None})
     programs = [
@@ -236,7 +236,7 @@ def facts_of(performance: Performance, font: Soundfont) -> dict[str, Any]:
 
 
 def spans(score: Score, instrument: str) -> list[tuple[Seconds, Seconds]]:
-    """When an instrument is sure to be heard: joined, in order."""
+    """List when an instrument surely sounds: joined, in order."""
     joined: list[tuple[Seconds, Seconds]] = []
     for start, end in sorted(sounding(note)[0] for note in score.notes if note.instrument == instrument):
         if joined and start <= joined[-1][1]:
@@ -247,7 +247,7 @@ def spans(score: Score, instrument: str) -> list[tuple[Seconds, Seconds]]:
 
 
 def name_of(program: int) -> str:
-    """General MIDI's name of a program, for file names and people."""
+    """Look up General MIDI's name of a program, for file names and people."""
     return "Percussion" if program == DRUMS else PROGRAM_NAMES[program]
 
 

@@ -32,7 +32,7 @@ def is_rendered(media: Media) -> bool:
 
 
 def render_recording(recording: Recording, root: str | None, cache: Cache) -> Recording:
-    """The recording with its FLAC in the cache: mono, 16 bit, rendered once for the same address and code.
+    """Render a recording's FLAC into the cache: mono, 16 bit, once for the same address and code.
 
     Notes that the soundfont does not play (beyond the keys of its instrument) are taken out of the clips, and what
     their instruments do there becomes unknown.
@@ -66,7 +66,7 @@ def _rendered(wanted: Rendered, root: str | None, cache: Cache) -> dict[str, Any
 
 
 def without(clip: Clip, silent: Sequence[Note]) -> Clip:
-    """The clip without notes that do not sound."""
+    """Remove notes that do not sound from a clip."""
     end_s = float("inf") if clip.end_s is None else clip.end_s
     here = [note for note in silent if note.onset_s < end_s and note.offset_s > clip.start_s]
     if not here:
@@ -81,7 +81,7 @@ def without(clip: Clip, silent: Sequence[Note]) -> Clip:
 
 
 def shortened(performance: Performance, end_s: Seconds) -> Performance:
-    """The performance without what comes after a time; its notes stay whole numbers of their own."""
+    """Cut a performance at a time; its notes stay whole numbers of their own."""
     score = performance.score
     if score.end_s <= end_s:
         return performance
@@ -91,7 +91,7 @@ def shortened(performance: Performance, end_s: Seconds) -> Performance:
 
 
 def flac(waveform: NDArray[np.float32], sample_rate: int, gain: float | None = None) -> bytes:
-    """A 16-bit FLAC of a waveform (T,) or (channels, T); without a gain made quieter where it passes full scale."""
+    """Encode a waveform (T,) or (channels, T) as 16-bit FLAC; without a gain, quieter where it passes full scale."""
     stream = io.BytesIO()
     samples = to_int16(waveform, peak_gain(waveform) if gain is None else gain)
     soundfile.write(stream, samples.T, sample_rate, format="FLAC", subtype="PCM_16")
@@ -99,12 +99,12 @@ def flac(waveform: NDArray[np.float32], sample_rate: int, gain: float | None = N
 
 
 def peak_gain(waveform: NDArray[np.float32]) -> float:
-    """What a waveform is multiplied by so that its peak stays below full scale; never above 1."""
+    """Compute the factor that keeps a waveform's peak below full scale; never above 1."""
     return min(1.0, MAX_PEAK / max(1e-9, float(np.abs(waveform).max(initial=0.0))))
 
 
 def to_int16(waveform: NDArray[np.float32], gain: float) -> NDArray[np.int16]:
-    """Samples, rounded."""
+    """Scale and round to 16 bits."""
     scaled = np.rint(waveform * np.float32(gain * 32_767)).clip(-32_768, 32_767)  # a stem may be louder than the mix
     samples: NDArray[np.int16] = scaled.astype(np.int16)
     return samples

@@ -68,7 +68,7 @@ class _Event:
 
 
 def version() -> str:
-    """Of the FluidSynth library.
+    """Read the version of the FluidSynth library.
 
     Raises:
         UsageError: it is not installed.
@@ -130,7 +130,7 @@ def synthesize(
 
 
 def volume_of(gain_db: Decibels) -> int:
-    """Controller 7 for a gain: SoundFont 2.04 section 8.4.2, amplitude = (volume / 127) ** 2."""
+    """Convert a gain to controller 7: SoundFont 2.04 section 8.4.2, amplitude = (volume / 127) ** 2."""
     return int(np.clip(round(NEUTRAL_VOLUME * 10 ** (gain_db / 40)), 1, 127))
 
 
@@ -139,7 +139,7 @@ def _whole_blocks(num_samples: int) -> int:
 
 
 def _layers(notes: Sequence[Note]) -> list[int]:
-    """Of each note, the first layer of its part on which its pitch is silent."""
+    """Assign each note the first layer of its part on which its pitch is silent."""
     free_from: dict[tuple[int, int], list[Seconds]] = {}
     layers = []
     for note in notes:
@@ -151,7 +151,7 @@ def _layers(notes: Sequence[Note]) -> list[int]:
 
 
 def _events(notes: Sequence[Note], channels: Sequence[int], sample_rate: int) -> list[_Event]:
-    """In the order in which they happen; at one time keys go up before others go down."""
+    """List events in the order in which they happen; at one time keys go up before others go down."""
     events = []
     for number, (note, channel) in enumerate(zip(notes, channels, strict=True)):
         on, off = (round(at_s * sample_rate / BLOCK_SAMPLES) for at_s in (note.onset_s, note.offset_s))
@@ -165,7 +165,7 @@ def _events(notes: Sequence[Note], channels: Sequence[int], sample_rate: int) ->
 
 @functools.cache
 def _library() -> Any:
-    """pyfluidsynth, with the functions that it does not declare itself."""
+    """Import pyfluidsynth, and declare the functions that it does not declare itself."""
     try:
         with contextlib.redirect_stdout(None):  # it prints where it found the C library where CI is set
             import fluidsynth
@@ -205,7 +205,7 @@ def _settings(values: dict[str, int | float]) -> int:
 
 @functools.cache
 def _loaded(soundfont: Soundfont) -> tuple[int, int]:
-    """The keeper of a soundfont (a synthesizer that never sounds) and the soundfont in it; both stay for good."""
+    """Load a soundfont once: a synthesizer that never sounds keeps it, and its number there; both stay for good."""
     library = _library()
     keeper = library.new_fluid_synth(_settings({"synth.lock-memory": 0}))
     number = library.fluid_synth_sfload(keeper, str(soundfont.path).encode(), 0)
@@ -285,7 +285,7 @@ class _Synth:
 
 
 def _stretches(events: Sequence[_Event], num_samples: int) -> Iterator[tuple[int, int, list[_Event]]]:
-    """From each time at which something happens to the next: (start, stop, what happens at the start)."""
+    """Divide time at events: (start, stop, what happens at the start)."""
     happening: list[_Event] = []
     start = 0
     for event in events:

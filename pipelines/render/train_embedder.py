@@ -66,12 +66,12 @@ class Excerpts:
     fonts: tuple[str, ...]
 
     def take(self, rows: NDArray[np.int64], first: int) -> Tensor:
-        """Some excerpts from a frame on, (len(rows), CROP_FRAMES, M) float32."""
+        """Take some excerpts from a frame on, (len(rows), CROP_FRAMES, M) float32."""
         return torch.from_numpy(self.logmel[rows, first : first + CROP_FRAMES].astype(np.float32))
 
 
 def read_excerpts(folder: Path) -> Excerpts:
-    """All files that `training_set` wrote.
+    """Read all files that `training_set` wrote.
 
     Raises:
         UsageError: there are none.
@@ -87,7 +87,7 @@ def read_excerpts(folder: Path) -> Excerpts:
 
 
 def split_rows(data: Excerpts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows for training and for validation."""
+    """Split rows into those for training and for validation."""
     rows = np.arange(len(data.program))
     held = rows // 2 % HELD_OUT == 0
     return rows[~held], rows[held]
@@ -110,18 +110,18 @@ class Sampler:
         self._rows, self._weights = rows, np.array(weights) / np.sum(weights)
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Rows of the data."""
+        """Draw rows of the data."""
         chosen: NDArray[np.int64] = rng.choice(self._rows, count, p=self._weights)
         return chosen
 
 
 def class_weight(name: str) -> float:
-    """The programs without a class are many kinds of instruments: they count threefold, as do synthesizers twofold."""
+    """Weight a class: programs without one are many kinds of instruments, so threefold; synthesizers twofold."""
     return {"others": 3.0, "synthesizer": 2.0}.get(name, 1.0)
 
 
 def batch_of(data: Excerpts, sampler: Sampler, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Mixtures in dB (B, F, M), index of the loudest program (B,), instruments (B, I)."""
+    """Draw mixtures in dB (B, F, M), index of the loudest program (B,), instruments (B, I)."""
     num_voices = rng.choice([1, 2, 3], size, p=[0.4, 0.35, 0.25])
     rows = sampler.draw(3 * size, rng).reshape(3, size)
     gain_db = np.stack([np.zeros(size), rng.uniform(-18, -2, size), rng.uniform(-18, -4, size)])
@@ -141,7 +141,10 @@ def batch_of(data: Excerpts, sampler: Sampler, size: int, rng: np.random.Generat
 
 
 def degraded(power_BFM: Tensor, rng: np.random.Generator) -> Tensor:
-    """Powers to dB, through what separates sample libraries from recordings: equalizer, noise, low-pass, depth."""
+    """Convert powers to dB, through what separates sample libraries from recordings.
+
+    Equalizer, noise, low-pass, depth.
+    """
     size, num_frames, num_mels = power_BFM.shape
     knots = torch.from_numpy(rng.normal(0, 4.0, (size, 1, 6))).float()
     equalizer_BM = F.interpolate(knots, num_mels, mode="linear", align_corners=True)[:, 0]
@@ -159,7 +162,7 @@ def degraded(power_BFM: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def loss_of(net: TimbreNet, batch: tuple[Tensor, Tensor, Tensor], config: TrainConfig) -> Tensor:
-    """Cross-entropy of the loudest program, plus binary cross-entropy of each instrument."""
+    """Compute cross-entropy of the loudest program, plus binary cross-entropy of each instrument."""
     logmel_BFM, program_B, present_BI = batch
     program_BP, instrument_BI = net(logmel_BFM)
     loudest = F.cross_entropy(program_BP, program_B, label_smoothing=config.label_smoothing)
@@ -168,7 +171,7 @@ def loss_of(net: TimbreNet, batch: tuple[Tensor, Tensor, Tensor], config: TrainC
 
 
 def measure(net: TimbreNet, data: Excerpts, rows: NDArray[np.int64], config: TrainConfig) -> dict[str, float]:
-    """Accuracy on held-out mixtures: of the loudest program, and of its instrument among those that have a class."""
+    """Measure accuracy on held-out mixtures: of the loudest program, and of its instrument where it has a class."""
     net.eval()
     sampler, rng = Sampler(data, rows), np.random.default_rng(0)
     right = right_class = total = classed = 0
@@ -187,7 +190,7 @@ def measure(net: TimbreNet, data: Excerpts, rows: NDArray[np.int64], config: Tra
 
 
 def train(data: Excerpts, config: TrainConfig, state_path: Path) -> tuple[TimbreNet, dict[str, float]]:
-    """The trained net; goes on from the state where there is one."""
+    """Train the net; goes on from the state where there is one."""
     torch.manual_seed(config.seed)  # of the first weights, the only draw of torch
     net = TimbreNet(len(PROGRAMS), len(INSTRUMENTS)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -222,7 +225,7 @@ def train(data: Excerpts, config: TrainConfig, state_path: Path) -> tuple[Timbre
 
 
 def logmel_statistics(fonts: Sequence[Soundfont], pieces: int = 2) -> dict[str, list[float]]:
-    """Mean and spread of the statistics of `logmel.py` over dry renderings of all programs."""
+    """Compute mean and spread of the statistics of `logmel.py` over dry renderings of all programs."""
     embedder = LogMelEmbedder()
     rows = [
         embedder.embed(list(excerpts(program, font, index)))
@@ -239,7 +242,7 @@ def publish(
     net: TimbreNet, config: TrainConfig, data: Excerpts, figures: dict[str, float],
     statistics: dict[str, list[float]], folder: Path,
 ) -> None:  # fmt: skip
-    """Weights as float32, and their recipe."""
+    """Write weights as float32, and their recipe."""
     net.eval()
     content = save_safetensors({name: value.contiguous() for name, value in net.state_dict().items()})
     recipe = {

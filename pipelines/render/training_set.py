@@ -57,7 +57,7 @@ EFFECTS = Chain(
 
 
 def excerpts(program: int, font: Soundfont, index: int, seed: int = SEED) -> NDArray[np.float32]:
-    """Two excerpts (2, EXCERPT_SAMPLES) at 16 kHz of one piece, or fewer where it is silent."""
+    """Render two excerpts (2, EXCERPT_SAMPLES) at 16 kHz of one piece, or fewer where it is silent."""
     rng = np.random.default_rng([seed, program, index, int(font.key[:8], 16)])
     score = solo(seed, index, program, PIECE)
     performance = vary(score, seed=seed, variant=1 + index, config=VariationConfig(swap_programs=False))
@@ -77,7 +77,7 @@ def excerpts(program: int, font: Soundfont, index: int, seed: int = SEED) -> NDA
 
 
 def log_mels(program: int, font: Soundfont, pieces: int, seed: int = SEED) -> NDArray[np.float16]:
-    """Excerpts of `pieces` pieces after effects, in dB (N, F, M)."""
+    """Compute log-mel of excerpts of `pieces` pieces after effects, in dB (N, F, M)."""
     waveforms = np.concatenate([excerpts(program, font, index, seed) for index in range(pieces)])
     generator = torch.Generator().manual_seed(seed * 1_000 + program)
     signal_BT = torch.from_numpy(np.stack([unit_power(waveform) for waveform in waveforms]))
@@ -90,7 +90,7 @@ def log_mels(program: int, font: Soundfont, pieces: int, seed: int = SEED) -> ND
 
 
 def pieces_of(program: int, pieces: int) -> int:
-    """Fewer of what is no instrument of its own: synthesizers, and programs without a class."""
+    """Choose the number of pieces: fewer for synthesizers, and for programs without a class."""
     return pieces if instrument_of(program) not in (None, "synthesizer") else max(1, pieces // 3)
 
 
@@ -117,7 +117,7 @@ def _command(argv: Sequence[str]) -> int:
 
 
 def write_array(path: Path, array: NDArray[np.float16]) -> None:
-    """A .npy file, whole or not there."""
+    """Write a .npy file, whole or not at all."""
     import io
 
     stream = io.BytesIO()

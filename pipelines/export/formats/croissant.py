@@ -69,20 +69,20 @@ CONTEXT: Mapping[str, Any] = {
 
 
 def write(selection: Selection, folder: Path) -> None:
-    """Shards below `data/`, and croissant.json."""
+    """Write shards below `data/`, and croissant.json."""
     shards = write_shards(selection, folder)
     text = croissant_json(selection.manifest.content, selection.counts, shards)
     write_file(folder / "croissant.json", text.encode(), durable=False)
 
 
 def croissant_json(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> str:
-    """The text of croissant.json, indented for people; arguments as of `describe`."""
+    """Encode croissant.json, indented for people; arguments as of `describe`."""
     text = json.dumps(describe(content, counts, shards), indent=1, sort_keys=True, ensure_ascii=False)
     return _ENDS_A_SCRIPT.sub(r"\\u003c", text) + "\n"
 
 
 def describe(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> dict[str, Any]:
-    """croissant.json of a folder with shards.
+    """Describe a folder with shards as Croissant's JSON.
 
     Args:
         content: manifest.json of the version.
@@ -113,14 +113,14 @@ def describe(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardI
 
 
 def license_url(license_id: str) -> str:
-    """A URL where there is one: SPDX has a page for each of its identifiers."""
+    """Find a licence's URL: SPDX has a page for each of its identifiers; else the identifier itself."""
     if license_id.startswith("LicenseRef-") or license_id == "unknown":
         return license_id
     return web_address(license_id) or f"https://spdx.org/licenses/{urllib.parse.quote(license_id, safe='+')}"
 
 
 def file_object(shard: ShardInfo) -> dict[str, Any]:
-    """One shard."""
+    """Describe one shard."""
     return {
         "@type": "cr:FileObject",
         "@id": shard.path,
@@ -133,7 +133,7 @@ def file_object(shard: ShardInfo) -> dict[str, Any]:
 
 
 def file_set() -> dict[str, Any]:
-    """All shards, in the folder of croissant.json: a set that is contained in nothing is read from there."""
+    """Describe all shards, in the folder of croissant.json: a set contained in nothing is read from there."""
     return {
         "@type": "cr:FileSet",
         "@id": SHARDS,
@@ -144,7 +144,7 @@ def file_set() -> dict[str, Any]:
 
 
 def splits_record_set(splits: Sequence[str]) -> dict[str, Any]:
-    """The splits, with Croissant's own words for them."""
+    """Describe the splits, with Croissant's own words for them."""
     urls = {"train": "cr:TrainingSplit", "validation": "cr:ValidationSplit", "test": "cr:TestSplit"}
     return {
         "@type": "cr:RecordSet",
@@ -161,7 +161,7 @@ def splits_record_set(splits: Sequence[str]) -> dict[str, Any]:
 
 
 def instruments_record_set(instruments: Sequence[str]) -> dict[str, Any]:
-    """The classes, by their position in the label columns."""
+    """Describe the classes, by their position in the label columns."""
     return {
         "@type": "cr:RecordSet",
         "@id": "instruments",
@@ -179,7 +179,7 @@ def instruments_record_set(instruments: Sequence[str]) -> dict[str, Any]:
 
 
 def clips_record_set(table_schema: pa.Schema) -> dict[str, Any]:
-    """One record per clip: its split, and the columns of a shard."""
+    """Describe one record per clip: its split, and the columns of a shard."""
     split = {
         "@type": "cr:Field",
         "@id": "clips/split",
@@ -204,7 +204,7 @@ def clips_record_set(table_schema: pa.Schema) -> dict[str, Any]:
 
 
 def column(field: pa.Field) -> dict[str, Any]:
-    """One column of the shards."""
+    """Describe one column of the shards."""
     kind, shape, transform = field.type, {}, {}
     if pa.types.is_fixed_size_list(kind):
         kind, shape = kind.value_type, {"isArray": True, "arrayShape": str(field.type.list_size)}

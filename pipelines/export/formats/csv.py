@@ -33,7 +33,7 @@ PROVENANCE = (
 
 
 def write(selection: Selection, folder: Path) -> None:
-    """labels.csv, clips.csv and `audio/`; rows by split, then by id."""
+    """Write labels.csv, clips.csv and `audio/`; rows by split, then by id."""
     instruments = selection.manifest.instruments
     with table(folder / "labels.csv") as labels, table(folder / "clips.csv") as clips:
         labels.writerow(safe_row(["path", "group", "split", "license", *instruments]))
@@ -46,12 +46,12 @@ def write(selection: Selection, folder: Path) -> None:
 
 
 def label_cells(row: Row, split: str) -> list[str]:
-    """A line of labels.csv."""
+    """Format a line of labels.csv."""
     return [audio_path(row), row["group"], split, row["license"], *(CELL[value] for value in row["presence"])]
 
 
 def provenance_cells(row: Row) -> list[Any]:
-    """A line of clips.csv."""
+    """Format a line of clips.csv."""
     rounded = {name: decimal(row[name]) for name in ("quality", "loudness_lufs", "gain_db")}
     facts = {**row, **rounded, "path": audio_path(row)}
     return [facts[name] for name in PROVENANCE]
@@ -59,7 +59,7 @@ def provenance_cells(row: Row) -> list[Any]:
 
 @contextlib.contextmanager
 def table(path: Path) -> Iterator[Any]:
-    """A CSV writer with LF ends of lines."""
+    """Open a CSV writer with LF ends of lines."""
     with (
         atomic_file(path, durable=False) as stream,
         io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True) as text,

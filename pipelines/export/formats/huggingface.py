@@ -16,7 +16,7 @@ for clip in load_dataset("FOLDER", split="SPLIT"):
 
 
 def write(selection: Selection, folder: Path) -> None:
-    """Shards below `data/`, and README.md with the card's front matter."""
+    """Write shards below `data/`, and README.md with the card's front matter."""
     shards = write_shards(selection, folder)
     card = dataset_card(selection.manifest.content, selection.counts, shards, usage=USAGE)
     write_file(folder / "README.md", card.encode(), durable=False)

@@ -28,7 +28,7 @@ _GZIP_LEVEL = 6  # gzip's own default
 
 
 def write(selection: Selection, folder: Path) -> None:
-    """`recordings_<split>.jsonl.gz`, `supervisions_<split>.jsonl.gz` and `audio/`."""
+    """Write `recordings_<split>.jsonl.gz`, `supervisions_<split>.jsonl.gz` and `audio/`."""
     instruments = selection.manifest.instruments
     for split in selection.splits:
         with (
@@ -42,7 +42,7 @@ def write(selection: Selection, folder: Path) -> None:
 
 
 def recording_of(row: Row) -> dict[str, Any]:
-    """Lhotse's description of a clip's audio file."""
+    """Describe a clip's audio file as Lhotse's recording."""
     return {
         "id": row["id"],
         "sources": [{"type": "file", "channels": [0], "source": audio_path(row)}],
@@ -54,7 +54,7 @@ def recording_of(row: Row) -> dict[str, Any]:
 
 
 def supervision_of(row: Row, instruments: list[str]) -> dict[str, Any]:
-    """Lhotse's description of what is heard in all of a clip; `start` counts from the clip's own begin."""
+    """Describe a clip's labels as Lhotse's supervision; `start` counts from the clip's own begin."""
     facts = facts_of(row, instruments)
     del facts["id"]
     return {
@@ -69,7 +69,7 @@ def supervision_of(row: Row, instruments: list[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def json_lines(path: Path) -> Iterator[io.TextIOWrapper]:
-    """A gzip file to write text to; its header holds neither name nor time."""
+    """Open a gzip file to write text to; its header holds neither name nor time."""
     with (
         atomic_file(path, durable=False) as stream,
         gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=stream, mtime=0) as packed,

@@ -24,7 +24,7 @@ for sample in webdataset.WebDataset(sorted(glob.glob("FOLDER/SPLIT-*.tar")), sha
 
 
 def write(selection: Selection, folder: Path) -> None:
-    """`<split>-000000.tar`, ...: as many clips each as a shard of the build."""
+    """Write `<split>-000000.tar`, ...: as many clips each as a shard of the build."""
     instruments = selection.manifest.instruments
     for split in selection.splits:
         rows = selection.rows(split)
