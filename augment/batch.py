@@ -30,7 +30,7 @@ class Batch:
 
     @property
     def presence(self) -> Tensor:
-        """(B, C) int8: 1 present, 0 absent, -1 unknown."""
+        """The presence (B, C) int8: 1 present, 0 absent, -1 unknown."""
         return presence_of(self.targets)
 
     @property

@@ -53,7 +53,7 @@ class Chain(Transform):
         return all(effect.transform.keeps_length for effect in self.effects)
 
     def draw(self, batch: Batch, generator: Generator) -> Parameters:
-        """Step (B, E): when each effect has its turn, -1: never; then every effect's own, as "0.gain_db"."""
+        """Draw step (B, E), when each effect has its turn (-1: never), and each effect's own, as "0.gain_db"."""
         count = len(self.effects)
         keys_BE = torch.rand(len(batch), count, generator=generator)
         chance_E = torch.tensor([effect.probability for effect in self.effects])

@@ -1,4 +1,4 @@
-"""How labels combine when signals do: one algebra for presence, one for soft targets.
+"""Labels of mixed signals: one algebra for presence, one for soft targets.
 
 Presence is int8: 1 present, 0 absent, -1 unknown. A target is a belief in [0, 1] with a mask of
 what is known. OR is Kleene's: present absorbs, absent is neutral, unknown OR absent is unknown.

@@ -1,4 +1,4 @@
-"""How strong a waveform is, and waveforms by the piece. Shapes: B examples, T samples, N samples of a long row."""
+"""Levels and slices of waveforms. Shapes: B examples, T samples, N samples of a long row."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""What transforms of spectrograms share. Shapes: B examples, F frames, M mel bands."""
+"""Shared parts of transforms of spectrograms. Shapes: B examples, F frames, M mel bands."""
 
 import torch
 from torch import Tensor

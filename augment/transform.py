@@ -1,4 +1,4 @@
-"""What a transform is, and the registry: every file in `transforms/` is one transform.
+"""The interface of a transform, and the registry: every file in `transforms/` is one transform.
 
 A transform is a frozen dataclass of its settings, named as its file in CamelCase (`time_shift.py`:
 `TimeShift`). It draws parameters on the CPU, for every example its own, and applies them, which is pure:

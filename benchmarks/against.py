@@ -38,7 +38,7 @@ PATHS = ("build", "no-op", "rebuild", "verify", "epoch")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one command took."""
+    """Time of one command."""
 
     wall_s: float
     cpu_s: float

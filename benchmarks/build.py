@@ -83,7 +83,7 @@ class Downloads:
 
 @dataclass(frozen=True)
 class Work:
-    """What some work took."""
+    """Time of some work."""
 
     core_s: float  # wall seconds, of all cores that it kept
     cpu_s: float  # processor time

@@ -115,7 +115,7 @@ def of_source(table: Table, source: str) -> Bools:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one experiment decided about clips of a source."""
+    """Decisions of one experiment about clips of a source."""
 
     groups: NDArray[np.str_]
     wrong: Bools
@@ -124,7 +124,7 @@ class Trial:
 
 
 def trials(table: Table, wrong: Bools, *, pooled: bool, grouped: bool, seed: int = 0) -> Iterator[tuple[str, Trial]]:
-    """Judge all clips in both modes: ("source mode", trial)."""
+    """Score all clips in both modes: ("source mode", trial)."""
     heard = table if grouped else replace(table, groups=table.ids)
     sources = ("irmas", "audioset")
     parts = [np.ones(len(table.ids), bool)] if pooled else [of_source(table, source) for source in sources]

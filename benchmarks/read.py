@@ -165,7 +165,7 @@ def _content(shards: list[dict[str, Any]], num_clips: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What reading took."""
+    """Rate and processor time of a reader."""
 
     clips_per_s: float
     cpu_ms_per_clip: float  # of this process and its workers: what a busy machine distorts least

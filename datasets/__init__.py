@@ -1,4 +1,4 @@
-"""What the data is: typed rows, taxonomy, audio, shards, manifests and one reader per corpus.
+"""The data's types: rows, taxonomy, audio, shards, manifests and one reader per corpus.
 
 This folder shadows the Hugging Face package of the same name: tutti is an application that
 runs from the root of its checkout. Nothing here imports that package, nor anything else of ours.

@@ -16,7 +16,7 @@ _PAIR = re.compile(r"([^&;=?#]*)(=?)([^&;#]*)")
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a request to one server needs besides its address. Never written, never shown."""
+    """Secrets of requests to one server, besides its address. Never written, never shown."""
 
     user: str = ""
     password: str = ""

@@ -271,7 +271,7 @@ def _tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
 
 @dataclass(frozen=True)
 class GunzipLimits:
-    """How much a .tgz may hold."""
+    """Limits of the size of an unpacked .tgz."""
 
     max_bytes: int = MAX_UNPACKED_BYTES
     max_ratio: float = MAX_RATIO  # of all that was unpacked to the whole packed file

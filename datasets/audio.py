@@ -1,4 +1,4 @@
-"""From upstream bytes to normalized 16 kHz PCM: decode, slice, mono, resample, loudness.
+"""Audio from upstream bytes to normalized 16 kHz PCM: decode, slice, mono, resample, loudness.
 
 Waveforms are float32 (num_channels, num_samples) in [-1, 1]; `mono` means (num_samples,).
 """

@@ -175,7 +175,7 @@ def run_command(
 
 
 def told(error: BaseException, *, then: str = AGAIN) -> int:
-    """Say what ended a command, in one line on stderr; its exit code."""
+    """Print what ended a command, in one line on stderr; return its exit code."""
     if debugging():
         import traceback  # rarely needed
 
@@ -297,7 +297,7 @@ def _terminable() -> Iterator[None]:
 
 
 def guard_imports() -> None:
-    """Let `python -m pipelines.X` end in one line, too, while it is still importing; called by our packages.
+    """Report errors in one line also while `python -m pipelines.X` is importing; our packages call it.
 
     Of other programs that import us, nothing is changed.
     """

@@ -1,4 +1,4 @@
-"""What was found true of a file, for as long as the file stays as it is: a large file is hashed once per copy.
+"""A memory of facts about files, valid while a file stays as it is: a large file is hashed once per copy.
 
     memory = Memory(folder)                  None: what this process knows, no more
     start = memory.start()                   before the file is looked at
@@ -41,7 +41,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """When somebody began to look."""
+    """The time at which a check of a file began."""
 
     device: int | None  # whose clock `clock_ns` is; None: none was seen
     clock_ns: int

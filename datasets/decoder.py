@@ -1,4 +1,4 @@
-"""From the bytes of a file to blocks of samples, in order, with memory for one block.
+"""Decoding of a file's bytes to blocks of samples, in order, with memory for one block.
 
 What memory does not suffice for is a MemoryError, never a DecodeError: it says nothing about the bytes.
 
@@ -40,7 +40,7 @@ NO_PROTOCOL = {"protocol_whitelist": "none", "enable_drefs": "0", "use_absolute_
 
 @dataclass(frozen=True)
 class Stream:
-    """What is known of a file once it was decoded to its end."""
+    """Facts of a file that was decoded to its end."""
 
     sample_rate: int
     num_channels: int
@@ -147,7 +147,7 @@ class _Kept:
         so_far: Stream,
         take: Callable[[int, Waveform, Stream], object],
     ) -> None:
-        """Hand out spans that are over, and let go of what they and those that are merely begun need no more."""
+        """Pass on spans that are over, and free the blocks that neither they nor those begun need any more."""
         first_needed = min((span.start for span in begun), default=so_far.num_samples)
         needed = list(itertools.accumulate((span.start for span in reversed(over)), min, initial=first_needed))
         for span, needed_after in zip(over, reversed(needed[:-1]), strict=True):

@@ -1,4 +1,4 @@
-"""What the environment says: switches, numbers and folders, or a word about a value that is none."""
+"""Environment variables: switches, numbers and folders, and errors about values that are none."""
 
 import os
 from pathlib import Path

@@ -56,7 +56,7 @@ def pause(seconds: float, what: str = "the end of a pause") -> None:
 
 
 def is_pausing() -> bool:
-    """Tell whether a thread of this process sleeps in `pause`."""
+    """Whether a thread of this process sleeps in `pause`."""
     return bool(_pauses)
 
 

@@ -1,4 +1,4 @@
-"""What a machine lacks while it works on a clip: no property of the clip, so never remembered as one.
+"""Shortages of the machine while it works on a clip: no property of the clip, so never remembered as one.
 
 Each reason is one word of the vocabulary in manifests/README.md. A clip that is lost to one is `pending`: another
 build tries again.

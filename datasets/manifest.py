@@ -71,7 +71,7 @@ def stream_sha256(stream: IO[bytes]) -> str:
 
 
 def bucket_of(clip_id: str) -> str:
-    """Name of the clip-row file that holds a clip: two hex digits."""
+    """Name the clip-row file that holds a clip: two hex digits."""
     return hashlib.sha256(clip_id.encode()).hexdigest()[:2]
 
 

@@ -1,4 +1,4 @@
-"""What the operating system refuses, in words: the item, what happened, and a remedy that works."""
+"""Errors of the operating system, in words: the item, what happened, and a remedy that works."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What a Parquet file says of itself, and how much memory it takes to read it: before a library reads anything of it.
+"""Bounds of the memory that a Parquet file takes, from its footer and page headers, before a library reads it.
 
     footer = read_footer(descriptor)
     problem = expansion_problem(descriptor, footer, max_bytes=...)      None: it can be read
@@ -42,7 +42,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What matters of a footer."""
+    """The parts of a footer that bounds need."""
 
     num_rows: int
     groups: tuple[tuple[int, tuple[Chunk, ...]], ...]  # rows and columns of each row group

@@ -39,7 +39,7 @@ def _travels_light(row_class: Class) -> Class:
 @_travels_light
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What one annotator says about one instrument in one clip; no label means unknown."""
+    """One annotation of one instrument in one clip; no label means unknown."""
 
     presence: int  # PRESENT or ABSENT
     origin: str  # "human", "crowd", "weak", "score" (the notes of its score) or "pseudo:<model digest>"
@@ -68,7 +68,7 @@ class Note:
 @_travels_light
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How a recording lies against its score."""
+    """The delay of a recording against its score."""
 
     delay_s: Seconds  # score time + delay_s = time in the recording
     score: float  # correlation of the two at that delay, in [-1, 1]; see pipelines/decoding/align.py
@@ -77,7 +77,7 @@ class Alignment:
 @_travels_light
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """What a reader found wrong with one clip; the others of its corpus are well."""
+    """A reader's finding against one clip; the others of its corpus are well."""
 
     reason: str  # one word of the vocabulary in manifests/README.md
     value: float | None = None  # the quantity that decided, where there is one
@@ -87,7 +87,7 @@ class Defect:
 @_travels_light
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Where the bytes of a recording lie: a remote file, or a member of a remote archive."""
+    """A reference to the bytes of a recording: a remote file, or a member of a remote archive."""
 
     url: str  # canonical upstream URL, never a mirror's
     member: str | None = None  # repaired name inside the archive

@@ -1,4 +1,4 @@
-"""What manifests say of shards, and what digests cover of labels: without Arrow, which takes a tenth of a second."""
+"""Entries of manifests for shards, and labels as digests cover them: without Arrow, which takes a tenth of a second."""
 
 import functools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from datasets.record import Labels
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What the manifest says of one shard."""
+    """The manifest's entry for one shard."""
 
     path: str  # relative to the version folder
     split: str

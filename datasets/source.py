@@ -1,4 +1,4 @@
-"""What a corpus is to the pipeline, and the registry: every file in `sources/` is one source.
+"""The interface of a corpus, and the registry: every file in `sources/` is one source.
 
 A source is a module with, in this order:
 
@@ -72,7 +72,7 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class Input:
-    """What a source reads on this machine beside the audio: a file, or many under one digest; never a path of it."""
+    """A local input of a source beside the audio: a file, or many under one digest; never a path of it."""
 
     kind: str  # "labels", "scores", "soundfont"
     name: str  # of the file, or of the folder below the source's root

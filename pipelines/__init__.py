@@ -1,4 +1,4 @@
-"""How the data is made: Apache Beam pipelines from upstream archives to shards and a manifest."""
+"""Apache Beam pipelines from upstream archives to shards and a manifest."""
 
 import logging
 

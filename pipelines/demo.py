@@ -46,7 +46,7 @@ def clips_table(manifest: Manifest) -> str:
 
 
 def scores_table(test: dict[str, Any]) -> str:
-    """Test F1 of the model beside that of the best constant predictor."""
+    """Format the test F1 of the model beside that of the best constant predictor."""
     lines = [f"{'test':12}{'model':>12}{'constant':>12}"]
     for name in ("macro_f1", "micro_f1"):
         lines.append(f"{name:12}{test['model'][name]:>12.3f}{test['constant'][name]:>12.3f}")

@@ -26,7 +26,7 @@ SHOWN_CHARACTERS = 40  # of a setting; --json has it whole
 
 @dataclass(frozen=True)
 class Info:
-    """What there is to know of a dataset version at a glance."""
+    """The facts of a dataset version at a glance."""
 
     dataset: str
     version: str

@@ -1,4 +1,4 @@
-"""What an earlier version of a dataset decided, and how a new one relates to it.
+"""Decisions of an earlier version of a dataset, and the relation of a new one to it.
 
 Splits are sticky: a song that was in a split stays there, so that results on the evaluation clips of one version can
 be compared with those of the next. The release number is semantic in the sense of TensorFlow Datasets: major where

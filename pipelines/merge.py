@@ -31,7 +31,7 @@ LEDGER = "ledger/youtube"  # within a cache
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did."""
+    """Counts of a merge."""
 
     recordings: int  # known now
     new_attempts: int
@@ -92,7 +92,7 @@ def line_of(attempt: Attempt) -> str:
 
 
 def merge(sources: Sequence[Path], cache: Cache, *, with_files: bool = True) -> Merged:
-    """Bring ledgers, and the files that they name, into a cache; each journal is replaced at once.
+    """Merge ledgers, and the files that they name, into a cache; each journal is replaced at once.
 
     Args:
         sources: caches, or folders of journals (these have no files).
@@ -153,7 +153,7 @@ def build_parser() -> Parser:
 
 
 def run(arguments: argparse.Namespace) -> Merged:
-    """Carry out a parsed command line."""
+    """Run a parsed command line."""
     cache = Cache((arguments.into or default_cache_folder()).absolute())
     for source in arguments.sources:
         if source.resolve() == cache.root.resolve():

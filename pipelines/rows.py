@@ -9,7 +9,7 @@ from datasets.record import ABSENT, PRESENT, UNKNOWN
 
 @dataclass(frozen=True, slots=True)
 class ClipSummary:
-    """What the global steps know of a clip: one small row."""
+    """The facts of a clip that the global steps need: one small row."""
 
     id: str
     source: str

@@ -1,4 +1,4 @@
-"""How a dataset version becomes a trained model: training, evaluation, prediction.
+"""Training of a model on a dataset version, evaluation, prediction.
 
     python -m train.run      --data build/ultimate --recipe logmel_cnn
     python -m train.evaluate --run RUN --data build/ultimate --split test

@@ -87,7 +87,7 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """What a row came to: a figure's mean and deviation over seeds."""
+    """Figures of a row: mean and deviation over seeds."""
 
     row: Row
     validation: dict[str, Spread | None]

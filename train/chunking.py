@@ -28,7 +28,7 @@ FILLED = -1  # a position beyond the clip's end
 
 @dataclass(frozen=True)
 class Chunking:
-    """Where chunks begin and what follows a clip's end."""
+    """Starts of chunks, and what follows a clip's end."""
 
     length: int  # units of a chunk
     hop: int | None = None  # units from chunk to chunk; none: the length, no overlap

@@ -1,4 +1,4 @@
-"""From the shards that a manifest lists to log-mel frames in memory.
+"""Clips of a split in memory: from the shards that a manifest lists to samples and log-mel frames.
 
     audio = read_split(read_manifest(folder), "train")      int16, one array, in memory
     audio = hot_copy(read_manifest(folder), "train", cache) the same, mapped: decoded once (train.reading.hot_copy)

@@ -23,7 +23,7 @@ HeadKind: TypeAlias = Literal["deep", "attention", "decision_attention", "fluffy
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """Which head a model gets; models with a choice of heads inherit these fields into their Config."""
+    """Choice of a model's head; models with a choice inherit these fields into their Config."""
 
     head: HeadKind = "deep"
     head_widths: str = "128"  # of the hidden layers, comma-separated ("128,64"); empty: one linear layer. Lumen 2023

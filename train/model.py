@@ -1,4 +1,4 @@
-"""What a model is to training, and the registry: every file in `models/` is one model.
+"""The interface of a model, and the registry: every file in `models/` is one model.
 
 A model is a module with
 

@@ -13,7 +13,7 @@ from augment.transform import Parameters, Transform
 
 @dataclass(frozen=True)
 class ExponentialN(Transform):
-    """As `SumWithN`, but the number of added instruments falls off exponentially (Lumen 2023)."""
+    """Mix like `SumWithN`, but the number of added instruments falls off exponentially (Lumen 2023)."""
 
     max_added: int = 5  # Lumen 2023: 0 to 5
     scale: float = 1.0  # each further instrument is 1 / e as likely; Lumen 2023 leaves it open

@@ -141,7 +141,7 @@ class Video:
 
     @property
     def path(self) -> str:
-        """Below the mirror's root."""
+        """The path below the mirror's root."""
         return f"{VIDEO_FOLDER}/{self.row.youtube_id}.{self.extension}"
 
 

@@ -21,7 +21,7 @@ NoteFunction: TypeAlias = Callable[[float, int, Timbre, np.random.Generator], Si
 
 @dataclass(frozen=True)
 class Instrument:
-    """What can be played on it. Ranges are MIDI numbers of the usual compass, both ends included."""
+    """A synthesized instrument. Ranges are MIDI numbers of the usual compass, both ends included."""
 
     play: NoteFunction
     low: int

@@ -41,7 +41,7 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class SampleSize:
-    """How much of everything. Planted defects come on top, once, at any size."""
+    """Numbers of songs, tracks, videos, pitches. Planted defects come on top, once, at any size."""
 
     train_songs_per_class: int = 8
     train_parts: int = 3
@@ -67,7 +67,7 @@ class SampleSize:
 
 
 def sample_key(seed: int = 0, scale: int = 1) -> str:
-    """Name of a cached sample: digest of the generator's source code and its arguments, 16 hex digits."""
+    """Name a cached sample by a digest of the generator's source code and its arguments, 16 hex digits."""
     digest = hashlib.sha256(json.dumps([seed, scale]).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -49,7 +49,7 @@ class Player:
 
 @dataclass(frozen=True)
 class Harmony:
-    """What all players of a song share."""
+    """Key, chords and tempo that all players of a song share."""
 
     tonic: int  # pitch class
     scale: tuple[int, ...]

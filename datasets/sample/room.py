@@ -1,4 +1,4 @@
-"""From single players to a recording: panorama, room, microphone, level, 16 bit."""
+"""Mixing of single players to a recording: panorama, room, microphone, level, 16 bit."""
 
 from collections.abc import Sequence
 from typing import TypeAlias

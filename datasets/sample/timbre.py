@@ -1,4 +1,4 @@
-"""How one player's instrument sounds: fixed within a song, different from song to song."""
+"""The timbre of one player's instrument: fixed within a song, different from song to song."""
 
 from dataclasses import dataclass
 

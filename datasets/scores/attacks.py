@@ -1,4 +1,4 @@
-"""How late each General MIDI program is heard: what alignment has to know of soft attacks.
+"""Delays from key to audible onset of each General MIDI program, for alignment with soft attacks.
 
 A hammer or a plectrum is heard at once, a church organ or a pad only when it has swelled. Times are relative to a
 piano's, as decoding/align.py sees them: where, on average over many notes, the rise of a note's partials begins to

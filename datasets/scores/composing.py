@@ -52,7 +52,7 @@ class ComposeConfig:
 
 @dataclass(frozen=True)
 class _Music:
-    """What all parts of a piece agree on."""
+    """Key, scale, chords and meter that all parts of a piece share."""
 
     tonic: int  # pitch class
     scale: tuple[int, ...]

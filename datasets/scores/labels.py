@@ -1,4 +1,4 @@
-"""What notes say of the instruments in an excerpt of their score.
+"""Labels of an excerpt, derived from the notes of its score.
 
 Present: sure to be heard for 0.1 s (`playing.py` says for how long a note is). Absent: no key is down within the
 excerpt, nor was in the 2 s before. Unknown: what may still ring, and what a section may hold (a string ensemble:

@@ -1,4 +1,4 @@
-"""How the instruments of General MIDI are played: register, one note or several at a time, ringing or sustained.
+"""Playing of General MIDI's instruments: register, one note or several at a time, ringing or sustained.
 
 What the composer needs to write playable parts, and what a label needs to know of a long note: a guitar's is gone
 after some seconds, an organ's is not.
@@ -18,7 +18,7 @@ RELEASE_S: Seconds = 2.0
 
 @dataclass(frozen=True)
 class Playing:
-    """Of one program."""
+    """Register and sustain of one program."""
 
     lowest: int  # MIDI note numbers, a player's comfortable register
     highest: int
@@ -98,7 +98,7 @@ _PLAYING = {
 
 
 def playing_of(program: int) -> Playing:
-    """Look up how a program (0-based) or `DRUMS` is played."""
+    """Return register and sustain of a program (0-based) or `DRUMS`."""
     return _PLAYING[program]
 
 

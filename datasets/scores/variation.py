@@ -36,7 +36,7 @@ class Room:
 
 @dataclass(frozen=True)
 class VariationConfig:
-    """How far a variation may go."""
+    """Limits of a variation."""
 
     max_transposition: int = 5  # semitones up or down: a fourth, then the registers would no longer fit
     max_tempo_ratio: float = 1.2  # and 1 / 1.2: still the same piece
@@ -55,7 +55,7 @@ class VariationConfig:
 
 @dataclass(frozen=True)
 class Performance:
-    """What is rendered."""
+    """A score with all that its rendering depends on, apart from the soundfont."""
 
     score: Score
     gains_db: Mapping[int, Decibels] = field(default_factory=dict)  # program -> gain; left out: 0

@@ -108,7 +108,7 @@ Others = Literal["unknown", "absent"]
 
 @dataclass(frozen=True)
 class Config:
-    """Which segments are read, and what they say of the classes that they do not list."""
+    """Selection of segments, and labels of the classes that they do not list."""
 
     selection: Selection = "single"  # exactly one of our classes, as in Lumen 2023; "any": one or more
     others: Others = "unknown"  # positives only; "absent": Lumen 2023's reading, of an unnamed guitar's kinds too

@@ -52,7 +52,7 @@ _MIN_LIKENESS = 0.82  # difflib ratio: "drum" and "trumpets" are slips, "mandola
 
 @dataclass(frozen=True)
 class Config:
-    """Where the audio lies and what describes it."""
+    """Folder, CSV and licence of the user's own audio."""
 
     root: str = field(default="", metadata={"local": True})  # the folder; never part of a digest or a manifest
     csv: str = "labels.csv"  # relative to root

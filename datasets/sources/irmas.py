@@ -89,7 +89,7 @@ Others = Literal["unknown", "absent"]
 
 @dataclass(frozen=True)
 class Config:
-    """What a training clip says of the ten instruments that do not predominate in it."""
+    """Labels of the ten instruments that do not predominate in a training clip."""
 
     others: Others = "unknown"  # predominant is not only; "absent" is Lumen 2023's reading
 
@@ -101,7 +101,7 @@ class Config:
 
 @dataclass(frozen=True)
 class TrainName:
-    """What the name of a training file says."""
+    """The parsed name of a training file."""
 
     number: str | None  # three digits; so far exactly where drums are annotated
     instrument: str  # taxonomy name of the predominant instrument

@@ -55,7 +55,7 @@ AUDIO_FOLDERS = ("mp3", "audio")
 
 @dataclass(frozen=True)
 class Config:
-    """Where the pairs lie and how they are cut."""
+    """Folder of the pairs, and the lengths of their excerpts."""
 
     root: str = field(default="", metadata={"local": True})  # the folder; never part of a digest or a manifest
     segment_s: Seconds = 10.0  # Hung 2019 and AudioSet
@@ -102,7 +102,7 @@ def inputs(config: Config) -> tuple[Input, ...]:
 
 
 def segments(score: Score, segment_s: Seconds, min_segment_s: Seconds) -> list[tuple[Seconds, Seconds]]:
-    """Start and end of the excerpts, from the score's beginning to its last note's end."""
+    """List start and end of the excerpts, from the score's beginning to its last note's end."""
     end_s = max(note.offset_s for note in score.notes)
     starts = (round(index * segment_s, 6) for index in range(int(end_s / segment_s) + 1))
     return [

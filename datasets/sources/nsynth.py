@@ -116,7 +116,7 @@ Others = Literal["absent", "unknown"]
 
 @dataclass(frozen=True)
 class Config:
-    """What a note is labelled with, and which division of the notes holds."""
+    """Label space of a note, and which division of the notes holds."""
 
     # families: upstream's eleven. instruments: `instrument_0000` to `instrument_1005`, upstream's numbers
     # (NSynth pre-training). canonical: classes of the taxonomy, unknown where a family holds several.
@@ -138,7 +138,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class NoteName:
-    """What the name of a note says."""
+    """The parsed name of a note."""
 
     instrument: str  # bass_synthetic_033
     family: str  # one of FAMILIES
@@ -209,7 +209,7 @@ def parse_note(note_str: str, where: str = "note_str") -> NoteName:
 
 
 def check_note(note_str: str, fields: Any, where: str) -> NoteName:
-    """Hold a note's fields against its name.
+    """Compare a note's fields with its name.
 
     Args:
         note_str: its key in examples.json.

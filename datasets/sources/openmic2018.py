@@ -83,7 +83,7 @@ Mode = Literal["ternary", "lumen"]
 
 @dataclass(frozen=True)
 class Config:
-    """How relevance, the crowd's belief in [0, 1] that an instrument plays, becomes presence."""
+    """Conversion of relevance, the crowd's belief in [0, 1] that an instrument plays, to presence."""
 
     mode: Mode = "ternary"  # "lumen": present or absent and nothing between, as in Lumen 2023
     min_relevance: float = 0.5  # ternary: present from here on; the data set's own baseline
@@ -100,7 +100,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Track:
-    """What the metadata says of a clip's track; empty where it says nothing."""
+    """The metadata of a clip's track; empty where a field is missing."""
 
     artist_id: str
     license: str  # URL or, without one, title

@@ -56,7 +56,7 @@ SUFFIXES = (".mid", ".midi")
 
 @dataclass(frozen=True)
 class Config:
-    """What is rendered."""
+    """Scores, variants and clips to render."""
 
     root: str = field(default="", metadata={"local": True})  # folder of MIDI files; never part of a manifest
     scores: int = 0  # pieces to compose; 0: render the MIDI files of `root`
@@ -79,7 +79,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What a `render:` address says."""
+    """The parsed `render:` address of a recording."""
 
     path: str  # "scores/<path>" or "composed/<seed>/<number>"
     font: str  # key of the soundfont

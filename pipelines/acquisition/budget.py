@@ -1,4 +1,4 @@
-"""How often a site may be asked, by all processes together and across runs; and when to stop asking.
+"""A budget of requests to a site, over all processes and across runs, and a breaker that ends them.
 
 `Budget` is a token bucket: every video costs a token, tokens come back at a steady rate, and a few
 may be saved up. `Breaker` stops a source that keeps answering "are you a robot?": going on would
@@ -133,7 +133,7 @@ def _tokens_of(state: "State", now_s: Seconds) -> Tokens:
 
 @dataclass(frozen=True)
 class BreakerState:
-    """How a breaker stands: closed, open, or half open."""
+    """State of a circuit breaker: closed, open, or half open."""
 
     count: int = 0  # walls in a row
     reason: str = ""  # of the last one
@@ -185,7 +185,7 @@ class Breaker:
             raise UsageError(f"{self.source}: a breaker needs a limit of at least 1 wall, got {self.limit}")
 
     def check(self, now_s: Seconds) -> None:
-        """Ask right before every attempt (a token in hand): returns where it may be made.
+        """Check whether an attempt may be made now, right before each (a token in hand); return where.
 
         Once the cool-down is over, one caller may try; the others are refused until it has told
         by `record` what came of it.
@@ -215,7 +215,7 @@ class Breaker:
             sleep(TRIAL_POLL_S)
 
     def record(self, reason: str | None, now_s: Seconds) -> None:
-        """Tell what came of an attempt: a reason of reasons.py, or None for a success."""
+        """Record the outcome of an attempt: a reason of reasons.py, or None for a success."""
         with locked_state(self._file) as state:
             state.write(asdict(counted(_walls_of(state), reason, now_s, self.limit)))
 

@@ -56,7 +56,7 @@ def _times(streams: Sequence[IO[bytes]]) -> list[int]:
 
 @contextlib.contextmanager
 def one_writer(path: Path) -> Iterator[None]:
-    """Hold a file (by `path` + ".lock") against other threads and processes; waits for whoever holds it.
+    """Hold a file (by `path` + ".lock") against other threads and processes; waits while another holds it.
 
     The thread that holds it may ask for it again. Who had to wait should look whether the file, or
     what was made of it, is there by now. The lock file goes away with its last holder.

@@ -71,7 +71,7 @@ class NotFound(Exception):  # noqa: N818 - an answer rather than an error
 
 @dataclass(frozen=True)
 class HttpRules:
-    """How a server is treated."""
+    """Limits, retries and hosts of requests to a server."""
 
     slots: Path | None  # folder of the locks that count the users of a host; one for all builds of a machine
     hosts: tuple[str, ...] = ()  # host or host:port that a redirect may lead to, besides the URL's own
@@ -105,7 +105,7 @@ def ignore(num_bytes: int, total_bytes: int | None) -> None:
 
 
 def fetch_file(url: str, part: Path, *, rules: HttpRules, progress: Callable[[int, int | None], None] = ignore) -> None:
-    """Bring a whole file to `part`, going on from what an earlier call left there.
+    """Fetch a whole file to `part`, going on from what an earlier call left there.
 
     One process writes a part at a time; the others wait. Who moves the file away afterwards should
     hold `one_writer(part)` around this call and the move, and look before the call whether somebody

@@ -1,4 +1,4 @@
-"""What addresses and answers of http say, and which of them we follow: nothing here opens a socket.
+"""Parsing of http addresses and answers, and rules which of them to follow: nothing here opens a socket.
 
 RFC 9110: validators (8.8), Range and If-Range (13.1.5, 14), Retry-After (10.2.3).
 """

@@ -90,7 +90,7 @@ _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 class _Watched:
-    """What our connections do besides urllib3's."""
+    """Additions to urllib3's connections: each is checked and watched."""
 
     def _new_conn(self) -> socket.socket:
         opened: socket.socket = super()._new_conn()  # type: ignore[misc]  # of HTTPConnection

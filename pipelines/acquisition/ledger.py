@@ -73,7 +73,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Availability:
-    """What all attempts for one key together say."""
+    """Conclusion from all attempts for one key."""
 
     key: str
     status: str = "unknown"  # "unknown" (never tried), "fetched", "gone" or "pending"

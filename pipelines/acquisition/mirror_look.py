@@ -1,4 +1,4 @@
-"""How a mirror of the web looks, in a few seconds at most: for a build that may have nothing to do.
+"""A quick look at a mirror of the web, for a build that may have nothing to do.
 
 Beam and yt-dlp are not imported here; a build that has nothing to do is over before they would be.
 """

@@ -1,4 +1,4 @@
-"""Where bytes may come from: a mirror, the user's own folders, or the network.
+"""Origins of bytes: a mirror, the user's own folders, or the network.
 
 A mirror is a folder or an http(s) address that holds every URL at `ROOT/<host>/<path>`, scheme
 and query dropped; `www.youtube.com/watch/<id>.<ext>` holds a video's whole audio. The SHA256SUMS
@@ -33,7 +33,7 @@ VIDEOS_PER_HOUR = 240.0  # what YouTube tolerates from one address for days, wit
 
 @dataclass(frozen=True)
 class Origins:
-    """Where bytes may come from. Handed to workers; nothing of it enters a manifest."""
+    """Places to take bytes from. Handed to workers; nothing of it enters a manifest."""
 
     mirror: str | None = None  # folder, or http(s) address without what opens it
     credentials: Credentials = field(default_factory=Credentials)  # for the mirror's server

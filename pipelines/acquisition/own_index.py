@@ -1,4 +1,4 @@
-"""What lies below the user's folders (`--data-from DIR`), looked up once per process."""
+"""An index of the user's folders (`--data-from DIR`), made once per process."""
 
 import functools
 import logging
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a file name claims to be."""
+    """The parsed claim of a file name."""
 
     video_id: str
     start: str | None = None  # as written: seconds or milliseconds

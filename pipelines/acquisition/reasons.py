@@ -1,4 +1,4 @@
-"""Why a video could not be had: one vocabulary, and the rules that find the reason of an error.
+"""Reasons of failed downloads of videos: one vocabulary, and the rules that find the reason of an error.
 
 The type of an exception and a status code decide first; texts that YouTube shows decide second,
 because they are the only thing that tells a private video from a removed one. What no rule knows is

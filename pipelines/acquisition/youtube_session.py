@@ -41,7 +41,7 @@ OPTIONS = frozenset(
 
 @dataclass(frozen=True)
 class Access:
-    """How a user reaches YouTube. It says where we stand, not what was fetched: no manifest holds it."""
+    """Access of a user to YouTube. It depends on the place, not on what was fetched: no manifest holds it."""
 
     cookies: str | None = None  # path of a Netscape cookies file; only a copy of it is ever written to
     proxy: str | None = None  # http, https, socks4 or socks5 address; None: as the environment says
@@ -80,7 +80,7 @@ def is_allowed(url: str, media_hosts: tuple[str, ...] = ()) -> bool:
 
 
 def check_address(url: str, media_hosts: tuple[str, ...]) -> None:
-    """Let an allowed address pass.
+    """Refuse an address that is not allowed.
 
     Raises:
         RefusedAddressError: it is not, or it is Google's captcha page for suspected robots.

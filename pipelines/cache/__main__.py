@@ -122,7 +122,7 @@ def readable(num_bytes: int) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a file of the cache, and what heals it; an old one is as it was, only of no use any more."""
+    """A problem of a file of the cache, and its remedy; an old one is intact, but of no use any more."""
 
     line: str
     is_old: bool = False
@@ -315,7 +315,7 @@ def open_cache(folder: Path) -> Cache:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out a parsed command line."""
+    """Run a parsed command line."""
     cache = open_cache(arguments.cache_dir or default_cache_folder())
     if arguments.command == "list":
         return list_contents(cache, as_json=arguments.json)

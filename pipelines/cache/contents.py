@@ -1,4 +1,4 @@
-"""What a cache holds, and what of it is still needed: planned here, removed by the command.
+"""Contents of a cache, and what of it is still needed: planned here, removed by the command.
 
 Needed is what any result of a stage names, what the availability ledger names, what a source
 pins, and what the manifests of kept builds name. Names are sha256 digests, found in the bytes of
@@ -63,7 +63,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Needed:
-    """What must stay; digests as their first 16 bytes, for there may be millions, and a manifest's row has no more."""
+    """Files that must stay; digests as their first 16 bytes: there may be millions, and a row has no more."""
 
     digests: frozenset[bytes]
     prepared: frozenset[bytes]  # blobs that are prepared clips

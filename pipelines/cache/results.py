@@ -1,4 +1,4 @@
-"""What stages remember, as bytes: each result carries its own digest, and is what its stage may say.
+"""Encoding of the stages' results: each carries its own digest, and has the shape of its stage.
 
     {"sha256":"<64 hex digits>","result":<canonical JSON>}
 

@@ -1,4 +1,4 @@
-"""Whether a file of the cache is what its name promises; what is not goes to the quarantine.
+"""Checks of the cache's files against the digests in their names; damaged ones go to the quarantine.
 
 A file is hashed before its first use in a process, and looked at only (size, time of change) from then on.
 """
@@ -70,7 +70,7 @@ def mismatch(blob: Blob, sha256: str | None, md5: str | None) -> str | None:
 
 
 def quarantine(root: Path, path: Path, *, label: str, found: str) -> Path:
-    """Put a file aside to look at, and remove what was put aside under this label before.
+    """Move a file aside for inspection, and remove what was put aside under this label before.
 
     Args:
         root: of the cache.
@@ -110,7 +110,7 @@ def quarantine(root: Path, path: Path, *, label: str, found: str) -> Path:
 
 
 def put_aside(root: Path, path: Path, *, label: str, found: str) -> None:
-    """Put a damaged file into the quarantine, unless another process did; say so in the log."""
+    """Move a damaged file into the quarantine, unless another process did, and log it."""
     with contextlib.suppress(FileNotFoundError):
         _verified.discard(_identity(path))
     with contextlib.suppress(FileNotFoundError):

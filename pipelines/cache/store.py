@@ -241,15 +241,15 @@ class Cache:
         return blob
 
     def quarantine(self, path: Path, *, label: str, found: str) -> Path:
-        """Put a file of the cache aside; see `soundness.quarantine`."""
+        """Move a file of the cache aside; see `soundness.quarantine`."""
         return quarantine(self.root, path, label=label, found=found)
 
     def put_aside(self, path: Path, *, label: str, found: str) -> None:
-        """Put a damaged file into the quarantine, unless another process did; say so in the log."""
+        """Move a damaged file into the quarantine, unless another process did, and log it."""
         put_aside(self.root, path, label=label, found=found)
 
     def _make_way(self, path: Path) -> Path:
-        """Put aside what is no folder where the path's folder should be, and a folder where its file should be."""
+        """Move aside what is no folder where the path's folder should be, and a folder where its file should be."""
         if path.parent.exists() and not path.parent.is_dir():
             self.put_aside(path.parent, label=f"folder {path.parent}", found=UNREADABLE)
         if path.is_dir() and not path.is_symlink():
@@ -290,7 +290,7 @@ class Cache:
         return plain if plain.is_file() and self.result("gunzip", sha256) is not None else self.blob_path(sha256)
 
     def check_archive(self, sha256: str) -> None:
-        """Tell damage of the cache from damage that upstream's archive has, where a member cannot be read.
+        """Distinguish damage of the cache from damage of upstream's archive, where a member cannot be read.
 
         Raises:
             CacheDamageError: the archive, or the plain tar that was made of it, is damaged or gone; it is put aside.

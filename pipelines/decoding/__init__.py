@@ -1,1 +1,1 @@
-"""From bytes that nobody trusts to samples: decoders in confined processes, and what is made of their answers."""
+"""Decoding of untrusted bytes in confined processes, and normalization of the samples."""

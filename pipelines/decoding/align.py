@@ -1,4 +1,4 @@
-"""How much later than its score a recording begins, and whether it is a recording of that score at all.
+"""Alignment of a recording with its score: the delay, and whether it is a recording of that score at all.
 
 Encoders put silence before the music, synthesizers take their time, and a file may be of another
 piece. Two comparisons of what the audio does at each semitone with what the score asks for:
@@ -39,7 +39,7 @@ PITCHES = np.arange(21, 109)  # of a piano: where scores write and energy shows
 
 @dataclass(frozen=True)
 class AlignConfig:
-    """How the delay is looked for."""
+    """Parameters of the search for the delay."""
 
     lowest_delay_s: Seconds = -0.25  # a decoder that trims, or a file that was cut into
     highest_delay_s: Seconds = 2.0  # MP3 encoders add 0.03 s, renderers up to a bar's rest

@@ -1,4 +1,4 @@
-"""What the stored audio sounds like: the configuration of `prepare`, apart from its heavy libraries."""
+"""The configuration of `prepare`, apart from its heavy libraries."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from datasets.record import Decibels, Lufs
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """What the stored audio sounds like."""
+    """Sample rate, loudness and format of the stored audio."""
 
     sample_rate: int = 16_000  # Hz; AST, NSynth pre-training and Lumen all work at 16 kHz
     target_lufs: Lufs = -12.0  # NSynth pre-training paper

@@ -54,7 +54,7 @@ _RIGHTS = {1: (13, 0, 0), 2: (14, 0, 0), 3: (15, 0, 0), 4: (15, 2, 0), 5: (16, 2
 
 
 def confine(memory_bytes: int, watch: Callable[[], None], without: Collection[str] = ()) -> list[str]:
-    """Give up for good what no decoder needs; standard input stays, every other descriptor is closed.
+    """Renounce for good what no decoder needs; standard input stays, every other descriptor is closed.
 
     Args:
         memory_bytes: limit of address space.

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a call may take: memory as a whole, bytes and time for each part of its answer, such as a clip.
+    """Limits of a call: memory as a whole, bytes and time for each part of its answer, such as a clip.
 
     Times grow with the size of the file.
     """

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Probed:
-    """What a file holds, decoded from end to end."""
+    """Facts of a file, decoded from end to end."""
 
     duration_s: Seconds
     sample_rate: int

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class Embedder(Protocol):
-    """What a build asks of an embedder. Row i of the answer depends on waveform i only, to the last bit."""
+    """The interface of an embedder. Row i of its result depends on waveform i only, to the last bit."""
 
     @property
     def name(self) -> str:

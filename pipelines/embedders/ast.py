@@ -40,7 +40,7 @@ Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class AstSettings:
-    """What the caller chose; all of it is in the digest."""
+    """Settings by the caller; all of them are in the digest."""
 
     resize_positions: bool  # short clips through a resized position grid instead of 10.24 s of padding
     precision: Literal["float32", "bfloat16"]  # of matrix products; sums and normalizations stay float32

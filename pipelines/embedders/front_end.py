@@ -1,4 +1,4 @@
-"""What the built-in embedder hears: excerpts of 3 s at one power, as 80 mel bands in dB every 20 ms."""
+"""The built-in embedder's input: excerpts of 3 s at one power, as 80 mel bands in dB every 20 ms."""
 
 import functools
 

@@ -1,1 +1,1 @@
-"""How stages run on Beam: wiring, runners, progress, the watch over what stands still."""
+"""Running of stages on Beam: wiring, runners, progress, the watch over what stands still."""

@@ -61,7 +61,7 @@ class DaskMonitor:
         return self._problem
 
     def is_busy(self) -> bool:
-        """Tell whether workers take processor time."""
+        """Whether workers take processor time."""
         return self._busy
 
     def words(self) -> str:

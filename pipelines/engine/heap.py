@@ -1,4 +1,4 @@
-"""How a build's processes hold memory, and let go of it: large buffers go back to the system once they are free.
+"""Memory of a build's processes: large buffers go back to the system once they are free.
 
 By default glibc raises the size from which it does so to the largest buffer that it saw, each thread has a heap of
 its own, and Arrow keeps what it had: memory then grows twice as much with the number of clips.

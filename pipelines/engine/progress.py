@@ -1,4 +1,4 @@
-"""What a build has done so far, counted by the workers and read by the one who waits.
+"""Progress of a build, counted by the workers and read by the process that waits.
 
 No Beam runner reports metrics while it runs, and some report none at all. So every worker
 process keeps one small file of tallies, and the driver adds them up.
@@ -129,7 +129,7 @@ class Reporter:
             self._start_pulse()
 
     def transfer(self, name: str, done: int, total: int | None) -> None:
-        """Say how many bytes of a file have come; it is forgotten once all have."""
+        """Report how many bytes of a file have come; it is forgotten once all have."""
         now = time.monotonic()
         since_s, before = self._begun.setdefault(name, (now, done))
         self._steps += 1

@@ -156,7 +156,7 @@ _left_behind: list[threading.Thread] = []  # threads of pipelines that were give
 
 
 def must_leave() -> bool:
-    """Tell whether a pipeline that was given up still runs in a thread: a normal exit might wait for it."""
+    """Whether a pipeline that was given up still runs in a thread: a normal exit might wait for it."""
     return any(thread.is_alive() for thread in _left_behind)
 
 
@@ -252,7 +252,7 @@ def _children() -> list[psutil.Process]:
 
 
 def _ends_itself(process: psutil.Process) -> bool:
-    """Tell whether it is what removes the semaphores of others after their end: it ends with the last of them."""
+    """Whether it is the process that removes others' semaphores after their end: it ends with the last of them."""
     try:
         return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
     except psutil.Error:

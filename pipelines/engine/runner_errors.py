@@ -1,4 +1,4 @@
-"""What runners and their workers die of, as errors of ours: which exit code, and what to do.
+"""Errors of runners and workers, as errors of ours: which exit code, and what to do.
 
 What ends processes from outside, or for want of something, is a bad day of the machine: try later (75). A crash of a
 worker's own is an internal error (1).

@@ -41,13 +41,13 @@ ROLES = {"sdk_worker_main": "worker", "pipelines.decoding.child": "decoder"}  # 
 
 
 class Cluster(Protocol):
-    """What a runner's monitor tells of machines that are not ours."""
+    """The interface of a monitor of other machines."""
 
     def problem(self) -> TuttiError | None:
         """Return why nothing more will come, if so."""
 
     def is_busy(self) -> bool:
-        """Tell whether workers take processor time."""
+        """Whether workers take processor time."""
 
     def words(self) -> str:
         """Describe the cluster: workers, scheduler."""
@@ -55,7 +55,7 @@ class Cluster(Protocol):
 
 @dataclass
 class Clock:
-    """How long something has stood still."""
+    """The time for which something has stood still."""
 
     steps: object = None
     idle_s: float = 0.0

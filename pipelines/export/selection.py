@@ -34,7 +34,7 @@ REMEDY = "run pipelines.verify, then build this version again"
 
 @dataclass(frozen=True)
 class Selection:
-    """What an export holds."""
+    """The clips of an export."""
 
     manifest: Manifest
     licenses: frozenset[str] | None  # exact ids that may go out; None: all

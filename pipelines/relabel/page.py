@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a sample was drawn from, and how."""
+    """Dataset and parameters that a sample was drawn from."""
 
     dataset: str
     version: str  # of the dataset
@@ -70,7 +70,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one person heard in one clip."""
+    """One person's answer for one clip."""
 
     instruments: frozenset[str]  # all others are absent; empty: none of the classes
     unsure: bool = False

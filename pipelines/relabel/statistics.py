@@ -1,4 +1,4 @@
-"""What listeners' answers say of the labels: distances, agreement, corrections."""
+"""Statistics of listeners' answers against the labels: distances, agreement, corrections."""
 
 import itertools
 from collections import Counter

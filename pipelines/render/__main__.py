@@ -135,7 +135,7 @@ def is_rendering(head: bytes) -> bool:
 
 
 def named_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Name of the outputs -> file; a folder's files are named by their path below it.
+    """Map names of outputs to files; a folder's files are named by their path below it.
 
     Raises:
         UsageError: no such file, a folder without MIDI files, or two files of one name.
@@ -247,7 +247,7 @@ def spans(score: Score, instrument: str) -> list[tuple[Seconds, Seconds]]:
 
 
 def name_of(program: int) -> str:
-    """Look up General MIDI's name of a program, for file names and people."""
+    """Return General MIDI's name of a program, for file names and people."""
     return "Percussion" if program == DRUMS else PROGRAM_NAMES[program]
 
 

@@ -1,4 +1,4 @@
-"""What the fetch stage asks for where a recording is made here: `render:...` -> a FLAC in the cache."""
+"""Rendering within the fetch stage: `render:...` -> a FLAC in the cache."""
 
 import io
 from collections.abc import Sequence

@@ -47,7 +47,7 @@ _CHANNELS_STEP = 16  # FluidSynth has channels by the sixteen
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """What a performance sounds like. The mix is the sum of the stems."""
+    """The samples of a performance. The mix is the sum of the stems."""
 
     sample_rate: int  # Hz
     programs: tuple[int, ...]  # of the parts, in ascending order

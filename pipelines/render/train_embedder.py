@@ -46,7 +46,7 @@ HELD_OUT = 10  # one excerpt in so many is for validation: pairs of one piece st
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Of the optimization; tried on renderings alone, never on real recordings."""
+    """Settings of the optimization; tried on renderings alone, never on real recordings."""
 
     steps: int = 1_400
     batch_size: int = 64

@@ -1,4 +1,4 @@
-"""What the built-in embedder learns from: solos of every General MIDI program, rendered and varied, as log-mel.
+"""Training data of the built-in embedder: solos of every General MIDI program, varied, as log-mel.
 
     python -m pipelines.render.training_set --output DIR [--pieces 40] [--soundfont FILE ...]
 

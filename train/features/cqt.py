@@ -23,7 +23,7 @@ from train.features.spectrum import num_frames
 
 @dataclass(frozen=True)
 class CqtConfig:
-    """Which bins, how often. The defaults are the MuseScore paper's (Hung, Chen, Yang 2019)."""
+    """Bins and frames of a CQT. The defaults are the MuseScore paper's (Hung, Chen, Yang 2019)."""
 
     sample_rate: int = 16_000
     hop_length: int = 512

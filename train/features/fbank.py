@@ -39,7 +39,7 @@ FLOOR = 1.1920928955078125e-07  # float32 epsilon, Kaldi's floor of a mel energy
 
 @dataclass(frozen=True)
 class FbankConfig:
-    """What differs between AST checkpoints; the defaults are those of the AudioSet one."""
+    """Settings that differ between AST checkpoints; the defaults are those of the AudioSet one."""
 
     num_mels: int = 128
     max_frames: int = 1024  # 10.24 s

@@ -27,7 +27,7 @@ Sizing: TypeAlias = Literal["resize", "pad", "chunks", "resize_height", "native"
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """How a spectrogram becomes an image."""
+    """Conversion of a spectrogram to an image."""
 
     sizing: Sizing = "chunks"
     height: int = 384  # Lumen 2023's best run; 224 is what its models were pre-trained on
@@ -44,7 +44,7 @@ class ImageConfig:
 
 
 def with_height(features: LogMelConfig, height: int) -> LogMelConfig:
-    """Give log-mel a band per row of the image. `LogMel` refuses too many for n_fft."""
+    """Set a band per row of the image. `LogMel` refuses too many for n_fft."""
     return replace(features, n_mels=height)
 
 

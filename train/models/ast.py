@@ -61,7 +61,7 @@ AUDIOSET_OUTPUTS = {
 
 @dataclass(frozen=True)
 class Config(HeadOptions):
-    """What is made of the model, its weights, and its sizes where there are none."""
+    """Use of the model, its weights, and its sizes where there are none."""
 
     mode: Mode = "fine_tune"
     instruments: str = ",".join(IRMAS_INSTRUMENTS)  # zero_shot only: what the classes are, in their order

@@ -19,7 +19,7 @@ INPUT = "image"
 
 @dataclass(frozen=True)
 class Config(NetworkConfig):
-    """As of one network; all are alike."""
+    """Settings of one network; all are alike."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

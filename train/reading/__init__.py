@@ -1,1 +1,1 @@
-"""From shards to batches: what shards say, three ways to read them, the order of an epoch."""
+"""Reading of shards: tables, hot copies, two tiers, the order of an epoch."""

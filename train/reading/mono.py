@@ -9,11 +9,11 @@ from datasets.record import Decibels, Lufs
 
 
 class Level(Protocol):
-    """What a recipe says of rate and loudness."""
+    """The rate and loudness of a recipe."""
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """The sample rate in Hz."""
         ...
 
     @property

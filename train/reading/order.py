@@ -28,7 +28,7 @@ _ORDER, _WINDOWS, _BLOCKS = 0, 1, 2  # random streams of an epoch; 3 is train.re
 
 @dataclass(frozen=True)
 class Reading:
-    """What an epoch reads; everything but the clips themselves."""
+    """Parameters of an epoch; everything but the clips themselves."""
 
     length: int  # of a window, in samples or frames
     batch_size: int  # at most; steps are nearly equal, so that no small last one upsets the batch norm

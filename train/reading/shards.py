@@ -1,4 +1,4 @@
-"""What shards say of a split's clips, and their audio: checked against the manifest and the rows.
+"""Tables of a split's clips, and their audio: checked against the manifest and the rows.
 
     table = split_table(manifest, "train")          everything but the audio, a few hundred bytes a clip
     for group in table.groups: audio = read_audio(group)

@@ -1,1 +1,1 @@
-"""How good a model is: metrics, thresholds, the constant to beat, intervals, reports."""
+"""Scores of a model: metrics, thresholds, the constant to beat, intervals, reports."""

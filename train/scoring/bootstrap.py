@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals over songs, mean and deviation over seeds.
+"""Uncertainty of figures: bootstrap intervals over songs, mean and deviation over seeds.
 
     intervals = metric_intervals(presence, probability, thresholds, groups, np.random.default_rng(0))
     spread = over_seeds([metrics_of_seed_0, metrics_of_seed_1, metrics_of_seed_2])

@@ -1,4 +1,4 @@
-"""Which probability counts as present: the searches, exact or as the papers run them.
+"""Searches of the thresholds from which probability counts as present, exact or as the papers run them.
 
     found = choose_thresholds(ThresholdSearch(), presence, probability, split="validation")
 
@@ -32,7 +32,7 @@ NSYNTH_SWEEP: Floats = np.arange(41, dtype=np.float64) * 0.02  # the NSynth pape
 
 @dataclass(frozen=True)
 class ThresholdSearch:
-    """How thresholds are found."""
+    """Method, scope and objective of a search."""
 
     # exact: every partition of the probabilities. lumen_grid: 1,000 even points in [0, 1], then 100
     # around the best. nsynth_sweep: 0 to 0.8 by 0.02. fixed: `threshold`.
