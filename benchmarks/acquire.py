@@ -1,4 +1,4 @@
-"""What holds acquisition back: the budget, or us? Thousands of videos of a scripted YouTube, through the whole path.
+"""The cost of acquisition against its budget: thousands of videos of a scripted YouTube, through the whole path.
 
     python -m benchmarks.acquire [--videos 2000] [--output benchmarks/results/acquire.json]
 

@@ -1,4 +1,4 @@
-"""What does a varied clip cost, against audiomentations on the same clips?
+"""The cost of a varied clip, against audiomentations on the same clips.
 
     python -m benchmarks.augment [--packages DIR] [--batch 64] [--repeats 7] [--output benchmarks/results/augment.json]
 

@@ -1,4 +1,4 @@
-"""How fast is a build, against what its library kernels alone cost on the same clips?
+"""The cost of a build, against what its library kernels alone take for the same clips.
 
     python -m benchmarks.build [--scales 1 4 16] [--output benchmarks/results/build.json]
 

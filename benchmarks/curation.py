@@ -1,4 +1,4 @@
-"""What label curation is worth: planted mistakes found, a model trained with and without it, and what it costs.
+"""The worth of label curation: planted mistakes found, a model trained with and without it, and the cost.
 
     python -m benchmarks.curation --mirror PATH [--truth PATH/TRUTH.json] [--output benchmarks/results/curation.json]
 

@@ -1,4 +1,4 @@
-"""How large a manifest of 200,000 clips is: its bytes, what git keeps of them, and what a change of 1 % adds.
+"""The size of a manifest of 200,000 clips: its bytes, what git keeps of them, and what a change of 1 % adds.
 
     python -m benchmarks.manifest --output benchmarks/results/manifest.json
 

@@ -1,4 +1,4 @@
-"""How fast are clips read from shards, against other libraries on the same clips and a memory map as the limit?
+"""The speed of reading clips from shards, against other libraries and a memory map as the limit.
 
     python -m benchmarks.read [--clips 1024] [--packages DIR] [--output benchmarks/results/read.json]
 

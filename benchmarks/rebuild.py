@@ -1,4 +1,4 @@
-"""What does a rebuild cost: of which nothing came, with one clip changed, from the caches alone, and frozen?
+"""The cost of a rebuild: with nothing changed, with one clip changed, from the caches alone, and frozen.
 
     python -m benchmarks.rebuild [--scales 1 16] [--output benchmarks/results/rebuild.json]
 

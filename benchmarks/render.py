@@ -1,4 +1,4 @@
-"""How fast is rendering, against FluidSynth alone on the same MIDI files?
+"""The speed of rendering, against FluidSynth alone on the same MIDI files.
 
     python -m benchmarks.render [--pieces 12] [--midi FOLDER] [--output benchmarks/results/render.json]
 

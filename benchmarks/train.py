@@ -1,4 +1,4 @@
-"""How many clips does training take in a second, and what holds it back?
+"""The speed of training in clips per second, and what holds it back.
 
     python -m benchmarks.train --small [--output benchmarks/results/train.json]       a processor, minutes
     python -m benchmarks.train --precision bf16 --compile --clips 4096                a GPU, whole sizes

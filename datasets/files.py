@@ -97,7 +97,7 @@ def temporary_file(folder: Path, name: str, *, what: str) -> Iterator[tuple[Path
 
 
 def finish(temporary: Path, stream: IO[bytes], path: Path, *, durable: bool) -> None:
-    """Give a whole temporary file its name, in place of what had it.
+    """Rename a whole temporary file to its final name, in place of what had it.
 
     Args:
         temporary: the file, from `temporary_file`.

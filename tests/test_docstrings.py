@@ -20,9 +20,11 @@ NOT_YET = (  # beginnings of paths
     "train/run", "train/saved",
 )  # fmt: skip
 QUESTIONS = frozenset(
-    ("What", "Whatever", "How", "However", "Where", "Who", "Which", "When", "Why")
-    + ("Of", "For", "As", "In", "To", "With", "From", "By", "On")
-)
+    {
+        "What", "Whatever", "How", "However", "Where", "Who", "Which", "When", "Why", "Of", "For", "As", "In", "To",
+        "With", "From", "By", "On",
+    }
+)  # fmt: skip
 LISTED = """
     Add Adjust Allow Append Apply Assemble Assign Average Begin Blend Bound Build Call Change Check Choose
     Classify Close Collate Collect Color Combine Compare Compose Compute Concatenate Convert Convolve Copy
