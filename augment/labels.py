@@ -55,7 +55,7 @@ def targets_convex(first: Targets, second: Targets, weight_B: Tensor) -> Targets
     """Mix weight * first + (1 - weight) * second, known where everything that has a weight is known.
 
     Public OpenMIC code masks a mixed batch by its first example alone, or rounds the mix to 0 and 1;
-    both train on labels that nobody gave.
+    both train on labels without an annotator.
     """
     weight_B1 = weight_B.to(first.target)[:, None]
     mixed_BC = weight_B1 * first.target + (1 - weight_B1) * second.target

@@ -56,7 +56,7 @@ NUM_LINES = 12  # of the profile
 
 @dataclass(frozen=True)
 class Workload:
-    """A network and what it hears."""
+    """A network, its data and its batch."""
 
     recipe: str
     overrides: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 A name is a key, not a place: no member is written anywhere. Only plain files with harmless names
 are members: no links, devices, folders, sparse or setuid files, no name that leads elsewhere. A name
-that occurs twice is a member that cannot be read, because which one was meant nobody knows; names
+that occurs twice is a member that cannot be read, because it is unknown which one was meant; names
 that differ in case are two names. A gzipped tar has no random access: the download stage stores it
 as a plain tar (`gunzip`).
 """

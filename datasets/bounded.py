@@ -1,4 +1,4 @@
-"""Files that a stranger may have made: only regular ones are opened, only so much is read, JSON holds no surprises.
+"""Files of unknown origin: only regular ones are opened, only so much is read, JSON holds no surprises.
 
 content = read_bounded(path, MANIFEST_BYTES)     never blocks, never more memory than that
 value = parse_json(content)                      depth, size and numbers bounded; no NaN, no key twice

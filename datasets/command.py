@@ -150,7 +150,7 @@ def run_command(
         command: takes the arguments, answers the exit code.
         arguments: None: those of the process.
         then: what to do after the remedy of an error of the system.
-        unread: what to say, with exit code 74, where nobody reads stdout; None: nothing, it is as good as done.
+        unread: what to say, with exit code 74, where stdout has no reader; None: nothing, it is as good as done.
     """
     with shielded_streams(), _terminable():
         try:
@@ -250,7 +250,7 @@ def _where(trace: TracebackType | None) -> str:
 
 def _tell(*lines: str) -> None:
     text = "\n".join(printable(without_secrets(line)) for line in lines)
-    with contextlib.suppress(OSError, ValueError):  # nobody reads stderr either: the exit code is left
+    with contextlib.suppress(OSError, ValueError):  # stderr has no reader either: the exit code is left
         print(text, file=sys.stderr, flush=True)
         return
     read_by_nobody(2)
@@ -317,7 +317,7 @@ def _end() -> None:
     """End a process whose command was ended by an error; the last thing that Python does of itself.
 
     An error may come anywhere, also between two steps of a library of C++, which then aborts the process as it clears
-    up: another exit code, and a line that nobody understands.
+    up: another exit code, and a line that explains nothing.
     """
     if _ended_with:
         for stream in (sys.stdout, sys.stderr):

@@ -2,7 +2,7 @@
 
     with reading(path): shard, copy = open_parquet(path)
 
-A shard may be damaged, or be what a stranger's manifest says it is and still be made to harm. The footer is read
+A shard may be damaged, or match its manifest and still be made to harm. The footer is read
 within limits, and the headers of all pages say beforehand how much memory they take (datasets/parquet_pages.py).
 """
 

@@ -2,7 +2,7 @@
 
     check_rows(path, table)       raises IntegrityError: FILE: clip ID: COLUMN VALUE, expected ...
 
-The schema says of what type a column is; this says the rest, for a shard may come from a stranger.
+The schema says of what type a column is; this says the rest, for a shard may be of unknown origin.
 """
 
 import itertools

@@ -10,7 +10,7 @@ A source is a module with, in this order:
     read(files, config) -> Iterator[Recording]
 
 and, where its clips have notes, `NOTES = True`: shards of a dataset with it have a column of notes; and where it reads
-what nobody serves (the user's label file, scores, soundfonts), `inputs(config) -> tuple[Input, ...]`, which names it.
+more than downloads (the user's label file, scores, soundfonts), `inputs(config) -> tuple[Input, ...]`, which names it.
 
 `files` maps `RemoteFile.name` to a `LocalFile`. A reader raises `IntegrityError` with file, line
 and remedy where an annotation cannot be understood; audio is never opened here.
@@ -52,7 +52,7 @@ class RemoteFile:
     name: str  # short and unique within the source
     url: str
     md5: str | None = None
-    sha256: str | None = None  # None and no md5: nobody published a checksum
+    sha256: str | None = None  # None and no md5: no checksum was published
     mirrors: tuple[str, ...] = ()  # other addresses of the same bytes, asked where `url` fails
     redirect_hosts: tuple[str, ...] = ()  # hosts besides its own that a server may send us on to
 

@@ -1,4 +1,4 @@
-"""Prepare the streams of a command: open, shielded from what acts on a terminal, and led nowhere once nobody reads."""
+"""Streams of a command: open, shielded from what acts on a terminal, and redirected once their reader is gone."""
 
 import contextlib
 import os

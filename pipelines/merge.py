@@ -22,7 +22,7 @@ from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder, write_file
 from datasets.manifest import bucket_of
-from pipelines.acquisition.ledger import Attempt, Ledger, judge
+from pipelines.acquisition.ledger import Attempt, Ledger, availability_from
 from pipelines.acquisition.origins import read_file
 from pipelines.cache.store import Cache
 
@@ -119,7 +119,7 @@ def merge(sources: Sequence[Path], cache: Cache, *, with_files: bool = True) -> 
         copied = _copy_files(sources, cache, after) if with_files else []
         for bucket, lines in by_bucket.items():  # last: what the ledger calls fetched is here
             write_file(own.folder / f"{bucket}.jsonl", "".join(lines).encode())
-    statuses = Counter(judge(key, attempts).status for key, attempts in after.items())
+    statuses = Counter(availability_from(key, attempts).status for key, attempts in after.items())
     new_attempts = sum(map(len, after.values())) - sum(map(len, before.values()))
     return Merged(len(after), new_attempts, dict(sorted(statuses.items())), len(copied), sum(copied))
 

@@ -140,7 +140,7 @@ def recipe_from_json(content: Any) -> Recipe:
     """Convert JSON back to a recipe; fields that only locate something have their defaults.
 
     Raises:
-        UsageError: written by other code than this, or by nobody's.
+        UsageError: not written by `as_json` of this code.
     """
     try:
         values = dict(object_of(content, "recipe"))

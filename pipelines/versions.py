@@ -194,7 +194,7 @@ def gc_command(arguments: argparse.Namespace) -> int:
 
     Raises:
         UsageError: wrong values, or no versions.
-        IntegrityError: without a current version nobody knows which ones are needed.
+        IntegrityError: without a current version it is unknown which ones are needed.
         TryLaterError: a build holds the output.
     """
     if arguments.keep < 1 or arguments.grace_days < 0:

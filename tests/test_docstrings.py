@@ -34,10 +34,11 @@ LISTED = """
     Keep Label Link List Load Locate Lock Log Make Map Mask Match Measure Merge Mix Move Multiply Name Negate
     Normalize Note Open Overlap Pack Pair Parse Pass Pickle Plan Play Pool Predict Prepare Prepend Print Profile
     Put Quote Raise Read Rebuild Recall Receive Record Recover Redirect Reduce Refuse Register Regroup Relate
-    Remember Remove Render Renounce Repeat Replace Report Request Resample Resize Resolve Return Reverse Rise
-    Round Run Sample Scale Score Search Select Send Serve Set Shield Shift Shorten Show Silence Simulate Sleep
-    Sort Split Spread Stack Standardize Start Stop Store Stretch Strip Subtract Suggest Sum Sweep Synthesize
-    Take Time Train Transform Translate Transpose Turn Undo Unpack Use Vary Wait Watch Weight Write Yield
+    Remember Remove Rename Render Renounce Repeat Replace Report Request Resample Resize Resolve Return Reverse
+    Rise Round Run Sample Scale Score Search Select Send Serve Set Shield Shift Shorten Show Silence Simulate
+    Sleep Sort Split Spread Stack Standardize Start Stop Store Stretch Strip Subtract Suggest Sum Sweep
+    Synthesize Take Time Train Transform Translate Transpose Turn Undo Unpack Use Vary Wait Watch Weight Write
+    Yield
 """
 VERBS = frozenset(LISTED.split())
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.errors import UsageError
-from pipelines.acquisition.ledger import Attempt, Availability, is_due, judge, parse_retry
+from pipelines.acquisition.ledger import Attempt, Availability, availability_from, is_due, parse_retry
 from pipelines.acquisition.reasons import PERMANENT, TRANSIENT, VANTAGE
 
 T0 = 1_763_700_000.0  # seconds since the epoch: an evening in November 2025
@@ -24,7 +24,7 @@ def fetched(time_s=0.0, sha256="5e" * 32):
 
 
 def judged(*attempts):
-    found = judge(KEY, attempts)
+    found = availability_from(KEY, attempts)
     return found.status, found.reason
 
 
@@ -32,11 +32,11 @@ def judged(*attempts):
 
 
 def test_what_was_never_tried_is_unknown():
-    assert judge(KEY, []) == Availability(KEY, "unknown")
+    assert availability_from(KEY, []) == Availability(KEY, "unknown")
 
 
 def test_a_success_is_fetched_and_says_what_was_fetched():
-    assert judge(KEY, [failed("timeout"), fetched(60)]) == Availability(
+    assert availability_from(KEY, [failed("timeout"), fetched(60)]) == Availability(
         key=KEY,
         status="fetched",
         reason=None,
@@ -92,7 +92,7 @@ def test_what_is_pending_is_pending_for_the_last_reason():
 def test_what_is_gone_stays_gone_for_its_permanent_reason_when_later_attempts_fail_otherwise():
     attempts = [failed("removed", 0, "first"), failed("removed", DAY, "second"), failed("timeout", 2 * DAY, "third")]
 
-    assert judge(KEY, attempts) == Availability(
+    assert availability_from(KEY, attempts) == Availability(
         KEY, "gone", "removed", "second", first_seen_s=T0, last_seen_s=T0 + 2 * DAY, attempts=3
     )
 
@@ -108,13 +108,13 @@ def test_a_success_after_it_was_gone_is_fetched():
 def test_what_goes_after_a_success_remembers_the_success():
     attempts = [fetched(), failed("private", DAY), failed("private", 2 * DAY, "Private video")]
 
-    assert judge(KEY, attempts) == Availability(
+    assert availability_from(KEY, attempts) == Availability(
         KEY, "gone", "private", "Private video", T0, T0 + 2 * DAY, T0, 3, "5e" * 32, "full", 0.0, 10.5
     )
 
 
 def test_the_last_of_several_successes_counts():
-    found = judge(KEY, [fetched(), fetched(HOUR, sha256="a0" * 32), failed("timeout", DAY)])
+    found = availability_from(KEY, [fetched(), fetched(HOUR, sha256="a0" * 32), failed("timeout", DAY)])
 
     assert (found.status, found.sha256, found.last_ok_s) == ("pending", "a0" * 32, T0 + HOUR)
 
@@ -166,7 +166,7 @@ def test_no_wrong_clock_that_is_set_right_makes_something_gone_within_a_day(atte
         for index, (true_s, is_wrong, reason) in enumerate(attempts)
     ]
 
-    assert judge(KEY, stamped).status == "pending"
+    assert availability_from(KEY, stamped).status == "pending"
 
 
 @given(st.lists(st.tuples(st.floats(0, 3 * DAY), reasons), min_size=1, max_size=8))
@@ -175,7 +175,7 @@ def test_with_a_right_clock_gone_means_that_the_first_and_the_last_sighting_are_
     sightings = [T0 + true_s for true_s, reason in attempts if reason in ("removed", "private")]
     is_gone = bool(sightings) and sightings[-1] - sightings[0] >= DAY
 
-    assert (judge(KEY, [failed(reason, true_s) for true_s, reason in attempts]).status == "gone") == is_gone
+    assert (availability_from(KEY, [failed(reason, true_s) for true_s, reason in attempts]).status == "gone") == is_gone
 
 
 # --- what is asked for again

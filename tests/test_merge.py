@@ -12,7 +12,7 @@ from rotting import to_endless, to_folder, to_pipe
 from datasets.errors import StorageError, TryLaterError, UsageError
 from datasets.files import write_file
 from datasets.manifest import bucket_of
-from pipelines.acquisition.ledger import Attempt, Ledger, judge
+from pipelines.acquisition.ledger import Attempt, Ledger, availability_from
 from pipelines.cache.store import Cache
 from pipelines.merge import LEDGER, ledger_of, line_of, main, merge, merge_attempts
 
@@ -56,20 +56,20 @@ def test_an_attempt_that_both_have_counts_once() -> None:
 
 
 def test_two_sightings_of_two_machines_a_day_apart_make_a_video_gone() -> None:
-    assert judge(KEY, merge_attempts([failed("removed")], [failed("removed", DAY)])).status == "gone"
-    assert judge(KEY, merge_attempts([failed("removed")], [failed("removed", HOUR)])).status == "pending"
+    assert availability_from(KEY, merge_attempts([failed("removed")], [failed("removed", DAY)])).status == "gone"
+    assert availability_from(KEY, merge_attempts([failed("removed")], [failed("removed", HOUR)])).status == "pending"
 
 
 def test_the_success_of_one_machine_answers_the_doubts_of_the_other() -> None:
-    assert judge(KEY, merge_attempts([failed("removed")], [fetched(HOUR)])).status == "fetched"
+    assert availability_from(KEY, merge_attempts([failed("removed")], [fetched(HOUR)])).status == "fetched"
 
 
 def test_a_clock_that_was_set_back_stays_visible() -> None:
     wrong_clock = [failed("removed", 30 * DAY), failed("removed", 0.0), failed("removed", HOUR)]
 
-    assert judge(KEY, wrong_clock).status == "pending"
+    assert availability_from(KEY, wrong_clock).status == "pending"
     assert merge_attempts(wrong_clock, [failed("timeout", 2 * HOUR)])[-3:] == wrong_clock
-    assert judge(KEY, merge_attempts(wrong_clock, [failed("timeout", 2 * HOUR)])).status == "pending"
+    assert availability_from(KEY, merge_attempts(wrong_clock, [failed("timeout", 2 * HOUR)])).status == "pending"
 
 
 REASONS, HOURS = st.sampled_from(["removed", "timeout", "bot"]), st.integers(0, 40)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from datasets.audio import decode
 from datasets.errors import UsageError
-from pipelines.acquisition.own_audio import Candidate, candidates, placed, verified
+from pipelines.acquisition.own_audio import Candidate, candidates, first_verified, offset_in_video
 from pipelines.acquisition.own_index import Named, index_of, parse_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def found(root, video_id=ID, start_s=30.0, end_s=40.0):
 
 def used(root, start_s=30.0, end_s=40.0, video_id=ID):
     """(name, offset) of what is used, or None, and the notes."""
-    chosen, notes = verified(candidates(index_of((str(root),)), video_id, start_s, end_s), start_s, end_s, probe)
+    chosen, notes = first_verified(candidates(index_of((str(root),)), video_id, start_s, end_s), start_s, end_s, probe)
     return chosen and (chosen[0].path.name, chosen[1]), notes
 
 
@@ -218,7 +218,7 @@ def test_a_hostile_id_is_found_under_all_its_names_and_no_other_id_is(tmp_path, 
     ],
 )
 def test_the_length_tells_where_a_file_begins(kind, promised_s, duration_s, offset_s):
-    assert placed(Candidate(Path("file"), kind, promised_s), duration_s, 30.0, 40.0) == offset_s
+    assert offset_in_video(Candidate(Path("file"), kind, promised_s), duration_s, 30.0, 40.0) == offset_s
 
 
 def test_a_clip_up_to_the_end_of_the_video_needs_the_whole_video(tmp_path):
@@ -230,7 +230,7 @@ def test_a_clip_up_to_the_end_of_the_video_needs_the_whole_video(tmp_path):
 
 
 def test_a_clip_at_the_very_beginning_begins_at_zero_either_way():
-    assert placed(Candidate(Path("file"), "whole"), 10.0, 0.0, 10.0) == 0.0
+    assert offset_in_video(Candidate(Path("file"), "whole"), 10.0, 0.0, 10.0) == 0.0
 
 
 @pytest.mark.parametrize("encode", [wav, lambda s: signals.webm(signals.sine(s, sample_rate=48_000))])
@@ -274,7 +274,7 @@ def test_a_file_that_vanished_since_the_index_was_made_is_passed_over(tmp_path):
     index = index_of((str(tmp_path),))
     (tmp_path / f"{ID}.wav").unlink()
 
-    assert verified(candidates(index, ID, 0.0, 1.0), 0.0, 1.0, probe) == (
+    assert first_verified(candidates(index, ID, 0.0, 1.0), 0.0, 1.0, probe) == (
         None, (f"{ID}.wav: No such file or directory",)
     )  # fmt: skip
 

@@ -1,13 +1,12 @@
-"""Clips of a split as a model hears them, in one of two tiers that hand out the same windows.
+"""Clips of a split as input of a model, in one of two tiers that return the same windows.
 
     Clips            resident: samples or frames of all clips in one tensor on the device, a window is a gather
     StreamedClips    streamed: read from the shards in the order of the draws, decoded ahead
 
     for clips_B, window in clips.batches(draws, length): ...
 
-Which tier a split is read in decides nothing that is learned: the order comes from train/reading/order.py,
-the windows are equal bit for bit on a CPU. On a GPU log-mel frames may differ in their last bit, for
-a tier computes them in batches of its own.
+Training does not depend on the tier: the order comes from train/reading/order.py, the windows are equal bit for
+bit on a CPU. On a GPU log-mel frames may differ in their last bit, for a tier computes them in batches of its own.
 
 Shapes: N clips, C classes, T units of all clips, L units of a window, B windows, F frames, M mel bands.
 """

@@ -55,8 +55,8 @@ class Tagger(nn.Module):
 
     Args:
         network: from the model's input to logits.
-        statistics: of log-mel, for models that hear it or see it; None for all others.
-        kind: what the network hears.
+        statistics: of log-mel, for models that take it, also as an image; None for all others.
+        kind: the input of the network.
         front_end: from waveforms to log-mel or features; None: none.
         image: size of the images.
         features: of the log-mel that images are made of.

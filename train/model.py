@@ -2,7 +2,7 @@
 
 A model is a module with
 
-    INPUT                                    what it hears, see below
+    INPUT                                    the kind of input, see below
     Config                                   frozen dataclass: its sizes, and `weights` where some are published
     TINY                                     a Config that a test trains in a second
     build(config, input_size, num_classes)   an nn.Module: its input -> logits (B, C)
@@ -15,7 +15,7 @@ A model is a module with
 | vggish   | (B, F, 128) VGGish embeddings, one a second; 10 in OpenMIC       | 128                   |
 | features | (B, N) numbers of the clip as a whole                            | N features            |
 
-B windows, F frames, C classes. A module without INPUT hears log-mel; one without TINY is small by default.
+B windows, F frames, C classes. A module without INPUT takes log-mel; one without TINY is small by default.
 
 Weights are drawn from torch's global generator, which the caller seeds; nothing else in a model may be random
 except dropout. With `weights` set they are read from a folder or the hub (train/pretrained.py), the head's never.

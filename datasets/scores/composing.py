@@ -1,4 +1,4 @@
-"""A composer: any number of short pieces from a seed, for where nobody has scores.
+"""A composer: any number of short pieces from a seed, where there are no scores.
 
     score = compose(seed=0, index=17)
 

@@ -122,7 +122,7 @@ class Budget:
         return wait_s
 
 
-def _tokens_of(state: "State", now_s: Seconds) -> Tokens:
+def _tokens_of(state: "LockedJson", now_s: Seconds) -> Tokens:
     match state.content:
         case {"tokens": int() | float() as tokens, "time_s": int() | float() as time_s}:
             if tokens >= -1 and math.isfinite(time_s):
@@ -135,13 +135,13 @@ def _tokens_of(state: "State", now_s: Seconds) -> Tokens:
 class BreakerState:
     """State of a circuit breaker: closed, open, or half open."""
 
-    count: int = 0  # walls in a row
+    count: int = 0  # refusals in a row
     reason: str = ""  # of the last one
-    opened_s: Seconds | None = None  # since when nobody may ask; None: closed
-    trial_s: Seconds | None = None  # since when somebody tries whether the wall is still there
+    opened_s: Seconds | None = None  # since when no request may be made; None: closed
+    trial_s: Seconds | None = None  # since when a process tries whether the site answers again
 
 
-def admit(state: BreakerState, now_s: Seconds, cool_down_s: Seconds) -> tuple[BreakerState, Verdict]:
+def next_verdict(state: BreakerState, now_s: Seconds, cool_down_s: Seconds) -> tuple[BreakerState, Verdict]:
     """Decide about the next request: go, wait for another process's trial, or stop; return the new state, too."""
     if state.opened_s is None:
         return state, "go"
@@ -156,10 +156,10 @@ def admit(state: BreakerState, now_s: Seconds, cool_down_s: Seconds) -> tuple[Br
     return replace(state, trial_s=now_s), "go"
 
 
-def counted(state: BreakerState, reason: str | None, now_s: Seconds, limit: int) -> BreakerState:
+def after_attempt(state: BreakerState, reason: str | None, now_s: Seconds, limit: int) -> BreakerState:
     """Return the state after an answer.
 
-    Only a success closes the breaker: that a video was removed is told on both sides of a wall.
+    Only a success closes the breaker: a site that refuses us still says that a video was removed.
     """
     if reason is None:
         return BreakerState()
@@ -171,10 +171,10 @@ def counted(state: BreakerState, reason: str | None, now_s: Seconds, limit: int)
 
 @dataclass(frozen=True)
 class Breaker:
-    """Stops a source after too many walls in a row, over all processes that name the same file."""
+    """Circuit breaker: stops a source after too many refusals in a row, over all processes that name the same file."""
 
     path: Path  # of the state; each vantage has its own file beside it
-    limit: int = 5  # walls in a row; one or two happen to honest visitors
+    limit: int = 5  # refusals in a row; one or two happen to honest visitors
     cool_down_s: Seconds = 900.0  # rate limits of large sites last a quarter of an hour and more
     vantage: str = ""  # digest of what the site sees of us (proxy, cookies): a new one starts afresh
     source: str = "youtube"  # for messages
@@ -206,7 +206,7 @@ class Breaker:
         while True:
             now_s = now()
             with locked_state(self._file) as state:
-                walls, verdict = admit(_walls_of(state), now_s, self.cool_down_s)
+                walls, verdict = next_verdict(_walls_of(state), now_s, self.cool_down_s)
                 state.write(asdict(walls))
             if verdict == "go":
                 return
@@ -217,7 +217,7 @@ class Breaker:
     def record(self, reason: str | None, now_s: Seconds) -> None:
         """Record the outcome of an attempt: a reason of reasons.py, or None for a success."""
         with locked_state(self._file) as state:
-            state.write(asdict(counted(_walls_of(state), reason, now_s, self.limit)))
+            state.write(asdict(after_attempt(_walls_of(state), reason, now_s, self.limit)))
 
     @property
     def _file(self) -> Path:
@@ -237,7 +237,7 @@ class Breaker:
         )
 
 
-def _walls_of(state: "State") -> BreakerState:
+def _walls_of(state: "LockedJson") -> BreakerState:
     if state.is_new:
         return BreakerState()
     match state.content:
@@ -250,7 +250,7 @@ def _walls_of(state: "State") -> BreakerState:
     return BreakerState()
 
 
-class State:
+class LockedJson:
     """The content of a small locked file; None where it is damaged."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -269,7 +269,7 @@ class State:
 
 
 @contextmanager
-def locked_state(path: Path) -> Iterator[State]:
+def locked_state(path: Path) -> Iterator[LockedJson]:
     """Open the state in a locked file, created if need be, for the block."""
     with locked_file(path, os.O_RDWR | os.O_CREAT) as descriptor:
-        yield State(path, descriptor)
+        yield LockedJson(path, descriptor)

@@ -32,20 +32,20 @@ from datasets.os_errors import storage_error
 from pipelines.acquisition.host_slots import host_slot, one_writer
 from pipelines.acquisition.http_answers import (
     USER_AGENT,
-    Whole,
+    RemoteVersion,
     asked_wait_s,
     blocked,
-    cause,
+    can_resume,
     check_allowed,
     content_range,
-    continues,
-    described,
     host_of,
     is_loopback,
     is_named_page,
     is_packed,
     is_page,
     redirect_target,
+    remote_version_of,
+    root_cause,
     same_server,
     with_query,
 )
@@ -92,7 +92,7 @@ class HttpRules:
             raise ValueError(f"attempts {self.attempts} and per_host {self.per_host} must be at least 1")
 
 
-class _Again(Exception):  # noqa: N818 - caught here, always
+class _Retry(Exception):  # noqa: N818 - caught here, always
     """An attempt failed in a way that may pass; holds the wait in s that the server asks for, if any."""
 
     def __init__(self, problem: str, wait_s: float | None = None, *, rate_limited: bool = False) -> None:
@@ -126,7 +126,7 @@ def fetch_file(url: str, part: Path, *, rules: HttpRules, progress: Callable[[in
         UsageError: the address is none, or TUTTI_OFFLINE forbids to open it.
     """
     with _storage(part), one_writer(part):
-        _until_done(url, rules, lambda open_: _bring(url, part, rules, progress, open_), lambda: _size(part))
+        _with_retries(url, rules, lambda open_: _download_once(url, part, rules, progress, open_), lambda: _size(part))
 
 
 def get_small(url: str, *, rules: HttpRules, limit_bytes: int = SMALL_BYTES) -> bytes | None:
@@ -135,7 +135,7 @@ def get_small(url: str, *, rules: HttpRules, limit_bytes: int = SMALL_BYTES) -> 
 
     def attempt(open_: ExitStack) -> bytes:
         content.clear()
-        response = _ask(url, {}, rules, open_)
+        response = _request(url, {}, rules, open_)
         for chunk in _body(url, response, rules):
             content.extend(chunk)
             if len(content) > limit_bytes:
@@ -144,7 +144,7 @@ def get_small(url: str, *, rules: HttpRules, limit_bytes: int = SMALL_BYTES) -> 
 
     try:
         with _storage(rules.slots or Path(url)):
-            return _until_done(url, rules, attempt, lambda: len(content))
+            return _with_retries(url, rules, attempt, lambda: len(content))
     except NotFound:
         return None
 
@@ -171,14 +171,14 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _read_state(part: Path) -> Whole | None:
+def _read_state(part: Path) -> RemoteVersion | None:
     try:
-        return Whole(**json.loads(_state_path(part).read_bytes()))
+        return RemoteVersion(**json.loads(_state_path(part).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def _resumable(url: str, part: Path) -> tuple[Whole | None, int]:
+def _resumable(url: str, part: Path) -> tuple[RemoteVersion | None, int]:
     """Find what an earlier attempt left, and its bytes; remove what cannot be continued."""
     state, have = _read_state(part), _size(part)
     if state is None or state.url != url or not state.validator or (state.length is not None and have > state.length):
@@ -187,26 +187,26 @@ def _resumable(url: str, part: Path) -> tuple[Whole | None, int]:
     return (state, have) if have else (None, 0)
 
 
-def _bring(
+def _download_once(
     url: str, part: Path, rules: HttpRules, progress: Callable[[int, int | None], None], open_: ExitStack
 ) -> None:
     state, have = _resumable(url, part)
     ranged = {"Range": f"bytes={have}-", "If-Range": state.validator or ""} if state else {}
-    response = _ask(url, ranged, rules, open_)
+    response = _request(url, ranged, rules, open_)
     if response.status_code == 200:
         body = _body(url, response, rules)
         head = next(body, b"")  # before anything is written: a page must not replace what we have
-        state = described(url, response)
+        state = remote_version_of(url, response)
         with part.open("wb") as emptied:  # first: old bytes under a new state would be taken for new ones
             os.fsync(emptied.fileno())
         write_file(_state_path(part), json.dumps(asdict(state)).encode())
         _append(part, chain((head,), body), state.length, progress)
     elif state is None:
         raise StorageError(f"{url}: HTTP status {response.status_code} to a request for the whole; pass --mirror")
-    elif not continues(state, have, response):
+    elif not can_resume(state, have, response):
         discard(part)
         open_.close()
-        _bring(url, part, rules, progress, open_)  # without a Range now, so not for ever
+        _download_once(url, part, rules, progress, open_)  # without a Range now, so not for ever
     else:
         total = state.length if state.length is not None else content_range(response)[1]
         rest = _body(url, response, rules) if response.status_code == 206 else iter(())  # 416: nothing is missing
@@ -228,7 +228,7 @@ def _append(
     if total is not None and size != total:
         if size > total:
             discard(part)
-        raise _Again(f"{size} bytes came of {total}")
+        raise _Retry(f"{size} bytes came of {total}")
 
 
 @contextlib.contextmanager
@@ -244,7 +244,7 @@ def _storage(path: Path) -> Iterator[None]:
 # --- the network
 
 
-def _until_done(
+def _with_retries(
     url: str, rules: HttpRules, attempt: Callable[[ExitStack], Result], num_bytes: Callable[[], int]
 ) -> Result:
     """Repeat an attempt as the rules say; only bytes beyond all that ever were there count as progress."""
@@ -253,13 +253,13 @@ def _until_done(
         with ExitStack() as open_:  # the host's slot and the connection; kept while the host asks for a pause
             try:
                 return attempt(open_)
-            except _Again as again:
+            except _Retry as again:
                 failures = 0 if num_bytes() > most else failures + 1
                 most = max(most, num_bytes())
                 _wait(url, rules, again, failures)
 
 
-def _wait(url: str, rules: HttpRules, again: _Again, failures: int) -> None:
+def _wait(url: str, rules: HttpRules, again: _Retry, failures: int) -> None:
     if again.wait_s is not None and again.wait_s > rules.longest_wait_s:
         until = datetime.fromtimestamp(time.time() + min(again.wait_s, 1e9), UTC).isoformat(timespec="seconds")
         raise TryLaterError(
@@ -272,7 +272,7 @@ def _wait(url: str, rules: HttpRules, again: _Again, failures: int) -> None:
     pause(wait_s, f"{host_of(url)}, which wants a pause of {wait_s:.0f} s")
 
 
-def _ask(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) -> requests.Response:
+def _request(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) -> requests.Response:
     """Request an address through its redirects; the answer is 200, 206 or 416, its body not read."""
     address, outside = url, False
     for _ in range(MAX_REDIRECTS + 1):
@@ -319,18 +319,18 @@ def _get(
         except ValueError as error:  # requests.InvalidURL and its kin, whose messages quote the address
             raise UsageError(f"{shown(address)}: is not an http(s) address; correct it") from error
         except requests.ConnectTimeout as error:
-            raise _Again(f"no connection within {rules.connect_timeout_s:g} s") from error
+            raise _Retry(f"no connection within {rules.connect_timeout_s:g} s") from error
         except requests.RequestException as error:
             if watch.is_inner and watch.outside:
-                told = f"redirect to {shown(address)} refused: {cause(error)}"
+                told = f"redirect to {shown(address)} refused: {root_cause(error)}"
                 raise BlockedError(blocked(url, told)) from error
             if watch.timed_out or isinstance(error, requests.Timeout):
                 told_s = limit_s if watch.timed_out else min(rules.read_timeout_s, limit_s)
-                raise _Again(f"no answer within {told_s:g} s") from error
-            raise _Again(f"the connection failed ({cause(error)})") from error
+                raise _Retry(f"no answer within {told_s:g} s") from error
+            raise _Retry(f"the connection failed ({root_cause(error)})") from error
         if watch.timed_out:  # http.client takes a head that breaks off for a whole one
             response.close()
-            raise _Again(f"no answer within {limit_s:g} s")
+            raise _Retry(f"no answer within {limit_s:g} s")
         return response, watch.is_inner
 
 
@@ -346,9 +346,9 @@ def _raise_for_answer(url: str, response: requests.Response) -> None:
         raise BlockedError(blocked(url, f"HTTP status {status}{page}"))
     if status in (429, 503):
         problem = f"HTTP status {status}" + (", too many requests" if status == 429 else "")
-        raise _Again(problem, asked_wait_s(response.headers, time.time()), rate_limited=status == 429)
+        raise _Retry(problem, asked_wait_s(response.headers, time.time()), rate_limited=status == 429)
     if status >= 500 or status in PASSING:
-        raise _Again(f"HTTP status {status}")
+        raise _Retry(f"HTTP status {status}")
     if status not in (200, 206, 416):
         raise StorageError(f"{url}: HTTP status {status}; try again later, or pass --mirror with a copy")
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
@@ -362,7 +362,7 @@ def _body(url: str, response: requests.Response, rules: HttpRules) -> Iterator[b
     try:
         while len(head) < HEAD_BYTES and (chunk := next(chunks, b"")):
             head += chunk
-    except _Again as again:
+    except _Retry as again:
         broken = again  # what came before counts
     if response.status_code == 200 and is_page(head) and not is_named_page(url):
         raise BlockedError(blocked(url, "HTTP status 200, a page for people instead of the file"))
@@ -376,7 +376,7 @@ def _read(raw: Any) -> bytes:
     try:
         return bytes(raw.read1(CHUNK_BYTES, decode_content=False))
     except (HTTPError, OSError) as error:
-        raise _Again(f"the connection broke ({cause(error)})") from error
+        raise _Retry(f"the connection broke ({root_cause(error)})") from error
 
 
 def _paced(url: str, raw: Any, rules: HttpRules) -> Iterator[bytes]:
@@ -389,7 +389,7 @@ def _paced(url: str, raw: Any, rules: HttpRules) -> Iterator[bytes]:
         num_bytes += len(chunk)
         now_s = time.monotonic()
         if now_s - started_s > rules.total_s:
-            raise _Again(f"not whole within {rules.total_s:g} s")
+            raise _Retry(f"not whole within {rules.total_s:g} s")
         if now_s - since_s > SLOW_S:
             if num_bytes < rules.slowest_bytes_per_s * (now_s - since_s):
                 raise StorageError(

@@ -23,7 +23,7 @@ EPOCH_FROM_S = 1e9  # an X-RateLimit-Reset from here on is a point in time (2001
 
 
 @dataclass(frozen=True)
-class Whole:
+class RemoteVersion:
     """A file on a server, as one of its answers describes it."""
 
     url: str
@@ -170,12 +170,12 @@ def content_range(response: requests.Response) -> tuple[int | None, int | None]:
     return int(first) if first else None, int(total) if total and total != "*" else None
 
 
-def described(url: str, response: requests.Response) -> Whole:
+def remote_version_of(url: str, response: requests.Response) -> RemoteVersion:
     """Collect what the headers of an answer state about a whole file: address, validators, length."""
     headers = response.headers
     etag, modified = headers.get("ETag"), headers.get("Last-Modified")
     length = headers.get("Content-Length", "")
-    return Whole(
+    return RemoteVersion(
         url,
         etag if etag and etag.startswith('"') else None,  # W/"...": equal to people, not byte for byte
         modified if modified and not etag and _is_settled(modified, headers.get("Date")) else None,
@@ -191,7 +191,7 @@ def _is_settled(modified: str, date: str | None) -> bool:
         return False
 
 
-def continues(state: Whole, have: int, response: requests.Response) -> bool:
+def can_resume(state: RemoteVersion, have: int, response: requests.Response) -> bool:
     """Whether an answer goes on exactly where our part ends, or says that it is whole."""
     first, total = content_range(response)
     etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
@@ -201,7 +201,7 @@ def continues(state: Whole, have: int, response: requests.Response) -> bool:
     return same and first == have and (total is None or state.length in (None, total))
 
 
-def cause(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """Describe the innermost of a chain of exceptions, without addresses of objects."""
     while (below := error.__cause__ or error.__context__) is not None:
         error = below

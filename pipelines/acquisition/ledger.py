@@ -4,7 +4,7 @@
 
 A journal only grows: whole lines are appended under a lock and synced, so a process that dies at
 any moment takes at most the line that it was writing. Whoever writes next ends such a torn line;
-readers skip it with a warning. What the attempts mean is computed when asked for (`judge`).
+readers skip it with a warning. What the attempts mean is computed when asked for (`availability_from`).
 """
 
 import contextlib
@@ -89,7 +89,7 @@ class Availability:
     duration_s: Seconds | None = None
 
 
-def judge(key: str, attempts: Sequence[Attempt]) -> Availability:
+def availability_from(key: str, attempts: Sequence[Attempt]) -> Availability:
     """Derive a key's availability from its attempts, which come in the order of the journal.
 
     A success ends all doubts before it. After it, or without one, the key is gone once permanent
@@ -217,7 +217,7 @@ class Ledger:
 
     def availability(self, key: str) -> Availability:
         """Derive the availability of a key from its attempts."""
-        return judge(key, self.attempts(key))
+        return availability_from(key, self.attempts(key))
 
     def all(self) -> Iterator[Availability]:
         """Yield the availability of every key, by bucket, then key; one bucket at a time is in memory."""
@@ -226,7 +226,7 @@ class Ledger:
             for attempt in _read(path):
                 attempts[attempt.key].append(attempt)
             for key in sorted(attempts):
-                yield judge(key, attempts[key])
+                yield availability_from(key, attempts[key])
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:2]}.jsonl"

@@ -60,7 +60,7 @@ class Candidate:
     sha256: str | None = None  # by the SHA256SUMS of its root
 
 
-def classify(named: Named, start_s: Seconds, end_s: Seconds | None) -> tuple[Kind, Seconds | None] | None:
+def relation_to_clip(named: Named, start_s: Seconds, end_s: Seconds | None) -> tuple[Kind, Seconds | None] | None:
     """Relate a file's name to the clip [start_s, end_s): which kind of match, and the length that it promises.
 
     Start and end of a name are in one unit: whichever of seconds and milliseconds fits.
@@ -91,7 +91,7 @@ def classify(named: Named, start_s: Seconds, end_s: Seconds | None) -> tuple[Kin
     return min(fits, key=lambda fit: _RANKS[fit[0]], default=None)
 
 
-def placed(
+def offset_in_video(
     candidate: Candidate,
     duration_s: Seconds,
     start_s: Seconds,
@@ -122,7 +122,7 @@ def candidates(index: Index, video_id: str, start_s: Seconds, end_s: Seconds | N
         if its_id != video_id:
             break
         named = parse_name(name)
-        fit = None if named is None else classify(named, start_s, end_s)
+        fit = None if named is None else relation_to_clip(named, start_s, end_s)
         if fit is not None:
             kind, promised_s = fit
             root, below = index.folders[int(number)]
@@ -132,7 +132,7 @@ def candidates(index: Index, video_id: str, start_s: Seconds, end_s: Seconds | N
     return tuple(item for _, _, item in sorted(found, key=lambda ranked: (*ranked[:2], ranked[2].path)))
 
 
-def verified(
+def first_verified(
     found: Sequence[Candidate],
     start_s: Seconds,
     end_s: Seconds | None,
@@ -147,14 +147,14 @@ def verified(
         start_s: of the clip in the video.
         end_s: of the clip in the video; None: the end of the video.
         probe: decodes a whole file and answers its length; raises DecodeError where it cannot.
-        tolerance_s: see `placed`.
+        tolerance_s: see `offset_in_video`.
         known_length: answers the length of a file that was decoded before and has not changed since.
     """
     notes: list[str] = []
     for candidate in found:
         known_s = known_length(candidate)
         problem, duration_s = _length(candidate, probe) if known_s is None else ("", known_s)
-        offset_s = None if problem else placed(candidate, duration_s, start_s, end_s, tolerance_s)
+        offset_s = None if problem else offset_in_video(candidate, duration_s, start_s, end_s, tolerance_s)
         if offset_s is not None:
             return (candidate, offset_s), tuple(notes)
         # The name only: notes may reach a manifest, where paths of one machine mean nothing.

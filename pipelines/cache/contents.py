@@ -213,7 +213,7 @@ def read_or_empty(path: str, most_bytes: int = MAX_BYTES) -> bytes:
     """Read a file's bytes; none where it has just gone, is no file, or is too long to be one of ours.
 
     Raises:
-        OSError: it cannot be read: nobody knows what it names.
+        OSError: it cannot be read, so what it names is unknown.
     """
     try:
         content = read_plain(Path(path), most_bytes)

@@ -1,4 +1,4 @@
-"""Confine the decoder's process for good, before it reads the first byte of a stranger's file.
+"""Confine the decoder's process for good, before it reads the first untrusted byte.
 
 Three confinements, each tested alone (`tests/test_confinement.py`):
 

@@ -76,7 +76,7 @@ def call(
         SandboxError: the child crashed, passed a limit or answered nonsense, twice.
         TryLaterError: the machine has no room for a child.
         StorageError: no child can be started on this machine.
-        RuntimeError: the function raised what nobody foresaw.
+        RuntimeError: the function raised an unforeseen error.
     """
     answer, results, _ = _called(Request(function, arguments, blobs, limits), _take_nothing, most_parts=0)
     return answer, results

@@ -1,4 +1,4 @@
-"""Tell the flags that Beam knows from those that nobody knows."""
+"""Flags of Beam: those that it does not know are refused."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
 """Watch a Dask cluster from the driver: a scheduler that is gone, workers that are gone or are not the same code.
 
-Beam's Dask runner only waits for its results; where nobody is left to compute them, it waits for ever.
+Beam's Dask runner only waits for its results; where no worker is left to compute them, it waits for ever.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ class DaskMonitor:
                 continue
             try:
                 info = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_S)
-            except Exception:  # whatever it is, nobody answered
+            except Exception:  # whatever it is, there was no answer
                 self._busy = False
                 self._silent_since_s = self._silent_since_s or time.monotonic()
                 continue

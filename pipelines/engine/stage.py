@@ -3,7 +3,7 @@
 A stage applies a function `(row) -> row | rows` to every row. A rejected clip travels on in the
 same collection; an unexpected exception rejects the clip as `error:<stage>`, but an error that
 concerns the whole build (`TuttiError`, a full disk) ends it. What the machine lacked (memory, time,
-processes) is nobody's fault: the row is tried once more, then its clips are `pending`.
+processes) is no fault of the row: it is tried once more, then its clips are `pending`.
 
 Only the portable subset of Beam is used: Create, ParDo, GroupByKey, Flatten. No tagged outputs,
 nothing emitted from finish_bundle, every branch flattens into one leaf: the Dask runner drops

@@ -1,6 +1,6 @@
 """Strings of others in Markdown: they are shown, whatever they hold, and do nothing.
 
-A licence, a title or a class may come from a stranger's manifest, and the card is shown by web sites. Ordinary
+A licence, a title or a class may come from a manifest of unknown origin, and the card is shown by web sites. Ordinary
 text stays as it is, byte for byte. https://spec.commonmark.org/0.31.2/#backslash-escapes
 """
 

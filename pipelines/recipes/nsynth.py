@@ -8,7 +8,7 @@ Upstream keeps the instruments of train out of valid and test. Whoever is to nam
 them all, so train and valid become one, of which 4 % validate, note by note (D21, P1): a figure on
 validation tells how well known instruments are recognized at other pitches and velocities, nothing of
 unknown ones. With split=official validation and test hold no instrument of train: for the eleven
-families, as no model can name an instrument that it never heard. Test stays test in both.
+families, as no model can name an instrument that it was not trained on. Test stays test in both.
 
 Near-silent notes go by the paper's rule, its code's value (C3). The Lumen paper's, by the share of silent
 samples, is off: a short marimba note in four seconds has four fifths of silence and is none the worse.

@@ -3,7 +3,7 @@
 Lumen 2023, "Ultimate dataset": train = IRMAS train, half of the IRMAS test songs, OpenMIC train,
 AudioSet balanced and unbalanced; validation = the other half of the IRMAS test songs; test =
 OpenMIC test, AudioSet eval. AudioSet gives clips with exactly one of the eleven classes.
-Unlike there, what nobody annotated stays unknown, and OpenMIC clips without a class of ours stay.
+Unlike there, what is not annotated stays unknown, and OpenMIC clips without a class of ours stay.
 """
 
 from datasets.sources import audioset, irmas, openmic2018

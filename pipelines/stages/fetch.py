@@ -30,7 +30,7 @@ from pipelines.acquisition.origins import (
     mirror_url,
     video_id,
 )
-from pipelines.acquisition.own_audio import candidates, verified
+from pipelines.acquisition.own_audio import candidates, first_verified
 from pipelines.acquisition.own_copy import known_length, measure_length, receive_own
 from pipelines.acquisition.own_index import index_of
 from pipelines.acquisition.reasons import Failure
@@ -99,7 +99,7 @@ def _from_own_files(
     missing = []
     for clip in recording.clips:
         offered = candidates(index, video_id(recording.media), clip.start_s, clip.end_s)
-        match, _ = verified(
+        match, _ = first_verified(
             offered,
             clip.start_s,
             clip.end_s,

@@ -1,4 +1,4 @@
-"""Front ends: what a model hears of a waveform. Plain torch, batched, on any device.
+"""Front ends: from waveforms to the input of a model. Plain torch, batched, on any device.
 
 spectrum.py         power spectrum: frames x windowed DFT basis, or FFT
 logmel.py           log-mel, and the papers' parameter sets

@@ -77,7 +77,7 @@ class MultilabelSvm(nn.Module):
     def fit(self, features_ND: NDArray[np.float32], presence_NC: NDArray[np.int8]) -> None:
         """Fit one machine per class on the clips that know it.
 
-        A class of which only one side is known always answers that side; one that nobody knows answers 0.
+        A class of which only one side is known always answers that side; one without known labels answers 0.
 
         Raises:
             UsageError: a feature is not finite.

@@ -3,7 +3,7 @@
     files = check_shards(manifest, manifest.shards("train"), cache / "hot" / "checked")
     with files[0].open() as shard: ...
 
-Bits that flip in labels or groups would change what is learned and nobody would know, so the file's digest is
+Bits that flip in labels or groups would change the training unnoticed, so the file's digest is
 compared before anything of it is believed. What a hash costs: 0.15 ms for a clip of ten seconds, which takes 5 ms to
 decode. Where copies were checked before is noted (datasets/copies.py).
 """

@@ -1,4 +1,4 @@
-"""A user's audio file as training hears it."""
+"""A user's audio file, decoded and scaled as training does."""
 
 from pathlib import Path
 from typing import Protocol

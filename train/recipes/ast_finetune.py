@@ -1,6 +1,6 @@
 """AST fine-tuned with three clips joined to nine seconds (Lumen 2023).
 
-It hears what the published weights were trained on: Kaldi's filter banks, normalized by AudioSet's statistics.
+Its input is that of the published weights: Kaldi's filter banks, normalized by AudioSet's statistics.
 """
 
 from train.features import KALDI
@@ -34,6 +34,6 @@ def ast_finetune() -> TrainRecipe:
             schedule="one_cycle",
             head_epochs=2,
         ),
-        loss=Loss(unknown_weight=1.0),  # D13, D14: what nobody labeled counts as absent
+        loss=Loss(unknown_weight=1.0),  # D13, D14: what is not labeled counts as absent
         thresholds=ThresholdSearch(method="lumen_grid"),  # E7
     )

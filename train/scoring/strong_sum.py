@@ -26,7 +26,7 @@ def strong_sum(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[Pr
     """Compute labels and probabilities (N, C) of as many sums as there are clips, each of a first window.
 
     Args:
-        tagger: hears waveforms, or log-mel of them.
+        tagger: takes waveforms, or log-mel of them.
         clips: of the validation split, in samples.
         recipe: length of a window and seed.
     """
