@@ -1,4 +1,4 @@
-"""Frames between a decoder and its parent: what is asked and answered."""
+"""Frames between a decoder and its parent: requests and answers."""
 
 import json
 import struct

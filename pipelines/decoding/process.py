@@ -78,7 +78,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class SandboxError(MachineError):
-    """A decoder came to no word on the bytes, twice."""
+    """A decoder reached no verdict on the bytes, twice."""
 
 
 class CannotStartError(SandboxError):
@@ -211,7 +211,7 @@ class Child:
         """Refuse an answer that came about with hardly any memory left: libraries do not always report that.
 
         Args:
-            doubtful: the word is that something is wrong with the bytes.
+            doubtful: the answer is that something is wrong with the bytes.
 
         Raises:
             SandboxError: memory was short, so nothing is known.

@@ -4,7 +4,7 @@ Each process of a build keeps a child for each of its threads that decodes (`pip
 and talks to it over a socket pair: JSON and raw bytes in both directions, nothing that is executed.
 Children are started, never forked (workers have threads), and end with their parent.
 
-Only what a living decoder says about bytes is a word on them (`DecodeError`). A child that dies, hangs, lacks
+Only the answer of a living decoder is a verdict on the bytes (`DecodeError`). A child that dies, hangs, lacks
 memory or answers nonsense is ended, and the call is tried once more: in a fresh child, with twice the room, while no
 other decoder of this process runs. What fails then too is a `SandboxError`: the machine's, to be tried by another
 build, and never remembered.
@@ -47,11 +47,11 @@ class Probed:
 
 
 def probe(data: bytes, name: str = "media", limits: Limits = DEFAULT_LIMITS) -> Probed:
-    """Decode a file in the sandbox and tell what it holds; needs memory for a few seconds of it.
+    """Decode a file in the sandbox and return its facts; needs memory for a few seconds of it.
 
     Raises:
         DecodeError: it is no audio.
-        SandboxError: no decoder came to a word on it.
+        SandboxError: no decoder reached a verdict on it.
     """
     answer, _ = call("probe", {"name": name}, [data], limits)
     return typed(Probed, answer)
@@ -102,7 +102,7 @@ def stream(
         limits: for the call, and for each part.
 
     Returns:
-        The function's last word, and what `take` made of the parts.
+        The function's last answer, and the results of `take`.
 
     Raises:
         As above.

@@ -50,7 +50,7 @@ class DaskMonitor:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop asking, and disconnect: workers started by the client end."""
+        """Stop polling, and disconnect: workers started by the client end."""
         self._ended.set()
         if (client := _client()) is not None:
             with contextlib.suppress(Exception):
