@@ -14,14 +14,6 @@ from torch import Tensor
 from datasets.record import ABSENT, PRESENT, UNKNOWN
 
 
-def presence_or(first_BC: Tensor, second_BC: Tensor) -> Tensor:
-    """Combine presence of two mixed clips: present where one is, absent where both are, else unknown."""
-    present = (first_BC == PRESENT) | (second_BC == PRESENT)
-    unknown = (first_BC == UNKNOWN) | (second_BC == UNKNOWN)
-    absent_or_unknown = torch.where(unknown, UNKNOWN, ABSENT)
-    return torch.where(present, PRESENT, absent_or_unknown).to(first_BC.dtype)
-
-
 @dataclass(frozen=True)
 class Targets:
     """Soft labels and what is known of them; both (B, C)."""
@@ -44,7 +36,7 @@ def presence_of(targets: Targets) -> Tensor:
 def targets_or(first: Targets, second: Targets) -> Targets:
     """Combine soft targets by OR: the greater one; known where both are, or where one is certainly present.
 
-    On targets of 0 and 1 it is `presence_or`.
+    On targets of 0 and 1: present where one is, absent where both are, else unknown.
     """
     greater_BC = torch.maximum(first.target, second.target)
     mask_BC = (first.mask & second.mask) | (greater_BC == 1)

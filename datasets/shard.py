@@ -11,7 +11,6 @@ source of the dataset says which notes sound, there is one more column, `notes`:
 import contextlib
 import functools
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -356,10 +355,3 @@ def content_digest(path: Path) -> str:
         labels = {name: Label(value, origin, sure) for name, value, sure, origin in known if value != UNKNOWN}
         digest.update(content_of(row["id"], row["audio_sha256"], labels, notes_of_row(row), instruments))
     return digest.hexdigest()
-
-
-def encode_shard(rows: Iterable[tuple[Clip, bytes]], instruments: Sequence[str], sample_rate: int) -> bytes:
-    """Encode a small shard in memory, for tests and examples."""
-    stream = io.BytesIO()
-    write_shard(stream, rows, instruments, sample_rate=sample_rate, rows_per_group=64)
-    return stream.getvalue()

@@ -17,7 +17,7 @@ from datasets.manifest import file_sha256
 from datasets.scores.composing import ComposeConfig, solo
 from pipelines.embedders import builtin
 from pipelines.embedders.builtin import FOLDER, RECIPE, WEIGHTS, TimbreNet, excerpts_of, leveled, load
-from pipelines.embedders.front_end import EXCERPT_SAMPLES, NUM_FRAMES
+from pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES
 from pipelines.embedders.logmel import LogMelEmbedder
 from pipelines.render.train_embedder import INSTRUMENTS, Excerpts, TrainConfig, publish, train
 from pipelines.render.training_set import PROGRAMS
@@ -163,7 +163,9 @@ def test_training_goes_on_from_its_state_and_ends_as_if_never_stopped(tmp_path, 
         monkeypatch.setattr(f"pipelines.render.train_embedder.{name}", value)
     rng = np.random.default_rng(0)
     data = Excerpts(
-        rng.uniform(-80, -20, (40, NUM_FRAMES, 80)).astype(np.float16), np.repeat(np.arange(10), 4), ("one",)
+        rng.uniform(-80, -20, (40, CONFIG.num_frames(EXCERPT_SAMPLES), 80)).astype(np.float16),
+        np.repeat(np.arange(10), 4),
+        ("one",),
     )
     config = TrainConfig(steps=4, batch_size=4, seed=1)
     whole, figures = train(data, config, tmp_path / "whole.pt")

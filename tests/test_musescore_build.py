@@ -1,5 +1,6 @@
 """Pairs of MIDI and audio become a dataset: bad ones go with a reason, good ones are cut where their notes sound."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -23,7 +24,6 @@ from datasets.shard import (
     NOTES_TYPE,
     content_digest,
     content_line,
-    encode_shard,
     notes_digest,
     read_shard,
     schema,
@@ -315,8 +315,9 @@ def test_notes_are_one_more_column_and_clips_without_a_score_have_none(tmp_path)
 
 
 def test_a_shard_without_the_column_refuses_notes():
+    rows = [(clip("a/1@0", notes=()), b"fLaC")]
     with pytest.raises(ValueError, match="a/1@0: has notes and the shard no column for them"):
-        encode_shard([(clip("a/1@0", notes=()), b"fLaC")], CLASSES, 16_000)
+        write_shard(io.BytesIO(), rows, CLASSES, sample_rate=16_000, rows_per_group=64)
 
 
 def test_the_content_digest_covers_notes_where_there_are_any():

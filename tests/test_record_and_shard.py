@@ -18,7 +18,6 @@ from datasets.record import Label, clip_id
 from datasets.shard import (
     audio_extension,
     content_line,
-    encode_shard,
     open_shard,
     read_shard,
     schema,
@@ -45,7 +44,7 @@ def content_digest(*clips, **options):
 
 def on_disk(folder, rows):
     path = folder / "shard.parquet"
-    path.write_bytes(encode_shard(rows, CLASSES, 16_000))
+    path.write_bytes(written(rows)[0])
     return path
 
 

@@ -21,7 +21,6 @@ from train.features import (
     repeat_channels,
     to_image,
 )
-from train.features.image import with_height
 
 RATE = 16_000
 FEATURES = LogMelConfig(hop_length=160)  # 100 frames a second, 64 bands
@@ -84,7 +83,7 @@ def test_what_is_longer_than_an_image_is_refused() -> None:
 
 
 def test_a_band_per_row_needs_no_resizing() -> None:
-    features = with_height(replace(LUMEN_DB, n_fft=2_048), 224)
+    features = replace(LUMEN_DB, n_fft=2_048, n_mels=224)
     frames = LogMel(features)(torch.from_numpy(signals.noise(3.0, sample_rate=RATE)))
     image = to_image(frames, ImageConfig("native"), features)
     assert image.shape == (1, 1, 224, 300)

@@ -1,7 +1,7 @@
 """Long clips as chunks of one length, and chunks' outputs as a clip's: pure functions of indices.
 
     plan = plan_chunks(lengths, Chunking(48_000))        Lumen 2023: 3 s, the last repeats the start
-    plan = plan_chunks(lengths, half_overlapping(16_000))     the NSynth paper's test protocol
+    plan = plan_chunks(lengths, Chunking(16_000, hop=8_000))     the NSynth paper's test protocol
     batch = torch.stack([take(clips[n], positions) for ...])
 
 Units are samples or frames, whatever the caller cuts. A clip's chunks stand together, in order.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.record import Seconds
-from train.scoring.metrics import Floats, Scores, predict
+from train.scoring.metrics import Floats
 
 Indices: TypeAlias = NDArray[np.int64]
 ClipPooling: TypeAlias = Literal["max", "mean_logits", "mean_probabilities"]
@@ -46,11 +46,6 @@ class Chunking:
     def step(self) -> int:
         """Units from chunk to chunk."""
         return self.length if self.hop is None else self.hop
-
-
-def half_overlapping(length: int) -> Chunking:
-    """Overlap chunks by 50 % (the NSynth paper's test protocol: one second)."""
-    return Chunking(length, hop=max(1, length // 2))
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ def _by_clip(ufunc: np.ufunc, values_KC: Floats, clips_K: Indices) -> tuple[Floa
 def clip_probabilities(logits_KC: Tensor, clips_K: Indices, pooling: ClipPooling) -> Floats:
     """Pool each clip's probability (N, C) from its chunks' logits, every clip having at least one chunk.
 
-    max: greatest; at one threshold the same as `union` (Lumen 2023). mean_logits: sigmoid of the
+    max: greatest; at one threshold the union of the chunks' predictions (Lumen 2023). mean_logits: sigmoid of the
     mean (the NSynth paper's text). mean_probabilities: mean of the sigmoids (its code).
     """
     logits: Floats = logits_KC.double().cpu().numpy()
@@ -141,11 +136,3 @@ def clip_probabilities(logits_KC: Tensor, clips_K: Indices, pooling: ClipPooling
 def _sigmoid(logits: Floats) -> Floats:
     values: Floats = torch.sigmoid(torch.from_numpy(logits)).numpy()
     return values
-
-
-def union(probability_KC: Scores, clips_K: Indices, thresholds_C: Scores) -> NDArray[np.bool_]:
-    """Combine each clip's chunks: present (N, C) where any chunk reaches the threshold."""
-    predicted_KC = predict(probability_KC, thresholds_C)
-    starts_N = np.flatnonzero(np.diff(clips_K, prepend=-1))
-    held: NDArray[np.bool_] = np.logical_or.reduceat(predicted_KC, starts_N, axis=0)
-    return held

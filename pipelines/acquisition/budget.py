@@ -184,18 +184,6 @@ class Breaker:
         if self.limit < 1:
             raise UsageError(f"{self.source}: a breaker needs a limit of at least 1 wall, got {self.limit}")
 
-    def check(self, now_s: Seconds) -> None:
-        """Check whether an attempt may be made now, right before each (a token in hand); return where.
-
-        Once the cool-down is over, one caller may try; the others are refused until it has told
-        by `record` what came of it.
-
-        Raises:
-            TryLaterError: the breaker is open.
-            StorageError: the state cannot be read or written.
-        """
-        self.enter(sleep=None, now=lambda: now_s)
-
     def enter(self, sleep: Callable[[Seconds], None] | None = pause, now: Callable[[], Seconds] = time.time) -> None:
         """Wait until a request may be made, also while another process tries whether the site answers again.
 

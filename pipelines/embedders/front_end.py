@@ -14,7 +14,6 @@ CONFIG = LogMelConfig(
     sample_rate=SAMPLE_RATE, n_fft=1_024, hop_length=320, n_mels=80, min_frequency_hz=50.0, max_frequency_hz=8_000.0,
     floor_db=-80.0,
 )  # fmt: skip
-NUM_FRAMES = CONFIG.num_frames(EXCERPT_SAMPLES)
 UNIT_RMS = 0.1  # of full scale, -20 dBFS: louder than any clip's quiet parts, quieter than full scale
 
 

@@ -21,7 +21,7 @@ from train.features.scalogram import Scalogram, ScalogramConfig
 #   pad             padded to 20 s (a 3 s clip is 85 % black), then resized
 #   chunks          3 s at a time, then resized
 #   resize_height   as many frames as the image has columns; only the rows are stretched
-#   native          no resizing: n_mels is the height (`with_height`), or the model pools any size
+#   native          no resizing: n_mels is the height, or the model pools any size
 Sizing: TypeAlias = Literal["resize", "pad", "chunks", "resize_height", "native"]
 
 
@@ -41,11 +41,6 @@ class ImageConfig:
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1 or min(self.padded_s, self.chunk_s) <= 0:
             raise ValueError(f"sizes must be above 0, got {self}")
-
-
-def with_height(features: LogMelConfig, height: int) -> LogMelConfig:
-    """Set a band per row of the image. `LogMel` refuses too many for n_fft."""
-    return replace(features, n_mels=height)
 
 
 def frames_per_image(config: ImageConfig, features: LogMelConfig) -> int | None:

@@ -244,13 +244,6 @@ def summary_of(presence_NC: Presence, scores_NC: Scores, predicted_NC: NDArray[n
     }
 
 
-def f1_objective(presence_NC: Presence, probability_NC: Scores, threshold: float) -> float | None:
-    """Average micro and macro F1 at one threshold."""
-    scores = f_scores(confusion(presence_NC, np.asarray(probability_NC, np.float64) >= threshold))
-    micro, macro = scores["micro_f1"], scores["macro_f1"]
-    return None if micro is None or macro is None else (micro + macro) / 2
-
-
 def f1_at(
     presence_NC: Presence, probability_NC: Scores, thresholds_K: Floats, objective: Objective = "mean_f1"
 ) -> Floats | None:
