@@ -165,8 +165,8 @@ def after_attempt(state: BreakerState, reason: str | None, now_s: Seconds, limit
         return BreakerState()
     if reason not in WALLS:
         return replace(state, trial_s=None)
-    walls = state.count + 1
-    return BreakerState(walls, str(reason), opened_s=now_s if walls >= limit else None)
+    refusals = state.count + 1
+    return BreakerState(refusals, str(reason), opened_s=now_s if refusals >= limit else None)
 
 
 @dataclass(frozen=True)
@@ -194,46 +194,46 @@ class Breaker:
         while True:
             now_s = now()
             with locked_state(self._file) as state:
-                walls, verdict = next_verdict(_walls_of(state), now_s, self.cool_down_s)
-                state.write(asdict(walls))
+                breaker, verdict = next_verdict(_breaker_of(state), now_s, self.cool_down_s)
+                state.write(asdict(breaker))
             if verdict == "go":
                 return
             if verdict == "stop" or sleep is None:
-                raise TryLaterError(self._refusal(walls, now_s))
+                raise TryLaterError(self._refusal(breaker, now_s))
             sleep(TRIAL_POLL_S)
 
     def record(self, reason: str | None, now_s: Seconds) -> None:
         """Record the outcome of an attempt: a reason of reasons.py, or None for a success."""
         with locked_state(self._file) as state:
-            state.write(asdict(after_attempt(_walls_of(state), reason, now_s, self.limit)))
+            state.write(asdict(after_attempt(_breaker_of(state), reason, now_s, self.limit)))
 
     @property
     def _file(self) -> Path:
         digest = hashlib.sha256(self.vantage.encode()).hexdigest()[:12]
         return self.path.with_name(f"{self.path.stem}-{digest}{self.path.suffix}")
 
-    def _refusal(self, walls: BreakerState, now_s: Seconds) -> str:
-        again_s = now_s + self.cool_down_s if walls.opened_s is None else walls.opened_s + self.cool_down_s
-        if walls.trial_s is not None:
-            again_s = max(again_s, walls.trial_s + TRIAL_S)
+    def _refusal(self, breaker: BreakerState, now_s: Seconds) -> str:
+        again_s = now_s + self.cool_down_s if breaker.opened_s is None else breaker.opened_s + self.cool_down_s
+        if breaker.trial_s is not None:
+            again_s = max(again_s, breaker.trial_s + TRIAL_S)
         again = datetime.fromtimestamp(math.ceil(again_s), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return (
-            f"{self.source}: refused us {walls.count} times in a row (last reason: {walls.reason}), so we leave it in "
-            f"peace until {again} ({math.ceil((again_s - now_s) / 60)} min); nothing is lost: run the same command "
-            "again then, or pass --cookies FILE of a browser that is let in, another --proxy URL, a lower "
+            f"{self.source}: refused us {breaker.count} times in a row (last reason: {breaker.reason}), so we leave "
+            f"it in peace until {again} ({math.ceil((again_s - now_s) / 60)} min); nothing is lost: run the same "
+            "command again then, or pass --cookies FILE of a browser that is let in, another --proxy URL, a lower "
             "--videos-per-hour, or --data-from DIR with audio that you have"
         )
 
 
-def _walls_of(state: "LockedJson") -> BreakerState:
+def _breaker_of(state: "LockedJson") -> BreakerState:
     if state.is_new:
         return BreakerState()
     match state.content:
-        case {"count": int() as walls, "reason": str() as reason, "opened_s": opened_s, "trial_s": trial_s}:
+        case {"count": int() as refusals, "reason": str() as reason, "opened_s": opened_s, "trial_s": trial_s}:
             times_s = [time_s for time_s in (opened_s, trial_s) if time_s is not None]
             finite = all(isinstance(time_s, (int, float)) and math.isfinite(time_s) for time_s in times_s)
-            if finite and walls >= 0:
-                return BreakerState(walls, reason, opened_s, trial_s)
+            if finite and refusals >= 0:
+                return BreakerState(refusals, reason, opened_s, trial_s)
     logger.warning("%s: damaged; walls are counted anew", state.path)
     return BreakerState()
 
