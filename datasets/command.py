@@ -314,7 +314,7 @@ def _on_import(_: type[BaseException], error: BaseException, __: TracebackType |
 
 
 def _end() -> None:
-    """End a process whose command was ended by an error; the last thing that Python does of itself.
+    """End a process whose command ended with an error, as the last act of Python itself.
 
     An error may come anywhere, also between two steps of a library of C++, which then aborts the process as it clears
     up: another exit code, and a line that explains nothing.

@@ -1,4 +1,4 @@
-"""The end of the processor time that the user lets a process have (`ulimit -t`), told before the system ends it."""
+"""The end of the processor time that the user lets a process have (`ulimit -t`): an error before the system's end."""
 
 import contextlib
 import resource

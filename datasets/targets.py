@@ -1,4 +1,4 @@
-"""Files that commands write where a user says: one of a command's own may be replaced, one of somebody else's never.
+"""Files that commands write at the user's choice: one of a command's own may be replaced, no other.
 
 check_targets({Path("timeline.csv"): lambda head: head.startswith(b"path,")}, "--csv")
 """

@@ -41,6 +41,7 @@ LISTED = """
     Yield
 """
 VERBS = frozenset(LISTED.split())
+RIDDLES = frozenset({"nobody", "somebody", "stranger", "strangers", "told", "walls"})  # in a first sentence
 
 Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
 
@@ -54,7 +55,10 @@ def documented(path: Path) -> Iterator[tuple[Documented, str]]:
 
 def problem(node: Documented, docstring: str) -> str | None:
     """Describe what is wrong with the first words; None: nothing."""
-    first, second, *_ = [*(word.rstrip(",.:;") for word in docstring.split()), "", ""]
+    words = [word.strip("`'\"(),.:;") for word in docstring.split("\n\n")[0].split()]
+    first, second, *_ = [*words, "", ""]
+    if riddles := sorted(RIDDLES.intersection(words)):
+        return f"speaks of {riddles[0]!r}: use the field's word"
     if isinstance(node, ast.ClassDef | ast.Module):
         return f"begins with {first!r}: say what it is" if first in QUESTIONS else None
     if any(ast.unparse(decorator).endswith(("property", ".setter")) for decorator in node.decorator_list):
@@ -92,6 +96,7 @@ def problems_of(source: str, path: Path) -> list[str]:
     [
         ('def rms(x): "Root mean square."', ["line 1, rms: begins with 'Root': say what it does"]),
         ('def rms(x): "Compute the root mean square."', []),
+        ('def read(x): "Read what nobody reads."', ["line 1, read: speaks of 'nobody': use the field's word"]),
         ('def name(x): "Name of a file."', ["line 1, name: begins with 'Name': say what it does"]),
         ('def name(x): "Name a file."', []),
         ('def ready(x): "Whether it is ready."', ["line 1, ready: begins with 'Whether': say what it does"]),

@@ -255,7 +255,7 @@ class Child:
         return content
 
     def _patiently(self, deadline_s: float, move: Callable[[memoryview], int], rest: memoryview) -> int:
-        """Send or receive what goes at once, at the latest by the deadline, unless somebody stopped the child."""
+        """Send or receive what goes at once, at the latest by the deadline, unless the child was stopped (SIGSTOP)."""
         while True:
             left_s = deadline_s - time.monotonic()
             self._channel.settimeout(min(max(left_s, 0.01), LOOK_S))

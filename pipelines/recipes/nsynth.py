@@ -1,4 +1,4 @@
-"""NSynth as the NSynth pre-training paper (2023) takes it: 1,006 instruments to be told apart.
+"""NSynth as the NSynth pre-training paper (2023) takes it: 1,006 instruments to be distinguished.
 
     python -m pipelines.build --dataset nsynth --set nsynth.labels=families
     python -m pipelines.build --dataset nsynth --set nsynth.split=official

@@ -124,7 +124,7 @@ def draw(
 def write_sample(
     folder: Path, drawn: Sequence[tuple[Candidate, str]], instruments: Sequence[str], origin: Origin
 ) -> str:
-    """Write the folder whole, where none is: one with somebody's answers is never touched.
+    """Write the folder whole, where none is: one with answers is never touched.
 
     Args:
         folder: to be made.
