@@ -27,6 +27,7 @@ from typing import IO, Protocol
 
 from isal import igzip, isal_zlib
 
+from datasets.bounded import CHUNK_BYTES
 from datasets.errors import IntegrityError
 from datasets.heartbeat import beat
 
@@ -38,7 +39,6 @@ MAX_HEADER_BYTES = 1 << 20  # of a tar member, with its long name and its PAX re
 MAX_RATIO = 100.0  # unpacked to packed; sound and text reach 20, a deflate bomb 1,032
 RATIO_FLOOR_BYTES = 64 << 20  # below, a high ratio does no harm: minutes of digital silence have it
 MAX_UNPACKED_BYTES = 1 << 40  # of a .tgz; NSynth train has 37 GB
-CHUNK_BYTES = 1 << 20
 
 _INFLATE_ERROR: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub calls it an instance
 _DRIVE = re.compile(r"[A-Za-z]:")

@@ -4,7 +4,6 @@ Waveforms are float32 (num_channels, num_samples) in [-1, 1]; `mono` means (num_
 """
 
 import functools
-import hashlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from datasets.decode_error import DecodeError as DecodeError
 from datasets.decoder import Waveform as Waveform
 from datasets.decoder import decode_spans, sample_range
 from datasets.record import Decibels, Lufs, Seconds
+from datasets.shard_audio import pcm_sha256 as pcm_sha256
 
 Mono = NDArray[np.float32]
 
@@ -150,11 +150,6 @@ def to_int16(mono: Mono) -> NDArray[np.int16]:
     np.rint(scaled, out=scaled)
     np.clip(scaled, -32768, 32767, out=scaled)
     return scaled.astype(np.int16)
-
-
-def pcm_sha256(samples: NDArray[np.int16]) -> str:
-    """Hash 16-bit PCM, little-endian."""
-    return hashlib.sha256(np.ascontiguousarray(samples, "<i2").tobytes()).hexdigest()
 
 
 def encode(samples: NDArray[np.int16], sample_rate: int, audio_format: str) -> bytes:

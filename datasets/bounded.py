@@ -19,6 +19,7 @@ from typing import Any
 
 from datasets.errors import IntegrityError
 
+CHUNK_BYTES = 1 << 20  # of a long file, read at once
 MAX_DEPTH = 32  # of nested arrays and objects; a recipe has 6
 MAX_CONTAINERS = 1 << 20  # arrays and objects of one text: 100 MB of memory
 MAX_ITEMS = 1 << 22

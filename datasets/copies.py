@@ -20,11 +20,10 @@ import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from datasets.bounded import open_regular
+from datasets.bounded import CHUNK_BYTES, open_regular
 from datasets.errors import IntegrityError
 
 _OTHER_CLOCK_NS = 3 * 10**9  # where the file system's own clock is not seen: its ticks are at most 2 s (FAT)
-_BLOCK_BYTES = 1 << 20
 _TRIES = 3
 
 
@@ -161,7 +160,7 @@ def file_digest(path: Path, num_bytes: int) -> tuple[Copy, str]:
                     "run pipelines.verify --repair"
                 )
             digest, left = hashlib.sha256(), num_bytes
-            while left and (block := stream.read(min(left, _BLOCK_BYTES))):
+            while left and (block := stream.read(min(left, CHUNK_BYTES))):
                 digest.update(block)
                 left -= len(block)
             if copy == copy_of(os.fstat(stream.fileno())) == copy_of(path.stat()):

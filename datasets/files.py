@@ -9,7 +9,6 @@ path fits the pattern reaches the point (written, synced, renamed), `TUTTI_FAIL_
 
 import contextlib
 import errno
-import fcntl
 import fnmatch
 import hashlib
 import os
@@ -19,7 +18,6 @@ import shutil
 import signal
 import socket
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -27,12 +25,10 @@ from typing import IO
 from datasets.copies import boot_id, fresh_status
 from datasets.environment import default_cache_folder as default_cache_folder  # asked for here ever since
 from datasets.errors import StorageError
-from datasets.heartbeat import beat, holding, waiting
+from datasets.locks import is_at, take, try_lock
 from datasets.os_errors import remedy, words
 
-LOCK_POLL_S = 0.1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 LEFT_BEHIND_S = 86_400.0  # what another machine has not touched for a day, nobody writes any more
 _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})\.[0-9a-f]{16}\.tmp", re.DOTALL)  # group: of which machine
 _NAME_CHARACTERS = 40  # of the target's name: with any characters less than the 255 bytes that a name may have
@@ -153,14 +149,9 @@ def _create(folder: Path, name: str) -> tuple[Path, int]:
 
 def _hold(descriptor: int, path: Path) -> bool:
     """Lock what was just made; False where a sweep came first and removed it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks: there `sweep` goes by age
-        return True
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+    with contextlib.suppress(OSError):  # a file system without locks: there `sweep` goes by age
+        take(descriptor, path)  # a sweep may look at it
+    return is_at(descriptor, path)
 
 
 def _rename(temporary: Path, path: Path) -> None:
@@ -214,82 +205,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock named by a file, over threads and processes; it ends with its holder, however that ends.
-
-    Where the folder cannot be written, and has no such lock, there is nothing to be kept apart.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context(open_lock(path))
-        except OSError as error:
-            if error.errno not in READ_ONLY:
-                raise
-        else:
-            take_lock(lock.fileno(), path)
-            stack.enter_context(holding(lock.fileno()))
-        yield
-
-
-def take_lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
-    """Wait for the lock on an open file. While its holder gets on, the waiting counts as progress (`heartbeat`).
-
-    An exclusive lock writes its holder's name into the file.
-
-    Raises:
-        OSError: the file system has no locks.
-    """
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    while not try_lock(descriptor, kind):
-        _wait_for_holder(descriptor, path)
-    if not shared:
-        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-
-
-def _wait_for_holder(descriptor: int, path: Path) -> None:
-    """Sleep for a moment; for as long as a holder does nothing, it is the same wait."""
-    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-    before_ns = os.fstat(descriptor).st_mtime_ns
-    with waiting(f"the lock {path}, held by {holder}"):
-        time.sleep(LOCK_POLL_S)
-    if os.fstat(descriptor).st_mtime_ns != before_ns:
-        beat()
-
-
-def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Take the lock on an open file if it is free; return whether it was.
-
-    Raises:
-        OSError: the file system has no locks.
-    """
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def open_lock(path: Path) -> IO[bytes]:
-    """Open a lock's file, created if need be; a read-only file of another user can be locked all the same.
-
-    Raises:
-        OSError: it cannot be opened, or is not there and cannot be created.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+b")
-    except OSError as error:
-        if error.errno not in READ_ONLY:
-            raise
-        try:
-            return os.fdopen(open_plain(path), "rb")
-        except OSError:
-            raise error from None
 
 
 def sync_folder(folder: Path) -> None:
@@ -369,7 +284,7 @@ def _unlocked(path: Path) -> Iterator[bool | None]:
     try:
         free: bool | None = None
         with contextlib.suppress(OSError):
-            free = try_lock(descriptor, fcntl.LOCK_SH)
+            free = try_lock(descriptor, shared=True)
         yield free
     finally:
         os.close(descriptor)

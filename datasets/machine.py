@@ -18,14 +18,19 @@ MACHINE_REASONS = {
 
 INPUT_CHANGED = "input_changed"  # of a version, not of clips: files that changed while its build ran
 
-# What libraries say in exceptions of no special type: torch, Python's threads, and the loader of shared libraries.
+# What libraries say in exceptions of no special type, and dying workers in their logs: torch, Python's threads, C++,
+# and the loader of shared libraries.
 _WORDS = {
+    "can't start new thread": "out_of_processes",
+    "pthread_create failed": "out_of_processes",
+    "cannot fork": "out_of_processes",
+    "resource temporarily unavailable": "out_of_processes",
+    "memoryerror": "out_of_memory",
+    "out of memory": "out_of_memory",
     "can't allocate memory": "out_of_memory",
     "cannot allocate memory": "out_of_memory",
-    "out of memory": "out_of_memory",
-    "std::bad_alloc": "out_of_memory",
-    "failed to map segment from shared object": "out_of_memory",
-    "can't start new thread": "out_of_processes",
+    "bad_alloc": "out_of_memory",
+    "failed to map segment": "out_of_memory",
 }
 
 
@@ -72,6 +77,11 @@ def _reason_of(error: BaseException) -> str | None:
         case BrokenExecutor():  # a worker of a pool was ended
             return "out_of_memory"
         case RuntimeError() | ImportError() | SystemError():
-            text = str(error).lower()
-            return next((reason for words, reason in _WORDS.items() if words in text), None)
+            return scarcity_in(str(error))
     return None
+
+
+def scarcity_in(text: str) -> str | None:
+    """Find the reason of MACHINE_REASONS that a message or log tells of, if any."""
+    lowered = text.lower()
+    return next((reason for words, reason in _WORDS.items() if words in lowered), None)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from datasets.bounded import open_regular, read_bounded, read_json, regular_status
+from datasets.bounded import CHUNK_BYTES, open_regular, read_bounded, read_json, regular_status
 from datasets.clip_line import DIGEST_DIGITS, decode
 from datasets.clip_line import ClipRow as ClipRow
 from datasets.errors import IntegrityError, UsageError
@@ -27,7 +27,6 @@ from datasets.heartbeat import beat
 from datasets.record import PRESENT, SPLITS, Clip, Rejected
 from datasets.shard_info import ShardInfo, canonical_labels
 
-CHUNK_BYTES = 1 << 20  # read at once where a file is hashed
 SCHEMA_VERSION = 2  # 2: short lines of clips
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 CLIP_BUCKETS = tuple(f"{number:02x}" for number in range(256))

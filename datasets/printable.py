@@ -1,4 +1,4 @@
-r"""Strings of others on a terminal: what would act on it, hide or turn text around is written out.
+r"""Strings for people: sizes, and words of others, in which all that would act on a terminal is written out.
 
 `\x1b[2J` clears a screen, U+202E shows `gpj.exe` as `exe.jpg`, a line break forges a line of a log.
 """
@@ -34,3 +34,11 @@ def _written(found: re.Match[str]) -> str:
 
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def readable(num_bytes: int) -> str:
+    """Write a size in powers of ten."""
+    for exponent, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
+        if num_bytes >= 10**exponent:
+            return f"{num_bytes / 10**exponent:.1f} {unit}"
+    return f"{num_bytes} B"

@@ -5,7 +5,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -32,10 +32,36 @@ def with_field(config: T, override: str, own_fields: Sequence[str] = ()) -> T:
         raise UsageError(f"--set {override}: expected field=value, as in --set epochs=3")
     names = path.strip().replace("-", "_").split(".")
     try:
-        changed: T = _replaced(config, _full_path(config, names, own_fields), text.strip())
+        changed: T = with_value(config, _full_path(config, names, own_fields), text)
     except ValueError as error:
         raise UsageError(f"--set {override}: {error}") from error
     return changed
+
+
+def with_group_field(groups: Mapping[str, Any], override: str, what: str) -> tuple[str, Any]:
+    """Apply one `group.field=value` to the frozen dataclass that has the group's name.
+
+    Args:
+        groups: by name.
+        override: what `--set` was given.
+        what: the groups are, for messages: "stage or source".
+
+    Returns:
+        The group's name, and the changed group.
+
+    Raises:
+        UsageError: no such group or field (the message names the nearest), or a value that does not fit.
+    """
+    path, equals, text = override.partition("=")
+    owner, *names = path.strip().replace("-", "_").split(".")
+    if not (equals and names):
+        raise UsageError(f"--set {override}: expected {what.partition(' ')[0]}.field=value")
+    if owner not in groups:
+        raise UsageError(f"--set {override}: no {what} {owner!r}{nearest(owner, groups)}; known: {', '.join(groups)}")
+    try:
+        return owner, with_value(groups[owner], names, text)
+    except ValueError as error:
+        raise UsageError(f"--set {override}: {error}") from error
 
 
 def _full_path(config: Any, names: list[str], own_fields: Sequence[str]) -> list[str]:
@@ -51,21 +77,30 @@ def _fields(config: Any) -> list[str]:
     return [item.name for item in dataclasses.fields(config) if item.name != "name"]
 
 
-def _replaced(config: Any, names: Sequence[str], text: str) -> Any:
-    name, *rest = names
+def with_value(config: Any, path: Sequence[str], text: str) -> Any:
+    """Replace one field of a frozen dataclass, or of one in it, by a value that is given as text.
+
+    Args:
+        config: with typed fields.
+        path: the field's name, after those of the dataclasses that it lies in.
+        text: the value.
+
+    Raises:
+        ValueError: no such field (the message names the nearest), or a value that does not fit.
+    """
+    name, *rest = path
     fields = _fields(config)
     if name not in fields:
-        raise ValueError(f"no field {name!r}{nearest(name, fields)}; fields: {', '.join(fields)}")
+        raise ValueError(f"no field {name!r}{nearest(name, fields)}; known: {', '.join(fields)}")
     value = getattr(config, name)
     if rest:
         if not dataclasses.is_dataclass(value):
             raise ValueError(f"{name!r} has no fields of its own")
-        return replace(config, **{name: _replaced(value, rest, text)})
+        return replace(config, **{name: with_value(value, rest, text)})
     if dataclasses.is_dataclass(value):
         inner = ", ".join(f"{name}.{item.name}" for item in dataclasses.fields(value))
         raise ValueError(f"{name!r} is a group; set one of {inner}")
-    kind = typing.get_type_hints(type(config))[name]
-    return replace(config, **{name: parse_value(text, kind)})
+    return replace(config, **{name: parse_value(text.strip(), typing.get_type_hints(type(config))[name])})
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

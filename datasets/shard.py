@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from datasets.copies import Copy
 from datasets.errors import IntegrityError
 from datasets.record import UNKNOWN, Clip, Label, Labels, Note
-from datasets.shard_audio import decode_audio
+from datasets.shard_audio import verified_audio
 from datasets.shard_file import open_parquet, reading
 from datasets.shard_info import canonical_labels
 from datasets.shard_rows import check_rows
@@ -111,6 +111,28 @@ def notes_of_row(row: Mapping[str, Any]) -> tuple[Note, ...] | None:
     """Read the notes of a shard row; None where it has none, or the shard has no such column."""
     notes = row.get("notes")
     return None if notes is None else tuple(Note(**note) for note in notes)
+
+
+def labels_of_row(row: Mapping[str, Any], instruments: Sequence[str]) -> dict[str, Label]:
+    """Collect the known labels of a shard row."""
+    known = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
+    return {name: Label(value, origin, sure) for name, value, sure, origin in known if value != UNKNOWN}
+
+
+def check_audio(where: str, row: Mapping[str, Any]) -> None:
+    """Decode the audio of a shard row and compare it with its digest.
+
+    Raises:
+        IntegrityError: it is damaged, or not what the row says; the message names `where` and the clip.
+    """
+    file, digest = row["audio"]["bytes"], row["audio_sha256"]
+    verified_audio(f"{where}: clip {row['id']}", file, row["sample_rate"], row["num_samples"], digest)
+
+
+def content_of_row(row: Mapping[str, Any], instruments: Sequence[str]) -> bytes:
+    """Encode one row's contribution to the content digest of its shard."""
+    labels = labels_of_row(row, instruments)
+    return content_of(row["id"], row["audio_sha256"], labels, notes_of_row(row), instruments)
 
 
 def content_line(clip: Clip, instruments: Sequence[str]) -> bytes:
@@ -347,11 +369,6 @@ def content_digest(path: Path) -> str:
     digest = hashlib.sha256()
     columns = ["id", "audio", "sample_rate", "num_samples", "audio_sha256", "presence", "confidence", "label_origin"]
     for row in read_shard(path, [*columns, *(["notes"] if has_notes(path) else [])]):
-        where = f"{path.name}: the audio of {row['id']} is damaged"
-        samples = decode_audio(where, row["audio"]["bytes"], row["sample_rate"], row["num_samples"])
-        if hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest() != row["audio_sha256"]:
-            raise IntegrityError(where)
-        known = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
-        labels = {name: Label(value, origin, sure) for name, value, sure, origin in known if value != UNKNOWN}
-        digest.update(content_of(row["id"], row["audio_sha256"], labels, notes_of_row(row), instruments))
+        check_audio(path.name, row)
+        digest.update(content_of_row(row, instruments))
     return digest.hexdigest()

@@ -1,9 +1,10 @@
 """The audio of a shard's row, decoded within bounds: what the row says is known before memory is taken.
 
-samples = decode_audio(where, row["audio"]["bytes"], row["sample_rate"], row["num_samples"])
+samples = verified_audio(where, row["audio"]["bytes"], row["sample_rate"], row["num_samples"], row["audio_sha256"])
 """
 
 import contextlib
+import hashlib
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +33,30 @@ def decode_audio(where: str, audio: Any, sample_rate: int, num_samples: int) -> 
     samples = np.empty(num_samples, np.int16)
     decode_into(where, audio, sample_rate, num_samples, 0, samples)
     return samples
+
+
+def verified_audio(where: str, audio: Any, sample_rate: int, num_samples: int, sha256: str) -> NDArray[np.int16]:
+    """Decode all samples (num_samples,) of a clip, and compare them with their digest.
+
+    Args:
+        where: shard and clip, for the message.
+        audio: the complete audio file, anything with a buffer.
+        sample_rate: in Hz, as the row says.
+        num_samples: as the row says.
+        sha256: of the samples, as the row says.
+
+    Raises:
+        IntegrityError: the audio is damaged, or not what the row says.
+    """
+    samples = decode_audio(where, audio, sample_rate, num_samples)
+    if pcm_sha256(samples) != sha256:
+        raise IntegrityError(f"{where}: its audio is not what its digest says; run pipelines.verify")
+    return samples
+
+
+def pcm_sha256(samples: NDArray[np.int16]) -> str:
+    """Digest 16-bit PCM, little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(samples, "<i2").tobytes()).hexdigest()
 
 
 def decode_into(

@@ -17,6 +17,7 @@ from typing import Any
 from datasets.command import Parser, run_command
 from datasets.errors import UsageError
 from datasets.manifest import Manifest
+from datasets.printable import readable
 from datasets.record import SPLITS, Seconds
 from pipelines.verify.findings import open_manifest
 
@@ -164,14 +165,6 @@ def _wrapped(name: str, items: Sequence[str]) -> list[str]:
 def _short(value: Any) -> str:
     words = json.dumps(value)
     return words if len(words) <= SHOWN_CHARACTERS else f"{words[: SHOWN_CHARACTERS - 3]}..."
-
-
-def readable(num_bytes: int) -> str:
-    """Format a size for people, in powers of ten."""
-    for exponent, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
-        if num_bytes >= 10**exponent:
-            return f"{num_bytes / 10**exponent:.1f} {unit}"
-    return f"{num_bytes} B"
 
 
 def build_parser() -> Parser:

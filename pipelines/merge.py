@@ -22,7 +22,7 @@ from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder, write_file
 from datasets.manifest import bucket_of
-from pipelines.acquisition.ledger import Attempt, Ledger, availability_from
+from pipelines.acquisition.ledger import Attempt, Ledger, availability_from, line_of
 from pipelines.acquisition.origins import read_file
 from pipelines.cache.store import Cache
 
@@ -85,12 +85,6 @@ def histories(ledger: Ledger) -> dict[str, list[Attempt]]:
     return {known.key: ledger.attempts(known.key) for known in ledger.all()}
 
 
-def line_of(attempt: Attempt) -> str:
-    """Format an attempt as `Ledger.record` writes it."""
-    said = {name: value for name, value in asdict(attempt).items() if value is not None}
-    return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
-
-
 def merge(sources: Sequence[Path], cache: Cache, *, with_files: bool = True) -> Merged:
     """Merge ledgers, and the files that they name, into a cache; each journal is replaced at once.
 
@@ -112,13 +106,13 @@ def merge(sources: Sequence[Path], cache: Cache, *, with_files: bool = True) -> 
             for key, attempts in histories(ledger).items():
                 after[key] = merge_attempts(after.get(key, []), attempts)
         changed = {bucket_of(key) for key, attempts in after.items() if attempts != before.get(key)}
-        by_bucket: dict[str, list[str]] = {bucket: [] for bucket in sorted(changed)}
+        by_bucket: dict[str, list[bytes]] = {bucket: [] for bucket in sorted(changed)}
         for key in sorted(after):
             if bucket_of(key) in by_bucket:
                 by_bucket[bucket_of(key)] += map(line_of, after[key])
         copied = _copy_files(sources, cache, after) if with_files else []
         for bucket, lines in by_bucket.items():  # last: what the ledger calls fetched is here
-            write_file(own.folder / f"{bucket}.jsonl", "".join(lines).encode())
+            write_file(own.folder / f"{bucket}.jsonl", b"".join(lines))
     statuses = Counter(availability_from(key, attempts).status for key, attempts in after.items())
     new_attempts = sum(map(len, after.values())) - sum(map(len, before.values()))
     return Merged(len(after), new_attempts, dict(sorted(statuses.items())), len(copied), sum(copied))

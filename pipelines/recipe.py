@@ -8,15 +8,15 @@ field of one stage or source; the type of the field says how the text is read.
 
 import importlib
 import pkgutil
-import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets.errors import UsageError
-from datasets.settings import nearest, parse_value
+from datasets.settings import nearest, with_group_field
 from datasets.source import load_source
-from datasets.typed_json import MAX_CHARACTERS, object_of, read_as
+from datasets.typed_json import as_json as as_json
+from datasets.typed_json import object_of, read_as
 from pipelines import recipes
 from pipelines.curation.near_duplicates import NearDuplicateConfig
 from pipelines.curation.outliers import OutlierConfig
@@ -101,39 +101,11 @@ def override(recipe: Recipe, setting: str) -> Recipe:
     Raises:
         UsageError: no such stage or field, or a value of another type.
     """
-    path, equals, text = setting.partition("=")
-    owner, dot, name = path.strip().replace("-", "_").partition(".")
-    if not (equals and dot):
-        raise UsageError(f"--set {setting}: expected stage.field=value")
+    groups = {**{name: getattr(recipe, name) for name in STAGES}, **recipe.sources}
+    owner, changed = with_group_field(groups, setting, "stage or source")
     if owner in recipe.sources:
-        changed = _with_field(recipe.sources[owner], name, text, setting)
         return replace(recipe, sources={**recipe.sources, owner: changed})
-    if owner in STAGES:
-        return replace(recipe, **{owner: _with_field(getattr(recipe, owner), name, text, setting)})
-    known = [*STAGES, *recipe.sources]
-    raise UsageError(f"--set {setting}: no stage or source {owner!r}{nearest(owner, known)}; known: {', '.join(known)}")
-
-
-def _with_field(config: Any, name: str, text: str, setting: str) -> Any:
-    kinds = typing.get_type_hints(type(config))
-    if name not in kinds:
-        known = ", ".join(kinds)
-        raise UsageError(f"--set {setting}: no field {name!r}{nearest(name, kinds)}; known: {known}")
-    try:
-        return replace(config, **{name: parse_value(text, kinds[name])})
-    except ValueError as error:
-        raise UsageError(f"--set {setting}: {error}") from error
-
-
-def as_json(value: Any) -> Any:
-    """Convert a recipe to JSON; fields that only locate something on this machine are left out."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_json(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("local")}
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [as_json(item) for item in value]
-    return value
+    return replace(recipe, **{owner: changed})
 
 
 def recipe_from_json(content: Any) -> Recipe:
@@ -143,13 +115,11 @@ def recipe_from_json(content: Any) -> Recipe:
         UsageError: not written by `as_json` of this code.
     """
     try:
-        values = dict(object_of(content, "recipe"))
-        sources = object_of(values.pop("sources", None), "sources")
+        values = object_of(content, "recipe")
+        sources = object_of(values.get("sources"), "sources")
         configs = {name: read_as(load_source(name).Config, config, name) for name, config in sources.items()}
-        hints = typing.get_type_hints(Recipe)
-        if strange := sorted(values.keys() - hints.keys()):
-            raise ValueError(f"no field {strange[0][:MAX_CHARACTERS]!r}")
-        return Recipe(sources=configs, **{name: read_as(hints[name], value, name) for name, value in values.items()})
+        recipe: Recipe = read_as(Recipe, {**values, "sources": configs}, "recipe")
+        return recipe
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise UsageError(
             f"the manifest's recipe does not fit this version of tutti ({error}); rebuild with the one that wrote it"

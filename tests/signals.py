@@ -54,15 +54,15 @@ def encoded(
 
 def webm(waveform: Waveform, *, sample_rate: int = 48_000, tags: Mapping[str, str] | None = None) -> bytes:
     """WebM with Opus, as YouTube serves it; the same bytes every time."""
-    return _muxed(waveform, sample_rate, container="webm", codec="libopus", tags=tags or {})
+    return muxed(waveform, sample_rate, container="webm", codec="libopus", tags=tags or {})
 
 
 def m4a(waveform: Waveform, *, sample_rate: int = 44_100) -> bytes:
     """MP4 with AAC, as YouTube serves it."""
-    return _muxed(waveform, sample_rate, container="ipod", codec="aac", tags={})
+    return muxed(waveform, sample_rate, container="ipod", codec="aac", tags={})
 
 
-def _muxed(waveform: Waveform, sample_rate: int, *, container: str, codec: str, tags: Mapping[str, str]) -> bytes:
+def muxed(waveform: Waveform, sample_rate: int, *, container: str, codec: str, tags: Mapping[str, str]) -> bytes:
     layout = {1: "mono", 2: "stereo"}[len(waveform)]
     target = io.BytesIO()
     with av.open(target, "w", format=container, options={"fflags": "+bitexact"}) as file:  # no random ids

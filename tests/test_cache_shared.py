@@ -9,7 +9,8 @@ import sys
 import pytest
 from conftest import ROOT, built
 
-from datasets.files import exclusive
+from datasets.locks import READ_ONLY
+from datasets.locks import lock as hold
 
 FLAGS = ("--dataset", "irmas", "--limit", "12", "--embedder", "logmel")
 
@@ -66,13 +67,13 @@ def test_a_build_that_lacks_something_says_in_one_line_that_the_cache_cannot_be_
 def test_a_lock_of_somebody_elses_can_be_held(tmp_path):
     """For a reader as well: two builds of two users still wait for each other."""
     lock = tmp_path / "locks" / "a.lock"
-    with exclusive(lock):
+    with hold(lock):
         pass
     lock.chmod(0o444)
     lock.parent.chmod(0o555)
     try:
-        with exclusive(lock):
-            pass
+        with hold(lock, unless=READ_ONLY) as descriptor:
+            assert descriptor >= 0
     finally:
         lock.parent.chmod(0o755)
 

@@ -10,10 +10,12 @@ from downloads import BODY, MD5, PATH, SHA256, URL, VIDEO, VIDEO_STEM, fetched, 
 from rows import clip
 
 from datasets.archive import open_archive
+from datasets.audio_files import AUDIO_SUFFIXES
+from datasets.bounded import CHUNK_BYTES
 from datasets.errors import IntegrityError, UsageError
 from datasets.record import Media, Recording, Rejected
 from datasets.source import RemoteFile, load_source
-from pipelines.acquisition.origins import CHUNK_BYTES, Origins, mirror_path, mirror_sums, with_sums
+from pipelines.acquisition.origins import Origins, mirror_path, mirror_sums, with_sums
 from pipelines.cache.store import Cache
 from pipelines.stages.download import download
 from pipelines.stages.fetch import fetch
@@ -255,9 +257,9 @@ def test_a_pinned_file_whose_blob_was_deleted_is_fetched_again(mirror, cache):
 # --- videos
 
 
-@pytest.mark.parametrize("extension", ["webm", "m4a", "opus", "mka"])
-def test_the_extension_of_a_video_is_found_in_a_folder(mirror, cache, extension):
-    put(mirror, f"{VIDEO_STEM}.{extension}", BODY)
+@pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
+def test_the_suffix_of_a_video_is_found_in_a_folder(mirror, cache, suffix):
+    put(mirror, f"{VIDEO_STEM}{suffix}", BODY)
 
     (recording,) = fetched(mirror, cache)
 

@@ -77,7 +77,7 @@ def test_offline_without_cached_weights_the_error_says_what_to_do(hub, monkeypat
         load(NAME)
 
     assert str(error.value) == (
-        f"embedder {NAME}: TUTTI_OFFLINE is set and its weights are not in the hub's cache; {REMEDY}"
+        f"embedder {NAME}: offline is asked for, and its weights are not in the hub's cache; {REMEDY}"
     )
     assert hub.requests == []
 
@@ -87,7 +87,7 @@ def test_without_network_the_error_says_what_to_do(hub_cache):
         load(NAME)
 
     assert str(error.value) == (
-        f"embedder {NAME}: the hub cannot be reached and its weights are not in the hub's cache; {REMEDY}"
+        f"embedder {NAME}: the hub cannot be reached, and its weights are not in the hub's cache; {REMEDY}"
     )
 
 

@@ -10,7 +10,7 @@ from conftest import ROOT
 from datasets.environment import default_cache_folder, named_folder, switch, whole_number
 from datasets.errors import UsageError
 from datasets.scores.soundfonts import find_soundfonts
-from pipelines.acquisition.http import check_allowed
+from pipelines.acquisition.http_answers import check_allowed
 from pipelines.build.__main__ import main
 from train.pretrained import is_offline
 

@@ -205,7 +205,7 @@ def test_a_flipped_bit_in_the_audio_names_the_clip_and_nothing_goes_out(
     assert main([str(damaged), "--format", name, "--output", str(tmp_path / "out")]) == 3
 
     error = capsys.readouterr().err
-    assert f"the audio of {first} is damaged" in error
+    assert f"clip {first}: " in error
     assert "run pipelines.verify, then build this version again" in error
     assert names(tmp_path) == ["damaged"]
 

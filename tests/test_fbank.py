@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import noise, silence, sine
 
-from pipelines.embedders import _torchaudio
+from train.features._torchaudio import torchaudio
 from train.features.fbank import FbankConfig, features, log_mel, num_frames
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ SIGNALS = {
 @pytest.fixture(params=["torchaudio", "numpy"])
 def reference(request, monkeypatch):
     """`ASTFeatureExtractor` in each of its two branches, as a function of a waveform and its options."""
-    _torchaudio.make_importable()
+    torchaudio()
     from transformers.models.audio_spectrogram_transformer import feature_extraction_audio_spectrogram_transformer as hf
 
     assert hf.is_speech_available()

@@ -30,7 +30,8 @@ fetch_file(url, Path(part), rules=HttpRules(slots=Path(part).parent / "slots", p
 MOVER = """
 import sys
 from pathlib import Path
-from pipelines.acquisition.http import HttpRules, discard, fetch_file, one_writer
+from pipelines.acquisition.host_slots import one_writer
+from pipelines.acquisition.http import HttpRules, discard, fetch_file
 url, part, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 with one_writer(part):
     if not target.exists():

@@ -7,8 +7,8 @@ from fetching import BODY, PATH, TAG, fetch, leave, refused, rules_beside
 from server import Answer, Server
 
 from datasets.errors import BlockedError, StorageError, TryLaterError, UsageError
-from pipelines.acquisition.http import NotFound, check_allowed, fetch_file, get_small
-from pipelines.acquisition.http_answers import asked_wait_s, is_page, redirect_target
+from pipelines.acquisition.http import NotFound, fetch_file, get_small
+from pipelines.acquisition.http_answers import asked_wait_s, check_allowed, is_page, redirect_target
 
 PAGE = b"\n<!DOCTYPE html><html>are you a robot?</html>"
 

@@ -7,7 +7,8 @@ import pytest
 from damage import edit_manifest, sealed_copy
 
 from datasets.manifest import read_manifest
-from pipelines.info import changed_settings, describe, main, readable, text
+from datasets.printable import readable
+from pipelines.info import changed_settings, describe, main, text
 
 
 def test_every_kept_clip_is_counted_by_source_and_split(sample_build: Path) -> None:

@@ -12,9 +12,9 @@ from rotting import to_endless, to_folder, to_pipe
 from datasets.errors import StorageError, TryLaterError, UsageError
 from datasets.files import write_file
 from datasets.manifest import bucket_of
-from pipelines.acquisition.ledger import Attempt, Ledger, availability_from
+from pipelines.acquisition.ledger import Attempt, Ledger, availability_from, line_of
 from pipelines.cache.store import Cache
-from pipelines.merge import LEDGER, ledger_of, line_of, main, merge, merge_attempts
+from pipelines.merge import LEDGER, ledger_of, main, merge, merge_attempts
 
 T0 = 1_763_700_000.0  # seconds since the epoch: an evening in November 2025
 HOUR, DAY = 3_600.0, 86_400.0
@@ -93,7 +93,7 @@ def test_a_line_is_written_as_the_ledger_writes_it(tmp_path: Path) -> None:
     cache_with(tmp_path, fetched(), failed("timeout", HOUR))
     (journal,) = (tmp_path / LEDGER).glob("*.jsonl")
 
-    assert journal.read_text() == line_of(fetched()) + line_of(failed("timeout", HOUR))
+    assert journal.read_bytes() == line_of(fetched()) + line_of(failed("timeout", HOUR))
 
 
 def test_a_merge_brings_knowledge_and_files(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_file_that_is_larger_than_its_ledger_says_is_not_copied(
 def test_a_line_that_a_stranger_made_up_is_left_out(tmp_path: Path, said: dict[str, object]) -> None:
     line = json.dumps({**json.loads(line_of(fetched())), **said})
     journal = tmp_path / "theirs" / LEDGER / f"{bucket_of(KEY)}.jsonl"
-    write_file(journal, f"{line}\n{line_of(failed('timeout', HOUR))}".encode())
+    write_file(journal, f"{line}\n".encode() + line_of(failed("timeout", HOUR)))
     ours = Cache(tmp_path / "ours")
 
     assert merge([tmp_path / "theirs"], ours).new_attempts == 1

@@ -9,9 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from datasets.errors import IntegrityError, UsageError
 from train.model import load_model
-from train.pretrained import load_backbone, transformers, weights_folder
+from train.pretrained import Wanted, load_backbone, transformers, weights_folder
 
-REMEDY = r"fetch them where there is a network with `hf download someone/model model.safetensors --local-dir DIR`"
+REMEDY = (
+    r"fetch the weights where there is a network with `hf download someone/model model.safetensors --local-dir DIR`"
+)
 
 
 @pytest.fixture
@@ -26,9 +28,9 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("empty_cache")
 def test_weights_that_cannot_be_fetched_offline_say_how_to_get_them() -> None:
     with pytest.raises(UsageError, match=f"weights someone/model: offline is asked for, .*; {REMEDY}"):
-        weights_folder("someone/model")
+        weights_folder(Wanted("someone/model"))
     with pytest.raises(UsageError, match=r"hf download someone/model model.safetensors --revision v2 --local-dir DIR"):
-        weights_folder("someone/model@v2")
+        weights_folder(Wanted("someone/model@v2"))
 
 
 @pytest.mark.usefixtures("empty_cache")
@@ -44,13 +46,13 @@ def test_every_model_with_weights_asks_for_them_the_same_way(name: str, input_si
 
 
 def test_what_is_neither_folder_nor_name_is_refused() -> None:
-    with pytest.raises(UsageError, match="'convnext': neither a folder nor a name of the hub, such as someone/model"):
-        weights_folder("convnext")
+    with pytest.raises(UsageError, match="'convnext': neither a folder nor a name of the hub; fetch the weights"):
+        weights_folder(Wanted("convnext"))
 
 
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"{re.escape(str(tmp_path))} lacks model.safetensors; fetch them"):
-        weights_folder(str(tmp_path))
+    with pytest.raises(UsageError, match=f"{re.escape(str(tmp_path))}: lacks model.safetensors; fetch the weights"):
+        weights_folder(Wanted(str(tmp_path)))
 
 
 def resnext(seed: int = 0, *, channels: int = 3, **changes: object) -> torch.nn.Module:

@@ -286,35 +286,6 @@ def test_a_second_call_remembers_rejects_too(cache, data):
     assert prepared(recording, cache) == first
 
 
-OLD_WORDS = [
-    "the decoder crashed (SIGSEGV)", "the decoder took more than 60 s of processor time",
-    "the decoder ended (exit code 1)",
-    "the decoder needs more than 4 GiB of memory", "the decoder was killed (SIGKILL)",
-    "the decoder's answer is larger than 268435456 bytes", "the decoder's answer makes no sense",
-    "[Errno 12] Cannot allocate memory: '<none>'", "Internal malloc () failed.",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("words", OLD_WORDS)
-def test_what_an_earlier_version_remembered_though_the_machine_was_the_cause_is_forgotten(cache, words):
-    recording = recording_of(cache, signals.encoded(signals.noise(1.0)))
-    remembered = {"reason": "undecodable", "detail": f"{VIDEO_URL}: {words}"}
-    (first,) = prepared(recording, cache)
-    (path,) = (cache.root / "stages" / "prepare").rglob("*.json")
-    cache.remember("prepare", path.stem, remembered)
-
-    assert prepared(recording, cache) == [first]
-
-
-def test_a_word_on_the_bytes_of_an_earlier_version_is_kept(cache):
-    recording = recording_of(cache, signals.encoded(signals.noise(1.0)))
-    prepared(recording, cache)
-    (path,) = (cache.root / "stages" / "prepare").rglob("*.json")
-    cache.remember("prepare", path.stem, {"reason": "undecodable", "detail": f"{VIDEO_URL}: Format not recognised."})
-
-    assert [row.reason for row in prepared(recording, cache)] == ["undecodable"]
-
-
 def test_clips_that_begin_or_end_together_are_not_mistaken_for_one_another(cache):
     spans = ((0.0, 1.0), (0.0, 2.0), (1.0, 2.0), (1.0, None))
     clips = tuple(clip(f"a/b@{n}", audio=None, start_s=start, end_s=end) for n, (start, end) in enumerate(spans))

@@ -276,7 +276,10 @@ def test_every_field_of_a_stage_can_be_set_from_text_or_says_that_it_cannot(stag
     recipe = load_recipe("ultimate")
     for each in fields(getattr(recipe, stage)):
         value = getattr(getattr(recipe, stage), each.name)
-        if isinstance(value, dict) or is_dataclass(value):
+        if is_dataclass(value):
+            with pytest.raises(UsageError, match=f"{each.name!r} is a group; set one of {each.name}\\."):
+                override(recipe, f"{stage}.{each.name}=x")
+        elif isinstance(value, dict):
             with pytest.raises(UsageError, match="is set in the recipe's Python file"):
                 override(recipe, f"{stage}.{each.name}=x")
         else:

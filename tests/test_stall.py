@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets import heartbeat
+from datasets import heartbeat, locks
 from datasets.errors import TryLaterError, TuttiError
-from datasets.files import exclusive
 from pipelines.engine.progress import HOST, Reporter, read_beats
 from pipelines.engine.stall import Clock, StallWatch
 
@@ -73,9 +72,9 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from datasets import heartbeat
-from datasets.files import exclusive
+from datasets import locks
 from pipelines.engine.progress import Reporter
-with Reporter(Path(sys.argv[2])).measure("download"), exclusive(Path(sys.argv[1])):
+with Reporter(Path(sys.argv[2])).measure("download"), locks.lock(Path(sys.argv[1])):
     print("held", flush=True)
     for _ in range(int(sys.argv[3])):
         time.sleep(0.1)
@@ -106,7 +105,7 @@ def holder(tmp_path):
 
 
 def wait_for(lock: Path) -> None:
-    with exclusive(lock):
+    with locks.lock(lock):
         pass
 
 

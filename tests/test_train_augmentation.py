@@ -66,7 +66,7 @@ def test_embeddings_are_varied_where_there_is_no_waveform() -> None:
     ("text", "message"),
     [
         ("lumen_bets", r"no preset or transform 'lumen_bets' \(did you mean 'lumen_best'\?\)"),
-        ("time_shift(max=1)", "time_shift has no field 'max'"),
+        ("time_shift(max=1)", "time_shift: no field 'max'"),
         ("time_shift(max_share)", "'max_share' is no field=value"),
         ("time_shift@2", r"probability 2\.0 is not in \[0, 1\]"),
         ("time_shift@often", "@often is no number"),

@@ -5,7 +5,8 @@ import pytest
 import signals
 import torch
 
-from train.features import LogMel, LogMelConfig, hz_to_mel, mel_edges_hz, mel_filters, standardization
+from datasets.mel_bank import hz_to_mel
+from train.features import LogMel, LogMelConfig, mel_edges_hz, mel_filters, standardization
 
 CONFIG = LogMelConfig(hop_length=160)
 

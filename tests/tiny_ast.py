@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from server import Answer, Request, Server
 
-from pipelines.embedders import _torchaudio
+from train.pretrained import transformers
 
 NAME = "someone/tiny-ast"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -24,23 +24,21 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 def write_tiny_ast(folder: Path, *, seed: int = 0, dropout: float = 0.0, classifier: bool = True) -> Path:
     """Save config.json, model.safetensors and preprocessor_config.json; equal arguments, equal bytes."""
-    _torchaudio.make_importable()
-    from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
-
-    config = ASTConfig(
+    library = transformers()
+    config = library.ASTConfig(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, max_length=128,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, num_labels=3,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = ASTForAudioClassification(config)
+        model = library.ASTForAudioClassification(config)
         for parameter in model.parameters():  # also those that start at zero, as no trained model's are
             torch.nn.init.normal_(parameter, std=0.5)  # large, so that clips differ
-    whole = model if classifier else ASTModel(config)
+    whole = model if classifier else library.ASTModel(config)
     if not classifier:
         whole.load_state_dict(model.audio_spectrogram_transformer.state_dict())
     whole.save_pretrained(folder)
-    ASTFeatureExtractor(max_length=128).save_pretrained(folder)
+    library.ASTFeatureExtractor(max_length=128).save_pretrained(folder)
     return folder
 
 

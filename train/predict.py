@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from datasets import audio
+from datasets.audio_files import AUDIO_SUFFIXES, is_audio_name
 from datasets.command import Parser, run_command
 from datasets.csv_cells import safe_row
 from datasets.errors import TuttiError, UsageError
@@ -46,11 +47,6 @@ from train.reading.mono import load_mono
 from train.saved import SavedRun, load_run
 from train.scoring.report import rounded
 
-# Files of a folder that are tried; a file named on the command line is, whatever it is called.
-AUDIO_SUFFIXES = {
-    ".aac", ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".m4a", ".mka", ".mp2", ".mp3", ".mp4", ".oga",
-    ".ogg", ".opus", ".wav", ".webm", ".wma",
-}  # fmt: skip
 _COLUMNS = ("path", "start_s", "end_s", "instrument", "probability", "present")
 
 
@@ -170,7 +166,7 @@ def audio_files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    found = sorted(p for p in path.rglob("*") if is_audio_name(p) and p.is_file())
     if not found:
         raise UsageError(
             f"{path}: no audio file below it; give files, or a folder of {', '.join(sorted(AUDIO_SUFFIXES))}"

@@ -7,14 +7,13 @@
 Only safetensors files are read: they cannot hold code. TUTTI_OFFLINE=1 or HF_HUB_OFFLINE=1 forbid to ask the hub.
 """
 
+import contextlib
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -22,7 +21,8 @@ from torch import Tensor, nn
 
 from datasets.addresses import without_secrets
 from datasets.environment import switch
-from datasets.errors import IntegrityError, UsageError
+from datasets.errors import IntegrityError, TryLaterError, UsageError
+from train.features._torchaudio import torchaudio
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -37,114 +37,140 @@ def is_offline() -> bool:
 _HUB_OFFLINE = "HF_HUB_OFFLINE"
 
 
-def weights_folder(weights: str, files: tuple[str, ...] = (WEIGHTS,)) -> Path:
-    """Find the folder of these weights; fetch it from the hub if need be.
+@dataclass(frozen=True)
+class Wanted:
+    """A model by the word that the user gave, and what to say where it is not to be had."""
+
+    name: str  # folder, hub name, or name@revision
+    files: tuple[str, ...] = (WEIGHTS,)  # nothing else is fetched
+    optional: tuple[str, ...] = ()  # of the files
+    what: str = "weights"  # takes the word: "weights", "embedder"
+    instead: str = "NAME"  # hub name in the remedy where the word is a folder
+    then: str = "set weights=DIR, or set weights= for random ones"  # once they were fetched by hand
+
+    @property
+    def remedy(self) -> str:
+        """Words on getting the files by hand."""
+        name, _, revision = (self.instead if Path(self.name).expanduser().is_dir() else self.name).partition("@")
+        pinned = f" --revision {revision}" if revision else ""
+        return (
+            f"fetch the weights where there is a network with `hf download {name} {' '.join(self.files)}{pinned} "
+            f"--local-dir DIR` and {self.then}"
+        )
+
+
+def weights_folder(wanted: Wanted, *, offline: bool | None = None) -> Path:
+    """Find the folder that holds a model's files; those of the hub are fetched.
 
     Args:
-        weights: folder, hub name, or name@revision.
-        files: what must be in it; nothing else is fetched.
+        wanted: the model.
+        offline: of the hub only its cache on this machine; None: as the user says.
 
     Raises:
         UsageError: they are not to be had; says how to get them.
+        TryLaterError: the hub fails.
     """
-    folder = Path(weights).expanduser()
+    folder = Path(wanted.name).expanduser()
     if not folder.is_dir():
-        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", weights):
-            raise UsageError(f"weights {weights!r}: neither a folder nor a name of the hub, such as someone/model")
-        folder = _from_hub(weights, files)
-    missing = [name for name in files if not (folder / name).is_file()]
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", wanted.name):
+            known = replace(wanted, name=wanted.instead).remedy
+            raise UsageError(f"{wanted.what} {wanted.name!r}: neither a folder nor a name of the hub; {known}")
+        folder = _from_hub(wanted, is_offline() if offline is None else offline)
+    missing = [name for name in wanted.files if name not in wanted.optional and not (folder / name).is_file()]
+    if WEIGHTS in missing and (pickled := sorted(folder.glob("*.bin"))):
+        raise UsageError(
+            f"{pickled[0]}: weights in this format can run code when they are opened, so they are not; "
+            f"put a {WEIGHTS} beside it: {wanted.remedy}"
+        )
     if missing:
-        raise UsageError(f"weights {weights}: {folder} lacks {' and '.join(missing)}; {_remedy(weights, files)}")
+        raise UsageError(f"{folder}: lacks {' and '.join(missing)}; {wanted.remedy}")
     return folder
 
 
-def _from_hub(weights: str, files: tuple[str, ...]) -> Path:
+def _from_hub(wanted: Wanted, offline: bool) -> Path:
     hub, errors = import_module("huggingface_hub"), import_module("huggingface_hub.errors")
-    name, _, revision = weights.partition("@")
-    offline = is_offline()
+    name, _, revision = wanted.name.partition("@")
+    label = f"{wanted.what} {wanted.name}"
     try:
         return Path(
-            hub.snapshot_download(name, revision=revision or None, allow_patterns=[*files], local_files_only=offline)
+            hub.snapshot_download(
+                name, revision=revision or None, allow_patterns=[*wanted.files], local_files_only=offline
+            )
         )
     except errors.LocalEntryNotFoundError as error:
+        if isinstance(error.__cause__, errors.HfHubHTTPError):  # it answered, but not with the file
+            raise _hub_fails(label, wanted, error.__cause__) from error
         why = "offline is asked for" if offline else "the hub cannot be reached"
-        raise UsageError(
-            f"weights {weights}: {why}, and they are not in the hub's cache; {_remedy(weights, files)}"
-        ) from error
-    except (errors.HfHubHTTPError, errors.HTTPError) as error:
-        reason = without_secrets(str(error).partition("\n")[0])
-        raise UsageError(
-            f"weights {weights}: the hub does not give them ({reason}); {_remedy(weights, files)}"
-        ) from error
+        raise UsageError(f"{label}: {why}, and its weights are not in the hub's cache; {wanted.remedy}") from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        known = replace(wanted, name=wanted.instead).remedy
+        raise UsageError(f"{label}: the hub has no such model or revision, or not for us; {known}") from error
+    except errors.HTTPError as error:
+        raise _hub_fails(label, wanted, error) from error
 
 
-def _remedy(weights: str, files: tuple[str, ...]) -> str:
-    name, _, revision = weights.partition("@")
-    pinned = f" --revision {revision}" if revision else ""
-    source = "NAME" if Path(weights).expanduser().is_dir() else name
-    return (
-        f"fetch them where there is a network with `hf download {source} {' '.join(files)}{pinned} --local-dir DIR` "
-        "and set weights=DIR, or set weights= for random ones"
-    )
+def _hub_fails(label: str, wanted: Wanted, error: BaseException) -> TryLaterError:
+    reason = without_secrets(str(error).partition("\n")[0])
+    return TryLaterError(f"{label}: the hub fails ({reason}); run it again later, or {wanted.remedy}")
 
 
 def transformers() -> Any:
-    """Import the transformers package, also beside a CPU build of torch.
-
-    Its models import an installed torchaudio, whose 2.11 wheel is linked against CUDA and fails to load beside
-    such a torch. Nothing of ours needs torchaudio's compiled part, so a stand-in takes its place there.
-    """
-    if "torchaudio" not in sys.modules and find_spec("torchaudio") is not None:
-        try:
-            import_module("torchaudio")
-        except OSError:
-            for name in [name for name in sys.modules if name == "torchaudio" or name.startswith("torchaudio.")]:
-                del sys.modules[name]  # what the failed import left behind
-            extension: Any = ModuleType("torchaudio._extension", "Stand-in: the compiled part does not load here.")
-            extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
-            extension._check_cuda_version = lambda: None
-            extension.fail_if_no_align = _unavailable
-            sys.modules[extension.__name__] = extension
-            import_module("torchaudio")
+    """Import the transformers package, also beside a CPU build of torch: its audio models import torchaudio."""
+    torchaudio()
     return import_module("transformers")
 
 
-def _unavailable(function: Callable[..., Any]) -> Callable[..., NoReturn]:
-    def fail(*arguments: Any, **options: Any) -> NoReturn:
-        raise RuntimeError(f"torchaudio: {function.__name__} needs its compiled part, which does not load here")
-
-    return fail
-
-
-def from_pretrained(model_class: Any, weights: str, **options: Any) -> Any:
+def from_pretrained(model_class: Any, wanted: Wanted, *, offline: bool | None = None, **options: Any) -> Any:
     """Make a model of transformers with its published weights.
 
     Args:
         model_class: one of transformers' model classes.
-        weights: folder or hub name.
-        options: replace fields of its config.json.
+        wanted: the model; its files are found by `weights_folder`.
+        offline: of the hub only its cache.
+        options: replace fields of its config.json, or are the class's own.
 
     Raises:
         UsageError: the weights are not to be had, or belong to another kind of model.
         IntegrityError: they are damaged.
+        TryLaterError: the hub fails.
     """
-    folder = weights_folder(weights, (CONFIG, WEIGHTS))
+    files = wanted.files if CONFIG in wanted.files else (CONFIG, *wanted.files)
+    folder = weights_folder(replace(wanted, files=files), offline=offline)
+    label = f"{wanted.what} {wanted.name}"
+    misfit = import_module("huggingface_hub.errors").StrictDataclassError
     try:
+        with safetensors.safe_open(folder / WEIGHTS, framework="pt") as weights:
+            weights.keys()
         # Which weights were found is checked here: transformers draws missing ones at random, with a warning.
-        model, report = model_class.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
-        )
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise IntegrityError(f"weights {weights}: {WEIGHTS} is damaged ({error}); fetch it again") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"weights {weights}: not a {model_class.__name__} ({error})") from error
+        with _quiet():
+            model, report = model_class.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+            )
+    except safetensors.SafetensorError as error:
+        raise IntegrityError(f"{label}: {WEIGHTS} is damaged ({error}); fetch it again") from error
+    except (OSError, RuntimeError, ValueError, TypeError, misfit) as error:
+        raise UsageError(f"{label}: {CONFIG} and {WEIGHTS} are not of one {model_class.__name__} ({error})") from error
     lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lacking:
         raise UsageError(
-            f"weights {weights}: not those of a {model_class.__name__}: {len(lacking)} weights are missing or of "
-            f"another size, the first is {lacking[0]}"
+            f"{label}: not those of a {model_class.__name__}: {len(lacking)} weights are missing or of another size, "
+            f"the first is {lacking[0]}"
         )
     return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence progress bars, and the report on weights that the model does without."""
+    logging = transformers().utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
 
 
 def load_backbone(backbone: nn.Module, weights: str) -> None:
@@ -157,7 +183,7 @@ def load_backbone(backbone: nn.Module, weights: str) -> None:
         UsageError: the weights are not to be had, or belong to another model.
         IntegrityError: they are damaged.
     """
-    path = weights_folder(weights) / WEIGHTS
+    path = weights_folder(Wanted(weights)) / WEIGHTS
     try:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:

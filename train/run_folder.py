@@ -9,13 +9,9 @@ replaced.
 """
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import re
-import socket
-import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +20,7 @@ from typing import Any
 
 from datasets.bounded import read_bounded
 from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
+from datasets.locks import UNLOCKABLE, LockedError, lock
 from datasets.manifest import file_sha256
 from train import saved
 from train.fitting import distributed
@@ -34,7 +31,6 @@ FILES = (saved.METRICS, saved.CONFIG, saved.MODEL, saved.CHECKPOINT)  # in the o
 PICTURE_NAMES = ("instruments.png", "roc.png", "f1_per_clip.png", "confusion.png")  # what train.evaluate draws
 
 _HOLDER = re.compile(rb"(pid \d+ on \S*\n)?")  # the whole contents of a lock file; empty: killed while it was made
-_UNLOCKABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -174,8 +170,8 @@ def _of_runs(folder: Path) -> list[str]:
 
 def _is_of_a_run(folder: Path) -> bool:
     """Whether a run began here: its lock file or its config says so."""
-    lock = folder / LOCK
-    if lock.is_file() and not lock.is_symlink() and _HOLDER.fullmatch(_head(lock)):
+    path = folder / LOCK
+    if path.is_file() and not path.is_symlink() and _HOLDER.fullmatch(_head(path)):
         return True
     try:
         config = json.loads(_bounded(folder / saved.CONFIG))
@@ -201,59 +197,35 @@ def held(folder: Path) -> Iterator[None]:
         StorageError: the folder cannot be written.
     """
     made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _locked(folder)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
-    try:
-        for name in FILES:  # what was being written when a run was killed
-            for leftover in folder.glob(f".{name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # whoever waits for the lock looks whether its file is still there
-            if not _of_runs(folder):
-                (folder / LOCK).unlink()
-                if made:
-                    folder.rmdir()
-        os.close(lock)
-
-
-def _locked(folder: Path) -> int:
-    """A descriptor that holds the folder's lock."""
-    path = folder / LOCK
-    while True:
+    with contextlib.ExitStack() as stack:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+            folder.mkdir(parents=True, exist_ok=True)
+            _refuse_foreign(folder / LOCK)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            descriptor = stack.enter_context(lock(folder / LOCK, wait_s=0, unless=UNLOCKABLE, flags=flags))
+        except LockedError as error:
+            told = f"{folder}: {error.holder} trains here; try later, or choose another --output"
+            raise TryLaterError(told) from error
         except OSError as error:
-            if path.is_symlink() or path.is_dir():
-                raise UsageError(f"{path}: is no lock file of a run; choose another --output") from error
-            raise
+            raise StorageError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
+        if descriptor < 0:
+            print(f"note: {folder}: its disk has no locks; see to it that nobody else trains here", file=sys.stderr)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _HOLDER.fullmatch(os.pread(descriptor, 4096, 0)):
-                raise UsageError(f"{path}: is no lock file of a run; choose another --output")
-            _lock(descriptor, folder)
-            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), path.stat()):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # its holder removed it just now: once more
+            for name in FILES:  # what was being written when a run was killed
+                for leftover in folder.glob(f".{name}.*.tmp"):
+                    leftover.unlink(missing_ok=True)
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # whoever waits for the lock looks whether its file is still there
+                if not _of_runs(folder):
+                    (folder / LOCK).unlink()
+                    if made:
+                        folder.rmdir()
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip() or "another process"
-        raise TryLaterError(f"{folder}: {holder} trains here; try later, or choose another --output") from error
-    except OSError as error:
-        if error.errno not in _UNLOCKABLE:
-            raise
-        print(f"note: {folder}: its disk has no locks; see to it that nobody else trains here", file=sys.stderr)
+def _refuse_foreign(path: Path) -> None:
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or not _HOLDER.fullmatch(_head(path))):
+        raise UsageError(f"{path}: is no lock file of a run; choose another --output")
 
 
 def clear_folder(folder: Path) -> None:

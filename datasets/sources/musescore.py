@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from datasets.audio_files import AUDIO_SUFFIXES
 from datasets.errors import UsageError
 from datasets.record import DRUMS, Clip, Defect, Media, Note, Recording, Seconds, clip_id
 from datasets.scores import general_midi
@@ -49,7 +50,6 @@ NOTES = True  # shards have a column of notes
 
 PIANO_RANGE = (21, 108)  # MIDI note numbers A0 to C8: the 88 rows of the pianoroll (Hung 2019)
 SCORE_SUFFIXES = (".mid", ".midi")
-AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg")
 AUDIO_FOLDERS = ("mp3", "audio")
 
 

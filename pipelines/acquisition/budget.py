@@ -184,8 +184,11 @@ class Breaker:
         if self.limit < 1:
             raise UsageError(f"{self.source}: a breaker needs a limit of at least 1 wall, got {self.limit}")
 
-    def enter(self, sleep: Callable[[Seconds], None] | None = pause, now: Callable[[], Seconds] = time.time) -> None:
-        """Wait until a request may be made, also while another process tries whether the site answers again.
+    def enter(self, sleep: Callable[[Seconds], None] = pause, now: Callable[[], Seconds] = time.time) -> None:
+        """Wait until an attempt may be made, right before it is (a token in hand).
+
+        Once the cool-down is over, one caller tries whether the wall is still there; the others wait until it has told
+        by `record` what came of it.
 
         Raises:
             TryLaterError: the breaker is open.
@@ -198,7 +201,7 @@ class Breaker:
                 state.write(asdict(breaker))
             if verdict == "go":
                 return
-            if verdict == "stop" or sleep is None:
+            if verdict == "stop":
                 raise TryLaterError(self._refusal(breaker, now_s))
             sleep(TRIAL_POLL_S)
 
@@ -214,8 +217,6 @@ class Breaker:
 
     def _refusal(self, breaker: BreakerState, now_s: Seconds) -> str:
         again_s = now_s + self.cool_down_s if breaker.opened_s is None else breaker.opened_s + self.cool_down_s
-        if breaker.trial_s is not None:
-            again_s = max(again_s, breaker.trial_s + TRIAL_S)
         again = datetime.fromtimestamp(math.ceil(again_s), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return (
             f"{self.source}: refused us {breaker.count} times in a row (last reason: {breaker.reason}), so we leave "

@@ -4,7 +4,6 @@ They are flocks, so they end with their holder, however that ends: no stale lock
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import threading
@@ -13,10 +12,8 @@ from pathlib import Path
 from time import sleep
 from typing import IO
 
-from datasets.files import take_lock, try_lock
 from datasets.heartbeat import beat, holding, waiting
-
-POLL_S = 0.1  # no call waits for the first of several locks; a download lasts far longer than this
+from datasets.locks import POLL_S, lock, release, try_lock
 
 _held = threading.local()  # .paths: locks of this thread, which may ask for them again
 
@@ -38,7 +35,7 @@ def host_slot(folder: Path, host: str, per_host: int) -> Iterator[None]:
         with waiting(f"one of the {per_host} downloads at once from {host}"):
             seen = _times(streams)
             while (mine := next((stream for stream in streams if try_lock(stream.fileno())), None)) is None:
-                sleep(POLL_S)
+                sleep(POLL_S)  # no call waits for the first of several locks
                 if (now := _times(streams)) != seen:  # those before us get on
                     seen = now
                     beat()
@@ -47,7 +44,7 @@ def host_slot(folder: Path, host: str, per_host: int) -> Iterator[None]:
                 yield
         finally:
             for stream in streams:
-                fcntl.flock(stream.fileno(), fcntl.LOCK_UN)  # see `_release`
+                release(stream.fileno())
 
 
 def _times(streams: Sequence[IO[bytes]]) -> list[int]:
@@ -65,40 +62,9 @@ def one_writer(path: Path) -> Iterator[None]:
     if path in held:
         yield
         return
-    lock_path = path.with_name(f"{path.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _lock(lock_path)
-    held.add(path)
-    try:
-        with holding(descriptor):
-            yield
-    finally:
-        held.discard(path)
-        lock_path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and makes a new one
-        _release(descriptor)
-
-
-def _lock(path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with lock(path.with_name(f"{path.name}.lock"), vanishes=True):
+        held.add(path)
         try:
-            take_lock(descriptor, path)
-            if _is_file(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # of a file that its holder removed: a lock on it keeps nobody out
-
-
-def _is_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _release(descriptor: int) -> None:
-    # Closing is not enough where the process forked meanwhile: the child's copy would keep the lock.
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
+            yield
+        finally:
+            held.discard(path)

@@ -1,9 +1,8 @@
 """Files over http(s): whole, resumed, polite; and a plain word where a server does not give them.
 
-`fetch_file` brings a file to a path that outlives failures and processes: what is there is kept
-and the next call goes on from its end, if the server proves that the file is still the same one
-(RFC 9110: Range, If-Range, Content-Range). Beside it lie `.state`, which says what the bytes are
-of, and while somebody writes, `.lock`.
+`fetch_file` brings a file to a path that outlives failures and processes: what is there is kept and the next call
+goes on from its end, if the server proves that the file is still the same one (RFC 9110: Range, If-Range,
+Content-Range). Beside it lie `.state`, which says what the bytes are of, and while somebody writes, `.lock`.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -25,10 +24,12 @@ from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError
 
 from datasets.addresses import Credentials, shown
-from datasets.errors import BlockedError, StorageError, TryLaterError, UsageError
+from datasets.bounded import read_json
+from datasets.errors import BlockedError, IntegrityError, StorageError, TryLaterError, UsageError
 from datasets.files import write_file
 from datasets.heartbeat import beat, pause
 from datasets.os_errors import storage_error
+from datasets.typed_json import read_as
 from pipelines.acquisition.host_slots import host_slot, one_writer
 from pipelines.acquisition.http_answers import (
     USER_AGENT,
@@ -51,12 +52,11 @@ from pipelines.acquisition.http_answers import (
 )
 from pipelines.acquisition.http_connection import Session, watched
 
-__all__ = ["USER_AGENT", "HttpRules", "NotFound", "check_allowed", "discard", "fetch_file", "get_small", "one_writer"]
-
-CHUNK_BYTES = 1 << 18  # at most this much is read at once; less where less has come
+RECEIVED_BYTES = 1 << 18  # at most this much is read at once; less where less has come
 HEAD_BYTES = 512  # enough to tell a page for people from a file
 MAX_REDIRECTS = 5
 SLOW_S = 300.0  # a pause of the network passes within this
+STATE_BYTES = 1 << 16  # of a part: an address and a few words
 SMALL_BYTES = 64 << 20  # a SHA256SUMS of 500,000 files
 REDIRECTS = (301, 302, 303, 307, 308)
 REFUSALS = (401, 403, 451)
@@ -173,8 +173,9 @@ def _size(part: Path) -> int:
 
 def _read_state(part: Path) -> RemoteVersion | None:
     try:
-        return RemoteVersion(**json.loads(_state_path(part).read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+        said = read_json(_state_path(part), STATE_BYTES, what="a state")
+        return cast(RemoteVersion, read_as(RemoteVersion, said, "state"))
+    except (FileNotFoundError, IntegrityError, ValueError, TypeError):
         return None
 
 
@@ -374,7 +375,7 @@ def _body(url: str, response: requests.Response, rules: HttpRules) -> Iterator[b
 
 def _read(raw: Any) -> bytes:
     try:
-        return bytes(raw.read1(CHUNK_BYTES, decode_content=False))
+        return bytes(raw.read1(RECEIVED_BYTES, decode_content=False))
     except (HTTPError, OSError) as error:
         raise _Retry(f"the connection broke ({root_cause(error)})") from error
 

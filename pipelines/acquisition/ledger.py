@@ -9,24 +9,24 @@ readers skip it with a warning. What the attempts mean is computed when asked fo
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import json
 import logging
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Annotated
 
 from datasets.errors import UsageError
+from datasets.locks import lock
 from datasets.os_errors import storage_error
 from datasets.record import Seconds
 from datasets.settings import nearest
+from datasets.typed_json import MAX_INTEGER, Between, Digest, Text, Word, predicate
 from pipelines.acquisition.reasons import PERMANENT, REASONS, VANTAGE
-from pipelines.cache.results import is_digest, is_number, is_text, is_word
 
 SECOND_SIGHTING_S = 86_400.0  # 24 h: a channel may be hidden or a site broken for an evening
 LATEST_S = 1e11  # year 5138: what lies beyond is damage, and no calendar takes it
@@ -35,6 +35,10 @@ DETAIL_CHARACTERS = 500  # of a message; some errors quote a whole page
 OUTCOMES = ("fetched", "failed")
 
 logger = logging.getLogger(__name__)
+
+
+is_digest, is_text, is_word = predicate(Digest), predicate(Text), predicate(Word)
+is_size = predicate(Annotated[float, Between(0, MAX_INTEGER)])
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Attempt:
         if self.sha256 is not None and not is_digest(self.sha256):
             raise ValueError(f"{self.key}: expected a sha256, got {self.sha256[:80]!r}")
         sizes = (self.num_bytes, self.offset_s, self.duration_s)
-        if any(size is not None and not (is_number(size) and size >= 0) for size in sizes):
+        if any(size is not None and not is_size(size) for size in sizes):
             raise ValueError(f"{self.key}: sizes and times are numbers above zero, got {sizes}")
         if not is_text(self.key):
             raise ValueError(f"{self.key[:80]!r}: a key is text that can be written")
@@ -200,7 +204,7 @@ class Ledger:
         """
         if attempt.detail:
             attempt = replace(attempt, detail=attempt.detail[:DETAIL_CHARACTERS])
-        line = _line(attempt)
+        line = line_of(attempt)
         with locked_file(self._path(attempt.key), os.O_RDWR | os.O_CREAT | os.O_APPEND) as descriptor:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
@@ -232,8 +236,8 @@ class Ledger:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:2]}.jsonl"
 
 
-def _line(attempt: Attempt) -> bytes:
-    """Encode an attempt as a line of ASCII, so that a line is torn between characters, never within one."""
+def line_of(attempt: Attempt) -> bytes:
+    """Write an attempt as a line of a journal: ASCII, so that a line is torn between characters, never within one."""
     said = {name: value for name, value in asdict(attempt).items() if value is not None}
     return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
@@ -302,20 +306,8 @@ def locked_file(path: Path, flags: int) -> Iterator[int]:
         StorageError: it cannot be opened, locked, read or written.
     """
     try:
-        if flags & os.O_CREAT:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # a pipe would let us wait for ever
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.EINVAL, "is no file; remove it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX if flags & os.O_RDWR else fcntl.LOCK_SH)
-            try:
-                yield descriptor
-            finally:
-                # Not only close: a child forked meanwhile has the descriptor too, and would keep the lock.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-        finally:
-            os.close(descriptor)
+        with lock(path, shared=not flags & os.O_RDWR, owner=False, flags=flags) as descriptor:
+            yield descriptor
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
             raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from datasets.addresses import Credentials
+from datasets.bounded import CHUNK_BYTES
 from datasets.errors import IntegrityError
 from datasets.files import read_plain
 from datasets.heartbeat import beat
@@ -24,10 +25,8 @@ from pipelines.acquisition.youtube import Access
 from pipelines.cache.soundness import settled_sha256
 from pipelines.cache.store import Cache
 
-CHUNK_BYTES = 1 << 20
 SUMS_BYTES = 64 << 20  # of a SHA256SUMS: half a million files
 SUMS_S = 300.0  # for a SHA256SUMS, which has 64 MiB at most
-AUDIO_EXTENSIONS = ("webm", "m4a", "opus", "ogg", "mp3", "flac", "wav", "mp4", "mka")
 VIDEOS_PER_HOUR = 240.0  # what YouTube tolerates from one address for days, with some room
 
 

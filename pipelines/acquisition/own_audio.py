@@ -29,7 +29,7 @@ from datasets.decode_error import DecodeError
 from datasets.errors import IntegrityError
 from datasets.record import Seconds
 from datasets.source import RemoteFile
-from pipelines.acquisition.own_index import Index, Named, extension_of, index_of, parse_name, sums_of
+from pipelines.acquisition.own_index import Index, Named, index_of, parse_name, sums_of
 from pipelines.cache.soundness import Blob, hash_file, mismatch
 
 TOLERANCE_S: Seconds = 0.1  # of a cut clip's length: what `clean` allows before it says "truncated"
@@ -262,7 +262,7 @@ def _base_name(url: str) -> str:
 
 def _family(name: str) -> str:
     lowered = name.lower()
-    return "tgz" if lowered.endswith((".tgz", ".tar.gz")) else extension_of(lowered)
+    return "tgz" if lowered.endswith((".tgz", ".tar.gz")) else lowered.rpartition(".")[2]
 
 
 def _hashed(path: str) -> Blob:

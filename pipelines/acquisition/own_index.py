@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.audio_files import is_audio_name
 from datasets.errors import IntegrityError, UsageError
 
-AUDIO_EXTENSIONS = frozenset(  # what the pinned decoders read
-    ("webm", "m4a", "opus", "ogg", "oga", "mp3", "flac", "wav", "mp4", "mka", "mkv", "aif", "aiff")
-)
 _TIME = r"\d{1,9}(?:\.\d{1,9})?"
 # No name fits twice: after a leading Y there are either 11 characters of the id, or 10.
 _NAME = re.compile(
-    rf"Y?(?P<id>[A-Za-z0-9_-]{{11}})(?:_(?P<start>{_TIME})(?:_(?P<end>{_TIME}))?)?\.(?P<extension>[A-Za-z0-9]{{2,4}})",
+    rf"Y?(?P<id>[A-Za-z0-9_-]{{11}})(?:_(?P<start>{_TIME})(?:_(?P<end>{_TIME}))?)?\.[A-Za-z0-9]{{2,4}}",
     re.ASCII,
 )
 MAX_SUMS_BYTES = 64 << 20  # 500,000 files
@@ -49,14 +47,9 @@ class Index:
 def parse_name(name: str) -> Named | None:
     """Parse the claim of a file name; None for a name that is no scheme of ours or no audio."""
     match = _NAME.fullmatch(name)
-    if match is None or match["extension"].lower() not in AUDIO_EXTENSIONS:
+    if match is None or not is_audio_name(name):
         return None
     return Named(match["id"], match["start"], match["end"])
-
-
-def extension_of(name: str) -> str:
-    """Return what follows the last dot, in lower case."""
-    return name.rpartition(".")[2].lower()
 
 
 def parse_sums(content: bytes, name: str) -> dict[str, str]:
@@ -126,7 +119,7 @@ def index_of(roots: tuple[str, ...]) -> Index:
                 named = parse_name(name)
                 if named is not None:
                     videos.append(f"{named.video_id}/{len(folders)}/{name}")
-                elif extension_of(name) not in AUDIO_EXTENSIONS:
+                elif not is_audio_name(name):
                     others.append(f"{len(folders)}/{name}")
             folders.append((root, below))
     return Index(tuple(folders), tuple(sorted(videos)), tuple(others))

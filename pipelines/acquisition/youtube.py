@@ -21,7 +21,7 @@ from yt_dlp.globals import supported_js_runtimes
 from datasets.errors import TuttiError
 from datasets.files import temporary_folder
 from datasets.record import Seconds
-from pipelines.acquisition.http import check_allowed
+from pipelines.acquisition.http_answers import check_allowed
 from pipelines.acquisition.reasons import Failure, classify
 from pipelines.acquisition.youtube_media import Downloaded, format_of, kind_of
 from pipelines.acquisition.youtube_section import can_use_proxy, fetch_section, find_ffmpeg

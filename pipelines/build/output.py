@@ -14,20 +14,19 @@ import filecmp
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, UsageError
-from datasets.files import crash_point, sync_folder, try_lock
+from datasets.files import crash_point, sync_folder
+from datasets.locks import LockedError, lock
 from datasets.manifest import Manifest, manifest_path, read_manifest
 from datasets.os_errors import remedy, words
 from datasets.printable import printable
 from pipelines.verify.check import verify
 
-LOCK_POLL_S = 0.2
 REMOVALS = 20  # of a folder; others write into it once a second
 RUN = re.compile(r"[\w.-]+-\d+")  # name of a build's folder of progress
 
@@ -101,21 +100,17 @@ class Output:
             StorageError: the folder cannot be made or written.
         """
         self.check()
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise StorageError(f"cannot write to {self.root} ({error.strerror}); choose another --output") from error
-        with os.fdopen(descriptor, "r+", errors="replace") as lock:
-            deadline_s = time.monotonic() + wait_s
-            while not try_lock(lock.fileno()):
-                if time.monotonic() >= deadline_s:
-                    holder = printable(lock.read(MAX_HOLDER).strip())
-                    raise TryLaterError(f"{self.root} is being built by {holder}; try later or use --wait")
-                time.sleep(LOCK_POLL_S)
-            with contextlib.suppress(OSError):  # only for people; a full disk must not keep `gc` from making room
-                os.ftruncate(lock.fileno(), 0)
-                os.pwrite(lock.fileno(), f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        with contextlib.ExitStack() as stack:
+            try:
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+                stack.enter_context(lock(self.root / ".lock", wait_s=wait_s, flags=flags))
+            except LockedError as error:
+                holder = printable(error.holder)
+                raise TryLaterError(f"{self.root} is being built by {holder}; try later or use --wait") from error
+            except OSError as error:
+                raise StorageError(
+                    f"cannot write to {self.root} ({error.strerror}); choose another --output"
+                ) from error
             self.check()  # while it was waited for
             yield
 
@@ -214,7 +209,6 @@ def _is_sound(root: Path) -> bool:
 # --- what is ours in an output root
 
 STAGED = ("manifest", "data", "report", "README.md", "croissant.json")  # of a version
-MAX_HOLDER = 4096  # characters of .lock
 
 
 def _is_link(path: Path) -> bool:

@@ -22,7 +22,7 @@ from datasets.manifest import digest_of
 from datasets.scores.soundfonts import VARIABLE
 from pipelines.build.arguments import output_root
 from pipelines.build.looks import Input, Look, LookAt, Looks, Own, look_at, own_names
-from pipelines.engine.code import code_digest
+from pipelines.engine.code import code_digest, code_files
 
 STATE = ".unchanged.json"
 # Flags that change what is said or when, not what is built; with these, nothing is answered from memory.
@@ -43,7 +43,7 @@ def summary_if_unchanged(arguments: argparse.Namespace, beam_flags: Sequence[str
         output = output_root(arguments).absolute()
         state = json.loads((output / STATE).read_bytes())
         current = (output / "current").readlink().name
-        if state["command"] != command_digest(arguments) or state["summary"]["version"] != current:
+        if state["command"] != command_digest(arguments, state["code"]) or state["summary"]["version"] != current:
             return None
         look = looker(arguments)
         seen = [(remembered_input(kind, path, arguments), digest) for kind, path, digest in state["inputs"]]
@@ -67,7 +67,8 @@ def remember(arguments: argparse.Namespace, looks: Looks, output: Path, summary:
         summary: of the build.
     """
     state = {
-        "command": command_digest(arguments),
+        "command": command_digest(arguments, code_files()),
+        "code": code_files(),
         # No address: it may hold a password, and the command line has it.
         "inputs": [[one.kind, "" if one.kind == "web" else one.path, seen.digest] for one, seen in looks.of.items()],
         "output": looker(arguments)(version_in(output)).digest,
@@ -116,13 +117,13 @@ def remembered_input(kind: Any, path: str, arguments: argparse.Namespace) -> Inp
     return Input(kind, arguments.mirror if kind == "web" else path)
 
 
-def command_digest(arguments: argparse.Namespace) -> str:
-    """Of all that decides a build, but for its inputs: flags, code, libraries, Python, the current folder."""
+def command_digest(arguments: argparse.Namespace, files: Sequence[str]) -> str:
+    """Digest all that decides a build, but for its inputs: flags, code files, libraries, Python, the current folder."""
     flags = {
         name: _plain(value) for name, value in vars(arguments).items() if name not in FLAGS_WITHOUT_EFFECT_ON_OUTPUT
     }
     soundfonts, here = os.environ.get(VARIABLE), str(Path.cwd())
-    return digest_of([flags, soundfonts, here, code_digest(), _libraries(), platform.python_version()])
+    return digest_of([flags, soundfonts, here, code_digest(files), _libraries(), platform.python_version()])
 
 
 def _plain(value: Any) -> Any:

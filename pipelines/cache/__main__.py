@@ -20,7 +20,7 @@ from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder, read_plain, remove
 from datasets.manifest import digest_of
-from datasets.printable import printable
+from datasets.printable import printable, readable
 from datasets.streams import overwrite
 from pipelines.acquisition.ledger import Availability, Ledger
 from pipelines.cache import results
@@ -110,14 +110,6 @@ def list_contents(cache: Cache, *, as_json: bool) -> int:
         print(f"  {kind:10} {counts[kind]:>9,} {readable(sizes[kind]):>10}  {meaning}")
     print(f"  {'total':10} {counts.total():>9,} {readable(sizes.total()):>10}")
     return 0
-
-
-def readable(num_bytes: int) -> str:
-    """Format a size for people, in powers of ten."""
-    for exponent, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
-        if num_bytes >= 10**exponent:
-            return f"{num_bytes / 10**exponent:.1f} {unit}"
-    return f"{num_bytes} B"
 
 
 @dataclass(frozen=True)

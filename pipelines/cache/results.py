@@ -10,22 +10,18 @@ read, and no value of it leads out of the cache, or is a number that nothing can
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeAlias
 
+from datasets import typed_json
 from datasets.manifest import canonical_json
+from datasets.typed_json import MAX_INTEGER, Between, Count, Digest, Positive, Share, Text, Word
 
 MAX_BYTES = 16 << 20  # of a result; the longest, notes of a score that no soundfont plays, have some megabytes
-MAX_TEXT = 20_000  # characters of a message or a URL
-MOST = 1 << 53  # of counts: a float still tells it from its neighbors
-
-Check: TypeAlias = Callable[[Any], bool]
 
 _HEAD, _MIDDLE, _TAIL = b'{"sha256":"', b'","result":', b"}"
 _BODY = len(_HEAD) + 64 + len(_MIDDLE)
-_is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
-_SKETCH = re.compile(r"[0-9a-f]{16}")
-_WORD = re.compile(r"[a-z][a-z0-9_:]{0,63}")
 
 
 class DamagedResultError(ValueError):
@@ -75,8 +71,7 @@ def decode_older(stage: str, content: bytes) -> Any:
 
 def fits(stage: str, result: Any) -> bool:
     """Whether a stage may say this; of a stage that is not known anything is taken."""
-    check = SHAPES.get(stage)
-    return check is None or check(result)
+    return stage not in SHAPES or typed_json.fits(SHAPES[stage], result)
 
 
 def _seal(stage: str, key: str, body: bytes) -> bytes:
@@ -100,133 +95,115 @@ def _parsed(content: bytes) -> Any:
 # --- what values may be
 
 
-def is_digest(value: Any) -> bool:
-    """Whether it is a sha256: 64 lowercase hex digits, so that it names a file and leads nowhere."""
-    return isinstance(value, str) and _is_digest(value) is not None
+@dataclass(slots=True)
+class _Blob:
+    blob: Digest
 
 
-def is_text(value: Any) -> bool:
-    """Whether it is a string of bearable length that can be written as UTF-8."""
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        return False
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+@dataclass(slots=True)
+class _Sha256:
+    sha256: Digest
 
 
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number."""
-    return (type(value) is float or type(value) is int) and -MOST <= value <= MOST  # NaN is on neither side
+@dataclass(slots=True)
+class _Fetched:
+    sha256: Digest
+    url: Text = ""
 
 
-def is_word(value: Any) -> bool:
-    """Whether it is one word of a vocabulary: a reason, a method."""
-    return isinstance(value, str) and _WORD.fullmatch(value) is not None
+@dataclass(slots=True)
+class _File:
+    sha256: Digest
+    num_bytes: Count
 
 
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
+_Status: TypeAlias = Annotated[int, Between(-MAX_INTEGER, 1 << 66)]
 
 
-def _matches(pattern: re.Pattern[str]) -> Check:
-    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+@dataclass(slots=True)
+class _OwnFile:
+    look: tuple[_Status, _Status, _Status, _Status, _Status]
+    sha256: Digest
+    num_bytes: Count
 
 
-def _between(least: float, most: float) -> Check:
-    return lambda value: (type(value) is float or type(value) is int) and least <= value <= most
+@dataclass(slots=True)
+class _Length:
+    duration_s: Annotated[float, Between(0, MAX_INTEGER)]
 
 
-def _count(least: int = 0, most: int = MOST) -> Check:
-    return lambda value: type(value) is int and least <= value <= most
+@dataclass(slots=True)
+class _Audio:  # of datasets.record.StoredAudio
+    blob: Digest
+    pcm_sha256: Digest
+    native_sha256: Digest
+    source_sha256: Digest
+    sample_rate: Positive
+    num_samples: Count
+    native_sample_rate: Positive
+    native_num_samples: Count
+    num_channels: Positive
+    codec: Text
+    decoder: Text
+    silence_share: Share
+    loudness_lufs: float | None
+    gain_db: float
+    true_peak_dbtp: float | None
+    complete: bool
+    mean_amplitude: Annotated[float, Between(0, MAX_INTEGER)] | None = None
+    sketch: Annotated[str, re.compile(r"[0-9a-f]{16}").fullmatch] = "0" * 16
 
 
-def _or_none(check: Check) -> Check:
-    return lambda value: value is None or check(value)
+@dataclass(slots=True)
+class _Alignment:
+    delay_s: float
+    score: Annotated[float, Between(-1.001, 1.001)]
 
 
-def _record(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """Make a check: an object with these fields and no others."""
-    checks = {**required, **(optional or {})}
-    names = required.keys()
-
-    def check(value: Any) -> bool:
-        if not isinstance(value, dict) or not names <= value.keys() <= checks.keys():
-            return False
-        for name, content in value.items():  # noqa: SIM110  # a generator would take twice the time
-            if not checks[name](content):
-                return False
-        return True
-
-    return check
+@dataclass(slots=True)
+class _Prepared:
+    audio: _Audio
+    alignment: _Alignment = field(default_factory=lambda: _Alignment(0.0, 0.0))
 
 
-def _row(*checks: Check) -> Check:
-    """Make a check: a list of so many values."""
-
-    def check(value: Any) -> bool:
-        return isinstance(value, list) and len(value) == len(checks) and all(map(_holds, checks, value))
-
-    return check
+@dataclass(slots=True)
+class _Refused:
+    reason: Word
+    detail: Text
+    value: float | None = None
 
 
-def _holds(check: Check, value: Any) -> bool:
-    return check(value)
+_Midi: TypeAlias = Annotated[int, Between(0, 127)]
+_Program: TypeAlias = Annotated[int, Between(0, 128)]
+_Velocity: TypeAlias = Annotated[int, Between(1, 127)]
 
 
-def _list_of(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(map(check, value))
+@dataclass(slots=True)
+class _Rendered:
+    blob: Digest
+    silent: tuple[tuple[float, float, _Midi, _Program, Text | None, _Velocity], ...]
 
 
-def _either(*checks: Check) -> Check:
-    return lambda value: any(check(value) for check in checks)
+@dataclass(slots=True)
+class _Shard:  # of datasets.shard.ShardInfo
+    path: Text
+    split: Text
+    num_rows: Count
+    num_bytes: Count
+    sha256: Digest
+    content_sha256: Digest
 
 
-_AUDIO = _record(  # of datasets.record.StoredAudio
-    {
-        "blob": is_digest,
-        "pcm_sha256": is_digest,
-        "native_sha256": is_digest,
-        "source_sha256": is_digest,
-        "sample_rate": _count(1),
-        "num_samples": _count(),
-        "native_sample_rate": _count(1),
-        "native_num_samples": _count(),
-        "num_channels": _count(1),
-        "codec": is_text,
-        "decoder": is_text,
-        "silence_share": _between(0, 1),
-        "loudness_lufs": _or_none(is_number),
-        "gain_db": is_number,
-        "true_peak_dbtp": _or_none(is_number),
-        "complete": _is_flag,
-    },
-    {"mean_amplitude": _or_none(_between(0, MOST)), "sketch": _matches(_SKETCH)},
-)
-_ALIGNMENT = _record({"delay_s": is_number, "score": _between(-1.001, 1.001)})
-_NOTE = _row(is_number, is_number, _count(0, 127), _count(0, 128), _or_none(is_text), _count(1, 127))
-_BLOB = _record({"blob": is_digest})
-_FETCHED = _record({"sha256": is_digest}, {"url": is_text})
-
-SHAPES: Mapping[str, Check] = {
-    "download": _FETCHED,
-    "first_use": _FETCHED,
-    "gunzip": _record({"sha256": is_digest, "num_bytes": _count()}),
-    "sample": _record({"sha256": is_digest}),
-    "own": _record({"look": _row(*[_count(-MOST, 1 << 66)] * 5), "sha256": is_digest, "num_bytes": _count()}),
-    "own_length": _record({"duration_s": _between(0, MOST)}),
-    "prepare": _either(
-        _record({"audio": _AUDIO}, {"alignment": _ALIGNMENT}),
-        _record({"reason": is_word, "detail": is_text}, {"value": _or_none(is_number)}),
-    ),
-    "embed": _BLOB,
-    "fingerprint": _BLOB,
-    "render": _record({"blob": is_digest, "silent": _list_of(_NOTE)}),
-    "write": _record(  # of datasets.shard.ShardInfo
-        {
-            "path": is_text,
-            "split": is_text,
-            "num_rows": _count(),
-            "num_bytes": _count(),
-            "sha256": is_digest,
-            "content_sha256": is_digest,
-        }
-    ),
+SHAPES: Mapping[str, Any] = {
+    "download": _Fetched,
+    "first_use": _Fetched,
+    "gunzip": _File,
+    "sample": _Sha256,
+    "own": _OwnFile,
+    "own_length": _Length,
+    "prepare": _Refused | _Prepared,  # the last is tried first
+    "embed": _Blob,
+    "fingerprint": _Blob,
+    "render": _Rendered,
+    "write": _Shard,
 }

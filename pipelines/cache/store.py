@@ -14,7 +14,6 @@ several machines on a shared file system, can use one cache: equal names hold eq
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import logging
@@ -28,19 +27,19 @@ from typing import IO, Any
 
 from datasets.errors import CacheDamageError, IntegrityError, TryLaterError
 from datasets.files import (
-    READ_ONLY,
+    FULL,
     atomic_file,
     crash_point,
     finish,
-    open_lock,
     read_plain,
     remove,
     temporary_file,
-    try_lock,
     write_file,
 )
 from datasets.heartbeat import beat
+from datasets.locks import READ_ONLY, UNLOCKABLE, LockedError, lock
 from datasets.manifest import digest_of, file_sha256
+from datasets.typed_json import Digest, predicate
 from pipelines.cache import results
 from pipelines.cache.soundness import (
     DAMAGE,
@@ -60,6 +59,7 @@ _log = logging.getLogger(__name__)
 # Results that this process has found, by stage: what a build had to compute.
 _remembered: Counter[str] = Counter()
 
+_is_digest = predicate(Digest)
 _GZIP = b"\x1f\x8b"
 _REFETCH = "the file was damaged or replaced: fetch it again, or correct the checksum"
 
@@ -79,9 +79,8 @@ class Cache:
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Hold while a build works with the cache: nothing is collected as garbage meanwhile."""
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # no locks here, or read only: the grace of `gc` must do
-                fcntl.flock(stack.enter_context(self._lock_file()), fcntl.LOCK_SH)
+        # Where there are no locks, or none can be made, the grace of `gc` must do.
+        with lock(self.lock, shared=True, unless=(*READ_ONLY, *UNLOCKABLE, *FULL)):
             yield
 
     @contextlib.contextmanager
@@ -91,13 +90,17 @@ class Cache:
         Raises:
             TryLaterError: a build uses the cache.
         """
-        with self._lock_file() as lock:
-            if not try_lock(lock.fileno()):
-                raise TryLaterError(f"{self.root}: a build uses this cache; try again when it is done")
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(lock(self.lock, wait_s=0, unless=READ_ONLY))
+            except LockedError as error:
+                raise TryLaterError(f"{self.root}: a build uses this cache; try again when it is done") from error
             yield
 
-    def _lock_file(self) -> IO[bytes]:
-        return open_lock(self.root / ".lock")
+    @property
+    def lock(self) -> Path:
+        """The file whose lock builds share, and who removes files has for itself."""
+        return self.root / ".lock"
 
     @property
     def incoming(self) -> Path:
@@ -110,7 +113,7 @@ class Cache:
         Raises:
             IntegrityError: it is no sha256; a path made of it would lead anywhere.
         """
-        if not results.is_digest(sha256):
+        if not _is_digest(sha256):
             raise IntegrityError(f"{sha256[:80]!r} is no sha256 (64 lowercase hex digits), so it names no blob")
         return self.root / "blobs" / sha256[:2] / sha256
 
@@ -118,7 +121,7 @@ class Cache:
         """Find blobs whose digest begins with these digits: none, or all but surely one."""
         if len(digits) == 64:
             return [path for path in [self.blob_path(digits)] if path.is_file()]
-        if len(digits) < 16 or not results.is_digest(digits.ljust(64, "0")):
+        if len(digits) < 16 or not _is_digest(digits.ljust(64, "0")):
             return []
         return sorted((self.root / "blobs" / digits[:2]).glob(f"{digits}*"))
 

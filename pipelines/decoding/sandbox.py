@@ -13,17 +13,17 @@ build, and never remembered.
 import atexit
 import contextlib
 import logging
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from datasets.decode_error import DecodeError
 from datasets.errors import TryLaterError
 from datasets.machine import MACHINE_REASONS
 from datasets.record import Seconds
+from datasets.typed_json import read_as
 from pipelines.decoding.process import DEFAULT_LIMITS as DEFAULT_LIMITS
 from pipelines.decoding.process import CannotStartError, Child, Limits, Request, SandboxError, nonsense
 
@@ -117,19 +117,16 @@ def typed(kind: type[Facts], answer: dict[str, Any]) -> Facts:
     Raises:
         SandboxError: it is none.
     """
-    hints = get_type_hints(kind)
-    if set(answer) != {field.name for field in fields(kind)}:  # type: ignore[arg-type]
+    if len(answer) != len(fields(kind)):  # type: ignore[arg-type]  # unknown ones are refused below
         raise nonsense(f"no {kind.__name__}")
+    try:
+        found: Facts = read_as(kind, answer, kind.__name__)
+    except (TypeError, ValueError) as error:
+        raise nonsense(str(error)) from error
     for name, value in answer.items():
-        if not (isinstance(value, hints[name]) or (isinstance(value, int) and hints[name] in (float, float | None))):
-            raise nonsense(f"{name} is of another type")
-        if isinstance(value, bool) and hints[name] is not bool:
-            raise nonsense(f"{name} is of another type")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise nonsense(f"{name} is not finite")
         if isinstance(value, str) and (len(value) > MAX_WORD_CHARS or not value.isprintable()):
             raise nonsense(f"{name} is no word")
-    return kind(**answer)
+    return found
 
 
 def _take_nothing(part: dict[str, Any], files: list[bytes]) -> None:

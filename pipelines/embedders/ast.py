@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.func import functional_call
-from torch.nn import functional as F
 
-from datasets.environment import switch
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import digest_of, file_sha256
-from pipelines.embedders.ast_files import DEFAULT_MODEL, load_weights, model_folder, read_front_end, weights_sha256
+from pipelines.embedders.ast_files import DEFAULT_MODEL, load_weights, read_front_end, wanted, weights_sha256
 from train.features.fbank import FRAME_SAMPLES, SAMPLE_RATE, FbankConfig, check, features, num_frames
+from train.models._positions import POSITIONS, grid_of, resize_positions
+from train.pretrained import weights_folder
 
-CODE_VERSION = 1  # raise it when this file or train/features/fbank.py computes something else
+CODE_VERSION = 1  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
 
 # Frames from which on a clip gets the whole position grid: AST was trained on clips of 10 s, padded to 10.24 s.
 TRAINED_FRAMES = num_frames(10 * SAMPLE_RATE)
@@ -130,13 +130,11 @@ class AstEmbedder:
         """Resize the parameters that differ for an input of so many frames."""
         if frames == self._front_end.max_frames:
             return {}
-        config: Any = self._model.config
-        patches = (frames - config.patch_size) // config.time_stride + 1
+        bands, patches = grid_of(self._model.config, frames)
         if patches not in self._positions:
-            whole = self._model.get_parameter("embeddings.position_embeddings")
-            bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+            whole = self._model.get_parameter(POSITIONS)
             self._positions[patches] = resize_positions(whole, bands=bands, patches=patches)
-        return {"embeddings.position_embeddings": self._positions[patches]}
+        return {POSITIONS: self._positions[patches]}
 
 
 def load(
@@ -156,7 +154,7 @@ def load(
         resize_positions: clips shorter than 10 s through a position grid of their own length: 4 times as fast for
             clips of 3 s (measured), but not what the model was trained on.
         precision: of matrix products; "auto": bfloat16 on a GPU, float32 on CPU.
-        local_only: never ask the hub, only its cache; None: as TUTTI_OFFLINE says.
+        local_only: never ask the hub, only its cache; None: as TUTTI_OFFLINE and HF_HUB_OFFLINE say.
 
     Raises:
         UsageError: the model is not to be had, is no AST, or the device is missing; says what to do.
@@ -166,9 +164,7 @@ def load(
     chosen = _device(device)
     precise = precision if precision != "auto" else ("float32" if chosen == "cpu" else "bfloat16")
     settings = AstSettings(resize_positions, precise, chosen)
-    if local_only is None:
-        local_only = switch("TUTTI_OFFLINE")
-    folder = model_folder(model, local_only)
+    folder = weights_folder(wanted(model), offline=local_only)
     front_end = read_front_end(folder)
     facts = {
         "config_sha256": file_sha256(folder / "config.json"),
@@ -178,23 +174,6 @@ def load(
         "code_version": CODE_VERSION,
     }
     return AstEmbedder(load_weights(folder).to(chosen), front_end, settings, facts=facts, label=model)
-
-
-def resize_positions(whole_1PD: torch.Tensor, *, bands: int, patches: int) -> torch.Tensor:
-    """Resize position embeddings to another number of patches in time: bilinear; the special tokens stay.
-
-    Args:
-        whole_1PD: (1, 2 + bands * old patches, D): special tokens, then the grid, band by band.
-        bands: rows of the grid, 12.
-        patches: new columns of the grid.
-
-    Returns:
-        (1, 2 + bands * patches, D).
-    """
-    special_12D, grid_1PD = whole_1PD[:, :2], whole_1PD[:, 2:]
-    grid_1DBT = grid_1PD.transpose(1, 2).reshape(1, whole_1PD.shape[2], bands, -1)
-    resized_1DBT = F.interpolate(grid_1DBT.float(), size=(bands, patches), mode="bilinear", align_corners=False)
-    return torch.cat((special_12D, resized_1DBT.flatten(2).transpose(1, 2)), dim=1)
 
 
 def _device(device: str) -> str:

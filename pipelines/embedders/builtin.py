@@ -30,7 +30,7 @@ from datasets.manifest import digest_of, file_sha256
 from pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES, front_end, unit_power
 from pipelines.embedders.logmel import LogMelEmbedder
 
-CODE_VERSION = 1  # raise it when this file or front_end.py computes something else
+CODE_VERSION = 1  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
 FOLDER = Path(__file__).parent
 WEIGHTS, RECIPE = "builtin.safetensors", "builtin.json"
 HOP_SAMPLES = EXCERPT_SAMPLES // 2

@@ -23,10 +23,11 @@ from scipy.fft import rfft
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from datasets.manifest import digest_of
+from datasets.mel_bank import mel_bank, triangles
 
 Array = NDArray[np.float32]
 
-CODE_VERSION = 1  # raise it with any change of the output: embeddings are cached by the digest
+CODE_VERSION = 1  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
 SAMPLE_RATE = 16_000  # Hz
 N_FFT, HOP_LENGTH = 1024, 256  # 64 ms and 16 ms: onsets
 LONG_N_FFT, LONG_HOP_LENGTH = 4096, 1024  # 256 ms and 64 ms: resolves the partials of low notes
@@ -246,10 +247,9 @@ def _mean_change(tracks_TB: Array) -> Array:
 
 @cache
 def mel_filters() -> Array:
-    """Compute triangles on the mel scale (O'Shaughnessy 1987: 2595 log10(1 + f / 700)), peak 1 (40, 513)."""
-    low, high = (2595 * np.log10(1 + hz / 700) for hz in (MIN_MEL_HZ, MAX_MEL_HZ))
-    edges_hz = 700 * (10 ** (np.linspace(low, high, N_MELS + 2) / 2595) - 1)
-    return _triangles(edges_hz, N_FFT)
+    """Compute triangles on the mel scale, peak 1 (40, 513)."""
+    filters_FB = mel_bank(n_fft=N_FFT, sample_rate=SAMPLE_RATE, num_bands=N_MELS, low_hz=MIN_MEL_HZ, high_hz=MAX_MEL_HZ)
+    return _by_band(filters_FB)
 
 
 @cache
@@ -257,7 +257,8 @@ def pitch_filters(bins_per_octave: int) -> Array:
     """Compute triangles on a log-frequency axis, sum 1 (7 * bins_per_octave, 2049)."""
     steps = np.arange(-1, bins_per_octave * NUM_OCTAVES + 1) / bins_per_octave
     edges_hz = MIN_PITCH_HZ * 2**steps
-    filters_BF = _triangles(edges_hz, LONG_N_FFT).astype(np.float64)
+    bins_hz = np.linspace(0, SAMPLE_RATE / 2, LONG_N_FFT // 2 + 1)
+    filters_BF = _by_band(triangles(bins_hz, edges_hz)).astype(np.float64)
     for row_F, center_hz in zip(filters_BF, edges_hz[1:-1], strict=True):
         if row_F.sum() < 0.5:  # narrower than an FFT bin: interpolate between its two neighbors
             position = center_hz * LONG_N_FFT / SAMPLE_RATE
@@ -268,9 +269,6 @@ def pitch_filters(bins_per_octave: int) -> Array:
     return normalized_BF
 
 
-def _triangles(edges_hz: NDArray[np.float64], n_fft: int) -> Array:
-    low, center, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
-    frequency_F = np.arange(n_fft // 2 + 1) * SAMPLE_RATE / n_fft
-    rising, falling = (frequency_F - low) / (center - low), (high - frequency_F) / (high - center)
-    filters_BF: Array = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-    return filters_BF
+def _by_band(filters_FB: NDArray[np.float64]) -> Array:
+    """Transpose filters to (B, F), copied: a transposed view would choose another kernel of the matrix product, and other last bits."""
+    return np.ascontiguousarray(filters_FB.T, np.float32)

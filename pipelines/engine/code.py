@@ -1,22 +1,110 @@
-"""The digest of the code that decides a dataset."""
+"""Digests of our own code: of what decides a dataset, and of what an embedder computes with.
+
+Which files these are is read from their imports, late ones too, so there is no list that a new file can be missing
+from. The imports are found by pattern: to parse the files would take half a second of every build. A line of a
+docstring that looks like an import counts as one: a file too many, never one too few.
+"""
 
 import functools
 import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("augment", "datasets", "pipelines", "train")
+BUILD = "pipelines.build.__main__"
+# What an embedder asks for names, digests and errors: no number of an embedding comes from these or what they import.
+NO_ARITHMETIC = frozenset({"datasets.addresses", "datasets.environment", "datasets.errors", "datasets.manifest"})
+
+_DATA = (".html", ".json", ".safetensors")  # that modules read from beside themselves
+_IMPORT = re.compile(r"\n *(?:from ([\w.]+) import (\([^)]*\)|.*)|import (.*))")
+_QUOTED = re.compile(rf"[\"']((?:tutti\.)?(?:{'|'.join(PACKAGES)})\.[\w.]+)(?=[\"'{{])")
+_COMMENT = re.compile(r"#.*")
 
 
-CODE = ("datasets", "pipelines", "train/features")  # what decides a dataset
+def code_files() -> list[str]:
+    """List what a build runs or reads of ours, as paths below the root."""
+    data = [path for path in _listing() if path.endswith(_DATA)]
+    return sorted([*_closure(BUILD, frozenset()), *data])
+
+
+def code_digest(files: Sequence[str] | None = None) -> str:
+    """Digest files of ours, by default `code_files()`.
+
+    As long as their contents are what they were, these files are what a build runs: their imports stand in them.
+
+    Raises:
+        OSError: one is not there.
+    """
+    digest = hashlib.sha256()
+    for path in code_files() if files is None else files:
+        digest.update(f"{path}\n".encode())
+        digest.update(_content(path))
+    return digest.hexdigest()
 
 
 @functools.cache
-def code_digest() -> str:
-    """Hash our own files."""
-    digest = hashlib.sha256()
-    for folder in CODE:
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".json", ".html", ".safetensors"):
-                digest.update(f"{path.relative_to(ROOT)}\n".encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
+def arithmetic_digest(module: str) -> str:
+    """Digest the files that a module of ours computes with: itself, and what it imports but for `NO_ARITHMETIC`."""
+    return code_digest(_closure(_plain(module), NO_ARITHMETIC))
+
+
+@functools.cache
+def _listing() -> frozenset[str]:
+    """List all files of our packages."""
+    found = []
+    for package in PACKAGES:
+        for folder, _, names in os.walk(ROOT / package):
+            below = os.path.relpath(folder, ROOT).replace(os.sep, "/")
+            found += [f"{below}/{name}" for name in names if name.endswith((".py", *_DATA))]
+    return frozenset(found)
+
+
+def _content(path: str) -> bytes:
+    return (ROOT / path).read_bytes()
+
+
+def _closure(module: str, without: frozenset[str]) -> list[str]:
+    waiting, found = [module], set[str]()
+    seen = {module, *without}
+    while waiting:
+        for path in _files(waiting.pop()):
+            if path not in found:
+                found.add(path)
+                new = set(_imports(path)) - seen
+                seen |= new
+                waiting += new
+    return sorted(found)
+
+
+def _files(name: str) -> list[str]:
+    """List the files of a module or package; of a package whose name ends with a dot, all its modules."""
+    base, listed = name.replace(".", "/"), _listing()
+    if name.endswith("."):
+        return [
+            path for path in listed if path.startswith(base) and path.endswith(".py") and "/" not in path[len(base) :]
+        ]
+    return [path for path in (f"{base}.py", f"{base}/__init__.py") if path in listed]
+
+
+def _imports(path: str) -> Iterator[str]:
+    """Yield modules of ours that a file imports, or names as text; some are attributes of one."""
+    text = "\n" + _content(path).decode()
+    for package, names, modules in _IMPORT.findall(text):
+        if package:
+            yield from _with_names(_plain(package), _COMMENT.sub("", names).strip("() \n"))
+        else:
+            yield from (_plain(part.split()[0]) for part in _COMMENT.sub("", modules).split(",") if part.strip())
+    yield from map(_plain, _QUOTED.findall(text))
+
+
+def _with_names(package: str, names: str) -> Iterator[str]:
+    if package.partition(".")[0] in PACKAGES:
+        yield package
+        yield from (f"{package}.{part.split()[0]}" for part in names.split(",") if part.strip())
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("tutti.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import errors
 from datasets.errors import Stopped, TryLaterError, TuttiError
-from datasets.machine import MACHINE_REASONS, machine_reason
+from datasets.machine import MACHINE_REASONS, machine_reason, scarcity_in
 from datasets.os_errors import storage_error
 
 AGAIN = "run the build again, it goes on where it was"
@@ -25,17 +25,6 @@ DASK = {
     "KilledWorker": "several Dask workers died of the same task, most likely for want of memory",
 }
 LOG_BYTES = 64 << 10  # of its end
-# What the log of a worker says that could not go on -> reason.
-SCARCE = {
-    "can't start new thread": "out_of_processes",
-    "pthread_create failed": "out_of_processes",
-    "cannot fork": "out_of_processes",
-    "resource temporarily unavailable": "out_of_processes",
-    "memoryerror": "out_of_memory",
-    "cannot allocate memory": "out_of_memory",
-    "bad_alloc": "out_of_memory",
-    "failed to map segment": "out_of_memory",
-}
 
 
 def unwrap_runner_error(error: BaseException) -> BaseException:
@@ -54,7 +43,7 @@ def unwrap_runner_error(error: BaseException) -> BaseException:
         return TryLaterError(
             f"the Dask scheduler cannot be reached ({error}); start it or correct its address, {AGAIN}"
         )
-    if (reason := machine_reason(error) or _scarce_in(str(error))) is not None and not isinstance(error, OSError):
+    if (reason := machine_reason(error) or scarcity_in(str(error))) is not None and not isinstance(error, OSError):
         return TryLaterError(f"the runner stopped ({_last_line(error)}); {MACHINE_REASONS[reason]}, then {AGAIN}")
     if isinstance(error, OSError):
         return storage_error(error)
@@ -90,12 +79,7 @@ def scarcity(log: Path) -> str | None:
     """Find one of `MACHINE_REASONS` in the end of a log; None: there is none."""
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - LOG_BYTES))
-        return _scarce_in(stream.read().decode(errors="replace"))
-
-
-def _scarce_in(text: str) -> str | None:
-    lowered = text.lower()
-    return next((reason for words, reason in SCARCE.items() if words in lowered), None)
+        return scarcity_in(stream.read().decode(errors="replace"))
 
 
 def _last_line(error: BaseException) -> str:

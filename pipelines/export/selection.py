@@ -14,14 +14,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from datasets.audio import pcm_sha256
 from datasets.copies import file_digest
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import Manifest
-from datasets.record import SPLITS, UNKNOWN
+from datasets.record import SPLITS
 from datasets.settings import nearest
-from datasets.shard import audio_extension, content_digest, open_shard, read_groups, shard_table
-from datasets.shard_audio import decode_audio
+from datasets.shard import (
+    audio_extension,
+    check_audio,
+    content_digest,
+    labels_of_row,
+    open_shard,
+    read_groups,
+    shard_table,
+)
 from datasets.shard_info import ShardInfo
 from datasets.source import has_notes
 from pipelines.export.card import Counts
@@ -70,7 +76,7 @@ class Selection:
                     check_row(path, row, last_id, sample_rate, notes=notes)
                     last_id = row["id"]
                     if self.licenses is None or row["license"] in self.licenses:
-                        check_audio(path, row)
+                        check_audio(path.name, row)
                         yield row
 
 
@@ -183,18 +189,6 @@ def check_row(path: Path, row: Row, last_id: str, sample_rate: int, *, notes: bo
         raise IntegrityError(f"{where}: its notes are not what the sources of the manifest have; {REMEDY}")
 
 
-def check_audio(path: Path, row: Row) -> None:
-    """Check that the samples have the row's digest.
-
-    Raises:
-        IntegrityError: they are not; the message names the clip.
-    """
-    where = f"{path.name}: clip {row['id']}"
-    samples = decode_audio(where, row["audio"]["bytes"], row["sample_rate"], row["num_samples"])
-    if pcm_sha256(samples) != row["audio_sha256"]:
-        raise IntegrityError(f"{where}: its audio is not what its digest says; {REMEDY}")
-
-
 def key_of(row: Row) -> str:
     """Hash a clip's id to a file name, safe everywhere: ids hold slashes, dots and accents.
 
@@ -211,7 +205,7 @@ def audio_path(row: Row) -> str:
 
 def facts_of(row: Row, instruments: Sequence[str]) -> dict[str, Any]:
     """Collect what is known of a clip, in the manifest's words; an instrument without a label is unknown."""
-    labels = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
+    labels = labels_of_row(row, instruments)
     return {
         "id": row["id"],
         "source": row["source"],
@@ -219,11 +213,7 @@ def facts_of(row: Row, instruments: Sequence[str]) -> dict[str, Any]:
         "group": row["group"],
         "start_s": row["start_s"],
         "end_s": row["end_s"],
-        "labels": {
-            name: [presence, decimal(confidence), origin]
-            for name, presence, confidence, origin in labels
-            if presence != UNKNOWN
-        },
+        "labels": {name: [label.presence, decimal(label.confidence), label.origin] for name, label in labels.items()},
         "quality": decimal(row["quality"]),
         "loudness_lufs": decimal(row["loudness_lufs"]),
         "gain_db": decimal(row["gain_db"]),

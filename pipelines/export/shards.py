@@ -11,8 +11,8 @@ from pathlib import Path
 from datasets.errors import IntegrityError
 from datasets.files import atomic_file
 from datasets.manifest import file_sha256
-from datasets.record import UNKNOWN, Clip, Label, StoredAudio
-from datasets.shard import notes_of_row, shard_path, write_shard
+from datasets.record import Clip, StoredAudio
+from datasets.shard import labels_of_row, notes_of_row, shard_path, write_shard
 from datasets.shard_info import ShardInfo
 from datasets.source import has_notes
 from pipelines.export.selection import Row, Selection
@@ -48,14 +48,13 @@ def write_shards(selection: Selection, folder: Path) -> list[ShardInfo]:
 
 def clip_of(row: Row, instruments: list[str]) -> Clip:
     """Rebuild the clip that a shard row was written from, as far as `write_shard` reads it."""
-    labels = zip(instruments, row["presence"], row["confidence"], row["label_origin"], strict=True)
     return Clip(
         id=row["id"],
         source=row["source"],
         recording=row["recording"],
         group=row["group"],
         partition="",  # no column of a shard
-        labels={name: Label(value, origin, sure) for name, value, sure, origin in labels if value != UNKNOWN},
+        labels=labels_of_row(row, instruments),
         license=row["license"],
         start_s=row["start_s"],
         end_s=row["end_s"],

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from datasets.addresses import Credentials
 from datasets.archive import gunzip
 from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
-from datasets.files import exclusive
+from datasets.locks import READ_ONLY, lock
 from datasets.manifest import digest_of
 from datasets.source import Input, LocalFile, RemoteFile, inputs_of, load_source
 from pipelines.acquisition.http import NotFound, discard, fetch_file
@@ -77,7 +77,8 @@ def download_file(
     source: str, remote: RemoteFile, origins: Origins, cache: Cache, progress: Path | None = None
 ) -> LocalFile:
     """One remote file; see `download`."""
-    with exclusive(cache.lock_path(remote.url)):  # of two builds the second finds what the first fetched
+    # Of two builds the second finds what the first fetched. Where nothing can be written, nothing is to be kept apart.
+    with lock(cache.lock_path(remote.url), unless=READ_ONLY):
         blob, verified_by, resolved = _obtain(source, remote, origins, cache, progress)
         # Garbage collection keeps what a result names.
         cache.remember("download", digest_of(remote.url), {"url": remote.url, "sha256": blob.sha256})

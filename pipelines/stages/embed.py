@@ -21,6 +21,7 @@ from pipelines.cache.store import Cache
 from pipelines.curation import fingerprint as fingerprints
 from pipelines.curation.fingerprint import Fingerprint, fingerprint
 from pipelines.embedders import Embedder
+from pipelines.engine.code import arithmetic_digest
 
 SCALE = 32_768  # of 16-bit PCM
 
@@ -49,11 +50,12 @@ def embed(clip: Clip, *, config: EmbedConfig, cache: Cache) -> Clip:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare first")
     pcm, blob = clip.audio.pcm_sha256, clip.audio.blob
 
-    sizes = embedder_of(config).dimension * 4, fingerprints.num_bytes(clip.audio.num_samples)
+    embedder = embedder_of(config)
+    sizes = embedder.dimension * 4, fingerprints.num_bytes(clip.audio.num_samples)
 
     def vector() -> bytes:
         waveform = samples_of(blob, cache).astype(np.float32) / np.float32(SCALE)
-        embedding = embedder_of(config).embed([waveform])[0].astype("<f4")
+        embedding = embedder.embed([waveform])[0].astype("<f4")
         if not np.isfinite(embedding).all():
             raise ValueError(f"{clip.id}: its embedding holds a number that is none; report it")
         return bytes(embedding.tobytes())
@@ -61,9 +63,10 @@ def embed(clip: Clip, *, config: EmbedConfig, cache: Cache) -> Clip:
     def words() -> bytes:
         return fingerprint(samples_of(blob, cache)).data
 
+    key = digest_of([pcm, embedder.digest, arithmetic_digest(type(embedder).__module__)])
     return replace(
         clip,
-        embedding=_stored("embed", digest_of([pcm, embedder_of(config).digest]), sizes[0], vector, cache),
+        embedding=_stored("embed", key, sizes[0], vector, cache),
         fingerprint=_stored("fingerprint", digest_of([pcm, fingerprints.CODE_VERSION]), sizes[1], words, cache),
     )
 

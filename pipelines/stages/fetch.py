@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from datasets.audio_files import AUDIO_SUFFIXES
 from datasets.decode_error import DecodeError
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import temporary_folder
@@ -18,10 +19,11 @@ from datasets.machine import MachineError
 from datasets.manifest import digest_of, file_sha256
 from datasets.record import Clip, Media, Recording, Rejected, Seconds
 from pipelines.acquisition.budget import Breaker, Budget
-from pipelines.acquisition.http import NotFound, check_allowed, discard, fetch_file, one_writer
+from pipelines.acquisition.host_slots import one_writer
+from pipelines.acquisition.http import NotFound, discard, fetch_file
+from pipelines.acquisition.http_answers import check_allowed
 from pipelines.acquisition.ledger import Attempt, Availability, Ledger, is_due
 from pipelines.acquisition.origins import (
-    AUDIO_EXTENSIONS,
     Origins,
     http_rules,
     is_http,
@@ -139,7 +141,7 @@ def _from_mirror(recording: Recording, origins: Origins, cache: Cache) -> list[R
 def _mirrored(media: Media, origins: Origins, cache: Cache) -> str | None:
     """Digest of a video's blob, or None where the mirror has no such video."""
     mirror, sums = str(origins.mirror), mirror_sums(origins, cache)
-    for path in (f"{mirror_path(media.url)}.{extension}" for extension in AUDIO_EXTENSIONS):
+    for path in (f"{mirror_path(media.url)}{suffix}" for suffix in AUDIO_SUFFIXES):
         expected = sums.get(path)
         if expected is not None and cache.has_blob(expected):
             return expected

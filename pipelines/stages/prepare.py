@@ -11,7 +11,6 @@ where their notes are heard, and audio of another piece is `misaligned`.
 
 import hashlib
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
@@ -64,18 +63,8 @@ def _result_key(media: Media, clip: Clip, settings: list[Any]) -> str:
     return digest_of([CODE_VERSION, *settings, media.sha256, media.member, *span])
 
 
-# How the details of earlier code told that a decoder had come to no word on the bytes; it remembered some of them.
-_NO_WORD = re.compile(
-    r": the decoder( (crashed|ended|took|needs|was killed|closed)|'s answer) .*$|malloc|allocate memory|out of memory"
-)
-
-
 def _is_usable(result: Any | None, cache: Cache) -> bool:
-    if result is None:
-        return False
-    if "audio" in result:
-        return cache.has_blob(result["audio"]["blob"])
-    return result["reason"] != "undecodable" or not _NO_WORD.search(result["detail"])
+    return result is not None and ("audio" not in result or cache.has_blob(result["audio"]["blob"]))
 
 
 def _row(clip: Clip, result: dict[str, Any]) -> Clip | Rejected:

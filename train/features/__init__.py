@@ -29,15 +29,10 @@ from train.features.image import (
 from train.features.logmel import (
     KALDI,
     LUMEN_DB,
-    LUMEN_POWER,
-    LUMEN_POWER_STATISTICS,
-    MUSICAL_MIXTURES,
     LogMel,
     LogMelConfig,
-    hz_to_mel,
     mel_edges_hz,
     mel_filters,
-    mel_to_hz,
 )
 from train.features.mfcc import Mfcc, MfccConfig
 from train.features.scalogram import Scalogram, ScalogramConfig, wavelets
@@ -50,10 +45,7 @@ __all__ = [
     "IMAGENET",
     "KALDI",
     "LUMEN_DB",
-    "LUMEN_POWER",
-    "LUMEN_POWER_STATISTICS",
     "MIN_STD_DB",
-    "MUSICAL_MIXTURES",
     "Chroma",
     "ChromaConfig",
     "ClassicalConfig",
@@ -74,10 +66,8 @@ __all__ = [
     "centered_frames",
     "chroma_filters",
     "frames_per_image",
-    "hz_to_mel",
     "mel_edges_hz",
     "mel_filters",
-    "mel_to_hz",
     "num_frames",
     "repeat_channels",
     "resize",

@@ -13,7 +13,6 @@ Shapes: N clips, S samples, T frames, W samples of a frame, F frequencies, M mel
 T samples, F frames.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from datasets.mel_bank import mel_bank
 from train.features.logmel import LogMelConfig
 from train.features.standardization import Standardization
 
@@ -136,17 +136,10 @@ class KaldiFbank(nn.Module):
 @lru_cache(maxsize=4)
 def mel_filters(num_mels: int) -> NDArray[np.float32]:
     """Compute Kaldi's triangles, straight on the mel scale: float32 (FFT_SAMPLES // 2 + 1, num_mels)."""
-    low, high = _mel(LOW_HZ), _mel(HIGH_HZ)
-    step = (high - low) / (num_mels + 1)
-    left_M = low + step * np.arange(num_mels)
-    mel_F1 = np.array([_mel(bin * SAMPLE_RATE / FFT_SAMPLES) for bin in range(FFT_SAMPLES // 2 + 1)])[:, None]
-    rising_FM, falling_FM = (mel_F1 - left_M) / step, (left_M + 2 * step - mel_F1) / step
-    weights_FM: NDArray[np.float64] = np.maximum(0, np.minimum(rising_FM, falling_FM))
-    return weights_FM.astype(np.float32)
-
-
-def _mel(frequency_hz: float) -> float:
-    return 1127 * math.log(1 + frequency_hz / 700)
+    filters_FM = mel_bank(
+        n_fft=FFT_SAMPLES, sample_rate=SAMPLE_RATE, num_bands=num_mels, low_hz=LOW_HZ, high_hz=HIGH_HZ, scale="kaldi"
+    )
+    return filters_FM.astype(np.float32)
 
 
 def check(waveforms: Sequence[NDArray[np.float32]]) -> None:

@@ -1,25 +1,17 @@
 """Log-mel spectrogram: the front end of most models. Shapes: B clips, T samples, N FFT bins, F frames, M mel bands."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from datasets.mel_bank import mel_bank, mel_edges, mel_to_hz
 from datasets.record import Decibels
 from train.features.spectrum import PowerSpectrum, num_frames
-from train.features.standardization import Standardization
-
-MelScale: TypeAlias = Literal["htk", "slaney"]
-
-# Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above.
-_SLANEY_LINEAR_HZ = 200 / 3  # of one mel
-_SLANEY_BREAK_HZ, _SLANEY_BREAK_MEL = 1000.0, 15.0
-_SLANEY_LOG_STEP = math.log(6.4) / 27  # 27 mels from 1 to 6.4 kHz
-
 
 # Kaldi's defaults at 16 kHz: frames of 25 ms every 10 ms, in an FFT of the next power of two, from 20 Hz to Nyquist.
 _KALDI_SIZES = (16_000, 512, 160, 20.0, 8_000.0)
@@ -38,7 +30,7 @@ class LogMelConfig:
     min_frequency_hz: float = 30.0  # lower edge of the lowest band
     max_frequency_hz: float = 8_000.0  # upper edge of the highest band
     floor_db: Decibels = -80.0  # relative to `reference`; quieter is all the same
-    mel_scale: MelScale = "htk"
+    mel_scale: Literal["htk", "slaney"] = "htk"
     mel_norm: Literal["none", "slaney"] = "none"  # none: peak 1; slaney: unit area, 2 / width in Hz
     reference: Literal["sine", "one"] = "sine"  # 0 dB: one FFT bin of a full-scale sine; or power 1 (librosa)
     scale: Literal["db", "power"] = "db"  # power: as Lumen 2023's code feeds its CNNs; no floor, no top
@@ -82,48 +74,21 @@ class LogMelConfig:
 
 
 # Lumen 2023: 128 mels, 25 ms windows every 10 ms, "in dB"; bands and reference are librosa's
-# defaults (its code). Its floor: librosa's smallest power, 1e-10.
+# defaults (its code, which passes powers on: scale="power"). Its floor: librosa's smallest power, 1e-10.
 LUMEN_DB = LogMelConfig(
     n_fft=400, hop_length=160, n_mels=128, min_frequency_hz=0.0, floor_db=-100.0, mel_scale="slaney",
     mel_norm="slaney", reference="one",
 )  # fmt: skip
-# What its code really passes on: no logarithm at all, ...
-LUMEN_POWER = replace(LUMEN_DB, scale="power")
-# ... standardized with these two numbers for all bands.
-LUMEN_POWER_STATISTICS = Standardization(mean=(0.413,) * 128, std=(2.582,) * 128)
-# The musical-mixtures paper: 128 mels, window 512, hop 256; it names no sample rate and no scale.
-MUSICAL_MIXTURES = replace(LUMEN_DB, n_fft=512, hop_length=256)
 
 
 # AST (Gong et al. 2021): 128 bands.
 KALDI = LogMelConfig(kind="kaldi", n_fft=512, hop_length=160, n_mels=128, min_frequency_hz=20.0)
 
 
-def hz_to_mel(frequency_hz: float, scale: MelScale = "htk") -> float:
-    """Convert Hz to mel. HTK: 2595 log10(1 + f / 700). Slaney: linear to 1 kHz, then logarithmic.
-
-    HTK's is O'Shaughnessy 1987.
-    """
-    if scale == "htk":
-        return 2595 * math.log10(1 + frequency_hz / 700)
-    if frequency_hz < _SLANEY_BREAK_HZ:
-        return frequency_hz / _SLANEY_LINEAR_HZ
-    return _SLANEY_BREAK_MEL + math.log(frequency_hz / _SLANEY_BREAK_HZ) / _SLANEY_LOG_STEP
-
-
-def mel_to_hz(mel: NDArray[np.float64], scale: MelScale = "htk") -> NDArray[np.float64]:
-    """Convert mel to Hz, the inverse of `hz_to_mel`."""
-    if scale == "htk":
-        hertz: NDArray[np.float64] = 700 * (10 ** (mel / 2595) - 1)
-        return hertz
-    above = _SLANEY_BREAK_HZ * np.exp(_SLANEY_LOG_STEP * (mel - _SLANEY_BREAK_MEL))
-    return np.where(mel < _SLANEY_BREAK_MEL, mel * _SLANEY_LINEAR_HZ, above)
-
-
 def mel_edges_hz(config: LogMelConfig) -> NDArray[np.float64]:
     """Compute M + 2 frequencies, equally spaced in mel: band m rises from [m], peaks at [m + 1], ends at [m + 2]."""
-    low, high = (hz_to_mel(edge, config.mel_scale) for edge in (config.min_frequency_hz, config.max_frequency_hz))
-    return mel_to_hz(np.linspace(low, high, config.n_mels + 2), config.mel_scale)
+    edges = mel_edges(config.n_mels, config.min_frequency_hz, config.max_frequency_hz, config.mel_scale)
+    return mel_to_hz(edges, config.mel_scale)
 
 
 def mel_filters(config: LogMelConfig) -> NDArray[np.float64]:
@@ -132,18 +97,19 @@ def mel_filters(config: LogMelConfig) -> NDArray[np.float64]:
     Raises:
         ValueError: bands so narrow that one holds no FFT bin: it would be silent for ever.
     """
-    bins_N1 = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)[:, None]
+    filters_NM = mel_bank(
+        n_fft=config.n_fft, sample_rate=config.sample_rate, num_bands=config.n_mels, scale=config.mel_scale,
+        low_hz=config.min_frequency_hz, high_hz=config.max_frequency_hz,
+    )  # fmt: skip
     edges = mel_edges_hz(config)
-    low, peak, high = edges[:-2], edges[1:-1], edges[2:]
-    filters_NM = np.minimum((bins_N1 - low) / (peak - low), (high - bins_N1) / (high - peak)).clip(min=0)
     empty = np.flatnonzero(filters_NM.max(axis=0) == 0)
     if empty.size:
         raise ValueError(
-            f"mel band {empty[0]} (peak {peak[empty[0]]:.0f} Hz) holds no FFT bin; "
+            f"mel band {empty[0]} (peak {edges[1 + empty[0]]:.0f} Hz) holds no FFT bin; "
             f"use fewer than n_mels={config.n_mels} or more than n_fft={config.n_fft}"
         )
     if config.mel_norm == "slaney":
-        filters_NM = filters_NM * (2 / (high - low))
+        filters_NM = filters_NM * (2 / (edges[2:] - edges[:-2]))
     return filters_NM
 
 

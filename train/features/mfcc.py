@@ -1,11 +1,11 @@
 """Mel-frequency cepstral coefficients. Shapes: B clips, T samples, F frames, M mel bands, K coefficients."""
 
-import math
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from train.features._torchaudio import torchaudio
 from train.features.logmel import LUMEN_DB, LogMel, LogMelConfig
 
 
@@ -25,11 +25,8 @@ class MfccConfig:
 
 
 def cosine_transform(num_bands: int, num_coefficients: int) -> Tensor:
-    """Compute the orthonormal DCT-II (M, K); coefficient 0 is sqrt(M) times the mean."""
-    bands_M1 = torch.arange(num_bands, dtype=torch.float64)[:, None]
-    orders_K = torch.arange(num_coefficients, dtype=torch.float64)
-    matrix_MK = torch.cos(math.pi / num_bands * (bands_M1 + 0.5) * orders_K) * math.sqrt(2 / num_bands)
-    matrix_MK[:, 0] /= math.sqrt(2)
+    """Make an orthonormal DCT-II (M, K); coefficient 0 is sqrt(M) times the mean."""
+    matrix_MK: Tensor = torchaudio().functional.create_dct(num_coefficients, num_bands, norm="ortho")
     return matrix_MK
 
 
@@ -43,7 +40,7 @@ class Mfcc(nn.Module):
         self.config = config or MfccConfig()
         self.logmel = LogMel(self.config.logmel)
         transform = cosine_transform(self.config.logmel.n_mels, self.config.num_coefficients)
-        self.register_buffer("transform", transform.float(), persistent=False)
+        self.register_buffer("transform", transform, persistent=False)
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
         """Compute coefficients (B, F, K), K from the coarsest on."""

@@ -11,7 +11,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from augment.chain import Chain, Effect
 from augment.transform import Transform, load_transform, parameter_rows, transform_names
 from augment.transforms.background_noise import NoiseBank, noise_bank, read_noises
 from datasets.errors import UsageError
-from datasets.settings import nearest, parse_value
+from datasets.settings import nearest, parse_value, with_value
 
 _WORD = re.compile(r"(\w+)(?:\(([^()]*)\))?(?:@([\w.+-]+))?(?:\s+|$)")
 
@@ -175,11 +175,11 @@ def _overridden(chain: Chain, path: str, value: str) -> Chain:
 
 
 def _changed(transform: Transform, field: str, value: str) -> Transform:
-    known = [item.name for item in fields(transform)]  # type: ignore[arg-type]  # every transform is a dataclass
-    if field not in known:
-        raise ValueError(f"{_name(transform)} has no field {field!r}{nearest(field, known)}; it has {', '.join(known)}")
-    kind = typing.get_type_hints(type(transform))[field]
-    return replace(transform, **{field: parse_value(value, kind)})  # type: ignore[type-var]
+    try:
+        changed: Transform = with_value(transform, [field], value)
+    except ValueError as error:
+        raise ValueError(f"{_name(transform)}: {error}") from error
+    return changed
 
 
 def _on_waveform(transform: Transform, has_waveform: bool) -> bool:

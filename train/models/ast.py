@@ -15,14 +15,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from datasets.errors import UsageError
 from datasets.sources.audioset import ADDED_MIDS, CORE_MIDS
 from datasets.taxonomy import IRMAS_INSTRUMENTS
 from train.heads import HeadOptions, make_head
 from train.models._parts import Headed
-from train.pretrained import from_pretrained, transformers
+from train.models._positions import POSITIONS, grid_of, resize_positions
+from train.pretrained import Wanted, from_pretrained, transformers
 
 INPUT = "logmel"
 
@@ -30,7 +30,6 @@ Mode = Literal["fine_tune", "zero_shot"]
 
 NUM_AUDIOSET_CLASSES = 527
 _TOKEN_STD = 0.02  # of tokens and positions at random, as in the paper's vision transformer (Touvron et al. 2021)
-_POSITIONS = "embeddings.position_embeddings"
 
 # MID -> row and name in AudioSet's class_labels_indices.csv, whose rows are the model's outputs.
 AUDIOSET_OUTPUTS = {
@@ -91,22 +90,16 @@ TINY = Config(
 class Transformer(nn.Module):
     """Log-mel (B, F, M) to features (B, T, D), one time step every ten frames, or T = 1 if `over_time` is off."""
 
-    def __init__(self, net: nn.Module, over_time: bool) -> None:
+    def __init__(self, net: Any, over_time: bool) -> None:
         super().__init__()
         self.net, self._over_time = net, over_time
-        self.num_features = int(self._sizes.hidden_size)
-
-    @property
-    def _sizes(self) -> Any:
-        return self.net.config
+        self.num_features = int(self.net.config.hidden_size)
 
     def forward(self, logmel_BFM: Tensor) -> Tensor:
         """Compute features: the mean of the two special tokens, or each time step's patches averaged over bands."""
-        sizes = self._sizes
-        bands = (sizes.num_mel_bins - sizes.patch_size) // sizes.frequency_stride + 1
-        patches = (logmel_BFM.shape[1] - sizes.patch_size) // sizes.time_stride + 1
+        bands, patches = grid_of(self.net.config, logmel_BFM.shape[1])
         if patches < 1:
-            raise ValueError(f"AST needs at least {sizes.patch_size} frames, got {logmel_BFM.shape[1]}")
+            raise ValueError(f"AST needs at least {self.net.config.patch_size} frames, got {logmel_BFM.shape[1]}")
         outputs: Any = functional_call(self.net, self._resized(bands, patches), (logmel_BFM,))
         if not self._over_time:
             pooled_BD: Tensor = outputs.pooler_output
@@ -115,12 +108,10 @@ class Transformer(nn.Module):
         return grid_BPD.reshape(len(grid_BPD), bands, patches, -1).mean(dim=1)
 
     def _resized(self, bands: int, patches: int) -> dict[str, Tensor]:
-        whole_1PD = self.net.get_parameter(_POSITIONS)
-        grid_1DBT = whole_1PD[:, 2:].transpose(1, 2).reshape(1, whole_1PD.shape[2], bands, -1)
-        if grid_1DBT.shape[3] == patches:
+        whole_1PD = self.net.get_parameter(POSITIONS)
+        if whole_1PD.shape[1] == 2 + bands * patches:
             return {}
-        resized_1DBT = F.interpolate(grid_1DBT, size=(bands, patches), mode="bilinear", align_corners=False)
-        return {_POSITIONS: torch.cat((whole_1PD[:, :2], resized_1DBT.flatten(2).transpose(1, 2)), dim=1)}
+        return {POSITIONS: resize_positions(whole_1PD, bands=bands, patches=patches)}
 
 
 class AudioSetHead(nn.Module):
@@ -174,7 +165,7 @@ def build(config: Config, n_mels: int, num_classes: int) -> nn.Module:
     library = transformers()
     model_class = library.ASTForAudioClassification
     if config.weights:
-        whole: Any = from_pretrained(model_class, config.weights)
+        whole: Any = from_pretrained(model_class, Wanted(config.weights))
         if whole.config.num_mel_bins != n_mels:
             raise ValueError(f"weights {config.weights} hear {whole.config.num_mel_bins} mel bands, got {n_mels}")
     else:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from train.heads import HeadOptions, make_head
 from train.models._parts import Headed, channels_last, check_channels, pool_maps
-from train.pretrained import from_pretrained, transformers
+from train.pretrained import Wanted, from_pretrained, transformers
 
 INPUT = "image"
 
@@ -51,7 +51,7 @@ class ConvNext(nn.Module):
         options: dict[str, Any] = {"hidden_sizes": list(widths), "depths": list(depths)}
         options |= {"num_channels": num_channels, "drop_path_rate": config.drop_path}
         self.net = (
-            from_pretrained(library.ConvNextModel, config.weights, **options)
+            from_pretrained(library.ConvNextModel, Wanted(config.weights), **options)
             if config.weights
             else library.ConvNextModel(library.ConvNextConfig(**options))
         )

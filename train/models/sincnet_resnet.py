@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.features import hz_to_mel, mel_to_hz
+from datasets.mel_bank import hz_to_mel, mel_to_hz
 from train.heads import whole_numbers
 from train.models._parts import Headed, initialize
 from train.pretrained import load_backbone

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from train.heads import HeadKind, HeadOptions, make_head, whole_numbers
 from train.models._parts import Headed
-from train.pretrained import from_pretrained, transformers
+from train.pretrained import Wanted, from_pretrained, transformers
 
 INPUT = "waveform"
 
@@ -43,7 +43,7 @@ class Wav2VecConv(nn.Module):
         super().__init__()
         library = transformers()
         if config.weights:
-            whole: Any = from_pretrained(library.Wav2Vec2Model, config.weights)
+            whole: Any = from_pretrained(library.Wav2Vec2Model, Wanted(config.weights))
             self.net, self.num_features = whole.feature_extractor, int(whole.config.conv_dim[-1])
             return
         widths = whole_numbers(config.widths)

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from datasets.copies import Copy, Memory, copy_of
 from datasets.errors import StorageError
-from datasets.files import atomic_file, exclusive, sweep, write_file
+from datasets.files import atomic_file, sweep, write_file
+from datasets.locks import READ_ONLY, lock
 from datasets.manifest import Manifest, canonical_json, digest_of
 from datasets.os_errors import remedy, words
 from train.data import AudioSplit, audio_split
@@ -88,7 +89,7 @@ def hot_copy(manifest: Manifest, split: str, cache_folder: Path, *, table: Split
     samples = _intact(path, parts, table, threads, checked)
     if samples is None:
         try:
-            with exclusive(path.with_name(f"{path.name}.lock")):
+            with lock(path.with_name(f"{path.name}.lock"), unless=READ_ONLY):
                 samples = _intact(path, parts, table, threads, checked)  # another process may have been first
                 if samples is None:
                     sweep(path.parent)

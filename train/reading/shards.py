@@ -22,12 +22,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from datasets.audio import pcm_sha256
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest
 from datasets.record import Decibels, Lufs
 from datasets.shard import shard_table
-from datasets.shard_audio import decode_audio, decode_into
+from datasets.shard_audio import decode_into, verified_audio
 from datasets.shard_info import ShardInfo
 from train.reading.checked import CheckedShard, check_shards
 
@@ -109,10 +108,7 @@ class SplitTable:
             IntegrityError: the audio is not what the clip's row says; the message names shard and clip.
         """
         where = f"{path}: clip {self.ids[clip]}"
-        samples = decode_audio(where, audio, self.sample_rate, int(self.sizes[clip]))
-        if pcm_sha256(samples) != self.audio_sha256[clip]:
-            raise IntegrityError(f"{where}: samples differ from audio_sha256; run pipelines.verify")
-        return samples
+        return verified_audio(where, audio, self.sample_rate, int(self.sizes[clip]), self.audio_sha256[clip])
 
     def decode_part(self, path: Path, clip: int, audio: Any, first: int, part: NDArray[np.int16]) -> None:
         """Fill `part` with a clip's samples from `first` on.

@@ -1,36 +1,33 @@
-"""Makes `import torchaudio` work beside a CPU build of torch; called before transformers is imported.
+"""torchaudio, also beside a CPU build of torch.
 
-The torchaudio 2.11 wheel is linked against CUDA without saying so: beside a CPU torch its import raises
+The torchaudio 2.11 wheel, its last, is linked against CUDA without saying so: beside a CPU torch its import raises
 `OSError: Could not load this library`, and so does that of transformers' audio models, which import any torchaudio
-that is installed. Nothing of ours needs the compiled part, so it is left out; with it go fast `lfilter` (a Python
-loop now, some 10 s a clip) and forced alignment.
+that is installed. Nothing of ours needs the compiled part, so it is left out there; with it go fast `lfilter` (a
+Python loop now, some 10 s a clip) and forced alignment.
 """
 
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NoReturn
 
 _EXTENSION = "torchaudio._extension"
 
 
-def make_importable() -> None:
-    """Import torchaudio, without its compiled part where that cannot be loaded; nothing to do where it is absent."""
-    if "torchaudio" in sys.modules or find_spec("torchaudio") is None:
-        return
+def torchaudio() -> Any:
+    """Import torchaudio, without its compiled part where that cannot be loaded."""
     try:
-        import_module("torchaudio")
+        return import_module("torchaudio")
     except OSError:
         for name in [name for name in sys.modules if name == "torchaudio" or name.startswith("torchaudio.")]:
             del sys.modules[name]  # what the failed import left behind
         sys.modules[_EXTENSION] = _without_compiled_part()
-        import_module("torchaudio")
+        return import_module("torchaudio")
 
 
 def _without_compiled_part() -> ModuleType:
-    """Make a stand-in for `torchaudio._extension` with the names that the package takes from it."""
+    """Make a stand-in for `torchaudio._extension`, with the names that the rest of the package takes from it."""
     extension: Any = ModuleType(_EXTENSION, "Stand-in: the compiled part of torchaudio does not load here.")
     extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
     extension._check_cuda_version = lambda: None
