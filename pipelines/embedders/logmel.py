@@ -270,5 +270,5 @@ def pitch_filters(bins_per_octave: int) -> Array:
 
 
 def _by_band(filters_FB: NDArray[np.float64]) -> Array:
-    """Transpose filters to (B, F), copied: a transposed view would choose another kernel of the matrix product, and other last bits."""
+    """Copy filters as (B, F): a transposed view would choose another kernel of the product, and other last bits."""
     return np.ascontiguousarray(filters_FB.T, np.float32)
