@@ -118,7 +118,7 @@ def test_samples_that_differ_from_their_digest_are_refused_by_shard_and_clip(tmp
     content[position + 1000] ^= 1
     shard.write_bytes(content)
     reseal(tmp_path)
-    with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: clip fixture/c@0: samples differ"):
+    with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: clip fixture/c@0: its audio is not what"):
         read_split(read_manifest(tmp_path), "train")
 
 

@@ -144,7 +144,7 @@ def test_a_content_digest_that_lies_does_not_pass_off_other_samples(tmp_path: Pa
 def test_a_clip_that_cannot_be_decoded_is_named_and_leaves_no_copy(tmp_path: Path) -> None:
     manifest = three(tmp_path / "data")
     damage_shard(manifest, 1)
-    with pytest.raises(IntegrityError, match=r"train-00001-of-00003\.parquet: clip fixture/b@0: samples differ"):
+    with pytest.raises(IntegrityError, match=r"train-00001-of-00003\.parquet: clip fixture/b@0: its audio is not what"):
         hot_copy(manifest, "train", tmp_path / "cache")
     assert suffixes(tmp_path / "cache") == [".lock"]
 
