@@ -139,7 +139,7 @@ def damaged(folder: Path, audio_format: str, damage: int) -> Manifest:
 
 def test_in_the_first_pass_every_clip_is_checked_and_a_wrong_one_named(tmp_path: Path) -> None:
     clips = opened(damaged(tmp_path, "wav", 1_000))
-    with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: clip fixture/39@0: its audio is not what"):
+    with pytest.raises(IntegrityError, match=r"train-00000-of-00001\.parquet: clip fixture/39@0: its audio"):
         stream(clips)
     assert len(stream(clips)) == 4  # a WAV cannot tell, and later passes compute no digest
 
