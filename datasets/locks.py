@@ -91,7 +91,7 @@ def lock(
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take the lock of an open file if nobody holds it.
+    """Take the lock on an open file if it is free; return whether it was.
 
     Raises:
         OSError: the file system has no locks.
