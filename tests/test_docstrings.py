@@ -63,7 +63,7 @@ def problem(node: Documented, docstring: str) -> str | None:
         return f"begins with {first!r}: say what it is" if first in QUESTIONS else None
     if any(ast.unparse(decorator).endswith(("property", ".setter")) for decorator in node.decorator_list):
         return f"begins with {first!r}: say what it is" if first in QUESTIONS else None
-    if first == "Whether" and node.returns is not None and ast.unparse(node.returns) == "bool":
+    if first == "Whether" and node.returns is not None and ast.unparse(node.returns).startswith(("bool", "TypeGuard")):
         return None
     if first not in VERBS or second == "of":  # "Name of a file" is no verb
         return f"begins with {first!r}: say what it does"
