@@ -27,10 +27,7 @@ def with_field(config: T, override: str, own_fields: Sequence[str] = ()) -> T:
     Raises:
         UsageError: no such field (the message names the nearest), or a value that does not fit.
     """
-    path, equals, text = override.partition("=")
-    if not equals:
-        raise UsageError(f"--set {override}: expected field=value, as in --set epochs=3")
-    names = path.strip().replace("-", "_").split(".")
+    names, text = _split(override, 1, "field=value, as in --set epochs=3")
     try:
         changed: T = with_value(config, _full_path(config, names, own_fields), text)
     except ValueError as error:
@@ -52,16 +49,22 @@ def with_group_field(groups: Mapping[str, Any], override: str, what: str) -> tup
     Raises:
         UsageError: no such group or field (the message names the nearest), or a value that does not fit.
     """
-    path, equals, text = override.partition("=")
-    owner, *names = path.strip().replace("-", "_").split(".")
-    if not (equals and names):
-        raise UsageError(f"--set {override}: expected {what.partition(' ')[0]}.field=value")
+    (owner, *names), text = _split(override, 2, f"{what.partition(' ')[0]}.field=value")
     if owner not in groups:
         raise UsageError(f"--set {override}: no {what} {owner!r}{nearest(owner, groups)}; known: {', '.join(groups)}")
     try:
         return owner, with_value(groups[owner], names, text)
     except ValueError as error:
         raise UsageError(f"--set {override}: {error}") from error
+
+
+def _split(override: str, least: int, expected: str) -> tuple[list[str], str]:
+    """Split `a.b=value` into at least so many names, and the value."""
+    path, equals, text = override.partition("=")
+    names = path.strip().replace("-", "_").split(".")
+    if not equals or len(names) < least:
+        raise UsageError(f"--set {override}: expected {expected}")
+    return names, text
 
 
 def _full_path(config: Any, names: list[str], own_fields: Sequence[str]) -> list[str]:

@@ -18,14 +18,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
 
 from datasets.errors import UsageError
 from datasets.locks import lock
 from datasets.os_errors import storage_error
 from datasets.record import Seconds
 from datasets.settings import nearest
-from datasets.typed_json import MAX_INTEGER, Between, Digest, Text, Word, predicate
+from datasets.typed_json import Amount, Digest, Text, Word, predicate
 from pipelines.acquisition.reasons import PERMANENT, REASONS, VANTAGE
 
 SECOND_SIGHTING_S = 86_400.0  # 24 h: a channel may be hidden or a site broken for an evening
@@ -38,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 is_digest, is_text, is_word = predicate(Digest), predicate(Text), predicate(Word)
-is_size = predicate(Annotated[float, Between(0, MAX_INTEGER)])
+is_size = predicate(Amount)
 
 
 @dataclass(frozen=True)

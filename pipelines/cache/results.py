@@ -11,12 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from datasets import typed_json
 from datasets.manifest import canonical_json
-from datasets.typed_json import MAX_INTEGER, Between, Count, Digest, Positive, Share, Text, Word
+from datasets.typed_json import MAX_INTEGER, Amount, Between, Count, Digest, Object, Positive, Share, Text, Word
 
 MAX_BYTES = 16 << 20  # of a result; the longest, notes of a score that no soundfont plays, have some megabytes
 
@@ -94,116 +93,56 @@ def _parsed(content: bytes) -> Any:
 
 # --- what values may be
 
-
-@dataclass(slots=True)
-class _Blob:
-    blob: Digest
-
-
-@dataclass(slots=True)
-class _Sha256:
-    sha256: Digest
-
-
-@dataclass(slots=True)
-class _Fetched:
-    sha256: Digest
-    url: Text = ""
-
-
-@dataclass(slots=True)
-class _File:
-    sha256: Digest
-    num_bytes: Count
-
-
-_Status: TypeAlias = Annotated[int, Between(-MAX_INTEGER, 1 << 66)]
-
-
-@dataclass(slots=True)
-class _OwnFile:
-    look: tuple[_Status, _Status, _Status, _Status, _Status]
-    sha256: Digest
-    num_bytes: Count
-
-
-@dataclass(slots=True)
-class _Length:
-    duration_s: Annotated[float, Between(0, MAX_INTEGER)]
-
-
-@dataclass(slots=True)
-class _Audio:  # of datasets.record.StoredAudio
-    blob: Digest
-    pcm_sha256: Digest
-    native_sha256: Digest
-    source_sha256: Digest
-    sample_rate: Positive
-    num_samples: Count
-    native_sample_rate: Positive
-    native_num_samples: Count
-    num_channels: Positive
-    codec: Text
-    decoder: Text
-    silence_share: Share
-    loudness_lufs: float | None
-    gain_db: float
-    true_peak_dbtp: float | None
-    complete: bool
-    mean_amplitude: Annotated[float, Between(0, MAX_INTEGER)] | None = None
-    sketch: Annotated[str, re.compile(r"[0-9a-f]{16}").fullmatch] = "0" * 16
-
-
-@dataclass(slots=True)
-class _Alignment:
-    delay_s: float
-    score: Annotated[float, Between(-1.001, 1.001)]
-
-
-@dataclass(slots=True)
-class _Prepared:
-    audio: _Audio
-    alignment: _Alignment = field(default_factory=lambda: _Alignment(0.0, 0.0))
-
-
-@dataclass(slots=True)
-class _Refused:
-    reason: Word
-    detail: Text
-    value: float | None = None
-
-
-_Midi: TypeAlias = Annotated[int, Between(0, 127)]
-_Program: TypeAlias = Annotated[int, Between(0, 128)]
-_Velocity: TypeAlias = Annotated[int, Between(1, 127)]
-
-
-@dataclass(slots=True)
-class _Rendered:
-    blob: Digest
-    silent: tuple[tuple[float, float, _Midi, _Program, Text | None, _Velocity], ...]
-
-
-@dataclass(slots=True)
-class _Shard:  # of datasets.shard.ShardInfo
-    path: Text
-    split: Text
-    num_rows: Count
-    num_bytes: Count
-    sha256: Digest
-    content_sha256: Digest
-
+_AUDIO = Object(  # of datasets.record.StoredAudio
+    {
+        "blob": Digest,
+        "pcm_sha256": Digest,
+        "native_sha256": Digest,
+        "source_sha256": Digest,
+        "sample_rate": Positive,
+        "num_samples": Count,
+        "native_sample_rate": Positive,
+        "native_num_samples": Count,
+        "num_channels": Positive,
+        "codec": Text,
+        "decoder": Text,
+        "silence_share": Share,
+        "loudness_lufs": float | None,
+        "gain_db": float,
+        "true_peak_dbtp": float | None,
+        "complete": bool,
+    },
+    {"mean_amplitude": (Amount, None), "sketch": Annotated[str, re.compile(r"[0-9a-f]{16}").fullmatch]},
+)
+_ALIGNMENT = Object({"delay_s": float, "score": Annotated[float, Between(-1.001, 1.001)]})
+_PROGRAM, _MIDI = Annotated[int, Between(0, 128)], Annotated[int, Between(0, 127)]
+_NOTE = tuple[float, float, _MIDI, _PROGRAM, Text | None, Annotated[int, Between(1, 127)]]  # type: ignore[valid-type]
+_STATUS = Annotated[int, Between(-MAX_INTEGER, 1 << 66)]  # a number of os.stat
+_BLOB = Object({"blob": Digest})
+_FETCHED = Object({"sha256": Digest}, {"url": Text})
 
 SHAPES: Mapping[str, Any] = {
-    "download": _Fetched,
-    "first_use": _Fetched,
-    "gunzip": _File,
-    "sample": _Sha256,
-    "own": _OwnFile,
-    "own_length": _Length,
-    "prepare": _Refused | _Prepared,  # the last is tried first
-    "embed": _Blob,
-    "fingerprint": _Blob,
-    "render": _Rendered,
-    "write": _Shard,
+    "download": _FETCHED,
+    "first_use": _FETCHED,
+    "gunzip": Object({"sha256": Digest, "num_bytes": Count}),
+    "sample": Object({"sha256": Digest}),
+    "own": Object({"look": tuple[_STATUS, _STATUS, _STATUS, _STATUS, _STATUS], "sha256": Digest, "num_bytes": Count}),
+    "own_length": Object({"duration_s": Amount}),
+    "prepare": (
+        Object({"audio": _AUDIO}, {"alignment": _ALIGNMENT}),
+        Object({"reason": Word, "detail": Text}, {"value": float | None}),
+    ),
+    "embed": _BLOB,
+    "fingerprint": _BLOB,
+    "render": Object({"blob": Digest, "silent": tuple[_NOTE, ...]}),
+    "write": Object(  # of datasets.shard.ShardInfo
+        {
+            "path": Text,
+            "split": Text,
+            "num_rows": Count,
+            "num_bytes": Count,
+            "sha256": Digest,
+            "content_sha256": Digest,
+        }
+    ),
 }
