@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from datasets.clip_line import DIGEST_DIGITS, ClipRow, encode
-from datasets.manifest import CLIP_BUCKETS, bucket_of, canonical_json, clips_path, file_sha256, read_clip_rows
+from datasets.manifest import bucket_of, canonical_json, clips_path, file_sha256, read_clip_rows
 
 SAMPLE = Path("manifests/sample")
 NUM_CLIPS = 200_000
@@ -83,7 +83,7 @@ def _measured(rng: np.random.Generator) -> dict[str, Any]:
 
 def write_rows(folder: Path, rows: Iterable[ClipRow]) -> int:
     """Write the files of clip rows; their bytes."""
-    buckets: dict[str, list[ClipRow]] = {name: [] for name in CLIP_BUCKETS}
+    buckets: dict[str, list[ClipRow]] = {f"{number:02x}": [] for number in range(256)}
     for row in rows:
         buckets[bucket_of(row["id"])].append(row)
     total = 0

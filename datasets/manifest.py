@@ -29,7 +29,6 @@ from datasets.shard_info import ShardInfo, canonical_labels
 
 SCHEMA_VERSION = 2  # 2: short lines of clips
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-CLIP_BUCKETS = tuple(f"{number:02x}" for number in range(256))
 MANIFEST_BYTES = 1 << 25  # largest manifest.json that is read; one of 200,000 clips has 100 kB and its near-duplicates
 BUCKET_BYTES = 1 << 25  # largest file of clip rows that is read: of 20 million clips
 LINE_BYTES = 1 << 20  # longest line of one; a clip with all labels of a thousand classes has 40 kB

@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 
 from datasets.record import DRUMS, Note
-from datasets.scores.composing import MAJOR, MINOR, ComposeConfig, compose, programs_of, solo
+from datasets.scores.composing import MAJOR, MINOR, ComposeConfig, compose, solo
 from datasets.scores.general_midi import instruments
 from datasets.scores.playing import playing_of, sounding
 
 PIECES = [compose(0, index) for index in range(120)]
+
+
+def programs_of(notes):
+    """All programs that play, in ascending order."""
+    return tuple(sorted({note.program for note in notes}))
 
 
 def test_equal_arguments_give_equal_scores_and_others_others():

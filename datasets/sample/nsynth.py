@@ -21,7 +21,6 @@ from datasets.sample.encode import Member
 from datasets.sample.instruments import INSTRUMENTS, note
 from datasets.sample.timbre import draw_timbre
 
-PARTS = ("train", "valid", "test")
 SAMPLE_RATE, NUM_SAMPLES = 16_000, 64_000
 VELOCITIES = (50, 127)
 NEAR_SILENT = "flute_acoustic_000-061-025"  # mean amplitude 2e-4

@@ -243,8 +243,3 @@ def _drums(music: _Music, rng: np.random.Generator) -> Iterator[Timed]:
         for beat, key, loudness in drum_bar(style, music.beats, is_first=bar % 8 == 0, is_last=bar % 8 == 7):
             if loudness > 0.6 or rng.random() < 0.9:
                 yield bar * music.beats + beat, 0.25, key, loudness
-
-
-def programs_of(notes: Sequence[Note]) -> tuple[int, ...]:
-    """List all programs that play, in ascending order."""
-    return tuple(sorted({note.program for note in notes}))
