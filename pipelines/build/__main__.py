@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datasets.command import run_command
 from pipelines.build.arguments import parse
 from pipelines.build.unchanged import summary_if_unchanged
+from pipelines.engine.code import code_digest, code_files
 from pipelines.engine.heap import configure_allocator, skip_final_gc
 
 
@@ -25,6 +26,7 @@ def _command(argv: Sequence[str]) -> int:
     if (answer := summary_if_unchanged(arguments, beam_flags)) is not None:
         print(answer, flush=True)
         return 0
+    code_digest(code_files())  # as it is before it runs: it may be edited meanwhile
     configure_allocator()
     skip_final_gc()
     from pipelines.build.job import command  # Beam takes seconds to import

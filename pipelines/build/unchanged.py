@@ -43,7 +43,10 @@ def summary_if_unchanged(arguments: argparse.Namespace, beam_flags: Sequence[str
         output = output_root(arguments).absolute()
         state = json.loads((output / STATE).read_bytes())
         current = (output / "current").readlink().name
-        if state["command"] != command_digest(arguments, state["code"]) or state["summary"]["version"] != current:
+        if (
+            state["command"] != command_digest(arguments, tuple(state["code"]))
+            or state["summary"]["version"] != current
+        ):
             return None
         look = looker(arguments)
         seen = [(remembered_input(kind, path, arguments), digest) for kind, path, digest in state["inputs"]]
@@ -117,7 +120,7 @@ def remembered_input(kind: Any, path: str, arguments: argparse.Namespace) -> Inp
     return Input(kind, arguments.mirror if kind == "web" else path)
 
 
-def command_digest(arguments: argparse.Namespace, files: Sequence[str]) -> str:
+def command_digest(arguments: argparse.Namespace, files: tuple[str, ...]) -> str:
     """Digest all that decides a build, but for its inputs: flags, code files, libraries, Python, the current folder."""
     flags = {
         name: _plain(value) for name, value in vars(arguments).items() if name not in FLAGS_WITHOUT_EFFECT_ON_OUTPUT

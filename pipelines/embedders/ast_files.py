@@ -3,13 +3,13 @@
 Only `config.json`, `preprocessor_config.json` and `model.safetensors` are read: none of them can hold code.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from datasets.bounded import parse_json, read_bounded
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import file_sha256
 from train.features.fbank import SAMPLE_RATE, FbankConfig
@@ -18,6 +18,7 @@ from train.pretrained import Wanted, from_pretrained, transformers
 DEFAULT_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 MODEL_TYPE = "audio-spectrogram-transformer"
+CONFIG_BYTES = 1 << 24  # most that is read of a configuration; AudioSet's has 26 kB
 
 
 def wanted(model: str) -> Wanted:
@@ -59,7 +60,7 @@ def read_front_end(folder: Path) -> FbankConfig:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(read_bounded(path, CONFIG_BYTES))
     except ValueError as error:
         raise IntegrityError(f"{path}: is no JSON ({error}); fetch it again") from error
     if not isinstance(values, dict):

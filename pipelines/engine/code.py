@@ -9,7 +9,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,14 +24,16 @@ _QUOTED = re.compile(rf"[\"']((?:tutti\.)?(?:{'|'.join(PACKAGES)})\.[\w.]+)(?=[\
 _COMMENT = re.compile(r"#.*")
 
 
-def code_files() -> list[str]:
+@functools.cache
+def code_files() -> tuple[str, ...]:
     """List what a build runs or reads of ours, as paths below the root."""
     data = [path for path in _listing() if path.endswith(_DATA)]
-    return sorted([*_closure(BUILD, frozenset()), *data])
+    return tuple(sorted([*_closure(BUILD, frozenset()), *data]))
 
 
-def code_digest(files: Sequence[str] | None = None) -> str:
-    """Digest files of ours, by default `code_files()`.
+@functools.cache
+def code_digest(files: tuple[str, ...] | None = None) -> str:
+    """Digest files of ours as they are when a process asks first; by default `code_files()`.
 
     As long as their contents are what they were, these files are what a build runs: their imports stand in them.
 
@@ -48,7 +50,7 @@ def code_digest(files: Sequence[str] | None = None) -> str:
 @functools.cache
 def arithmetic_digest(module: str) -> str:
     """Digest the files that a module of ours computes with: itself, and what it imports but for `NO_ARITHMETIC`."""
-    return code_digest(_closure(_plain(module), NO_ARITHMETIC))
+    return code_digest(tuple(_closure(_plain(module), NO_ARITHMETIC)))
 
 
 @functools.cache
