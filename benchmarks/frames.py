@@ -27,12 +27,12 @@ import torch
 
 from datasets.files import write_file
 from datasets.manifest import Manifest, read_manifest
+from train.evaluate import evaluate
 from train.features.cqt import Cqt
-from train.frames.evaluate import evaluate_frames
-from train.frames.recipe import FramesRecipe, load_frames_recipe
-from train.frames.run import train_frames
-from train.frames.saved import load_frames_run
-from train.saved import METRICS
+from train.notes.recipe import NotesRecipe
+from train.recipe import load_recipe
+from train.run import train
+from train.runs.saved import METRICS, load_run
 
 # Table 2 of Hung, Chen, Yang 2019: figure -> (with the loss of that task alone, with all three).
 PAPER = {"instrument_macro_f1": (0.896, 0.947), "pitch_accuracy": (0.799, 0.803), "roll_accuracy": (0.623, 0.647)}
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in range(arguments.seeds):  # seed by seed: whoever stops early has whole rows
         for name, overrides in VARIANTS.items():
-            recipe = load_frames_recipe(arguments.recipe, [*arguments.set, *overrides, f"seed={seed}"])
+            recipe = load_recipe(arguments.recipe, [*arguments.set, *overrides, f"seed={seed}"])
             results.setdefault(name, []).append(one_run(recipe, manifest, real, arguments.runs / f"{name}-{seed}"))
             found |= summary(results)
             if arguments.output:
@@ -86,19 +86,19 @@ def clip_counts(manifest: Manifest) -> dict[str, int]:
     return counts
 
 
-def one_run(recipe: FramesRecipe, manifest: Manifest, real: Manifest | None, folder: Path) -> dict[str, Any]:
-    """Train and measure a run on test data of its own kind, and on real ones."""
+def one_run(recipe: NotesRecipe, manifest: Manifest, real: Manifest | None, folder: Path) -> dict[str, Any]:
+    """Figures of a run on unheard data of its own kind, and on real ones."""
     seconds = None
     if not (folder / METRICS).is_file():
         started = time.perf_counter()
-        train_frames(recipe, manifest, output=folder)
+        train(recipe, manifest, output=folder)
         seconds = round(time.perf_counter() - started, 1)
     reports = json.loads((folder / METRICS).read_text(encoding="utf-8"))["splits"]
-    run = load_frames_run(folder, torch.device("cpu"))
+    run = load_run(folder, torch.device("cpu"))
     result: dict[str, Any] = {"test": picked(reports["test"]["model"]), "constant": picked(reports["test"]["constant"])}
     result["seconds"] = seconds
     if real is not None:
-        parts = [evaluate_frames(run, real, split) for split in clip_counts(real)]
+        parts = [evaluate(run, real, split) for split in clip_counts(real)]
         result["real"] = joined(parts, "model")
         result["real_constant"] = joined(parts, "constant")
     return result

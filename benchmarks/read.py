@@ -57,10 +57,12 @@ from datasets.manifest import (
 from datasets.record import SPLITS, Clip, Label, StoredAudio
 from datasets.shard import shard_path, write_shard
 from train.clips import AnyClips
+from train.data import Data
 from train.fitting.loop import examples
 from train.front_end import clips_to_learn_from, load_clips
 from train.reading.hot_copy import hot_copy
-from train.recipe import TrainRecipe, load_recipe
+from train.recipe import load_recipe
+from train.tagging_recipe import TaggingRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE = 16_000
@@ -196,18 +198,19 @@ def memory_map(samples: NDArray[np.int16]) -> Callable[[], Cost]:
     return lambda: cost(epochs)
 
 
-def our_recipe(window_s: float, reading: str) -> TrainRecipe:
-    """Make the recipe of a run that draws random windows of waveforms in batches of 64."""
+def our_recipe(window_s: float, reading: str) -> TaggingRecipe:
+    """The recipe of a run that draws random windows of waveforms in batches of 64."""
     overrides = [f"window_s={window_s}", f"batch_size={BATCH}", f"reading={reading}", "shuffle_clips=512"]
-    return load_recipe("logmel_cnn", overrides)
+    recipe: TaggingRecipe = load_recipe("logmel_cnn", overrides)
+    return recipe
 
 
-def opened(manifest: Manifest, recipe: TrainRecipe, hot_copies: Path | None) -> AnyClips:
+def opened(manifest: Manifest, recipe: TaggingRecipe, hot_copies: Path | None) -> AnyClips:
     """Open the clips as training does that changes waveforms."""
-    return load_clips(manifest, "train", recipe, torch.device("cpu"), unit="samples", hot_copies=hot_copies)
+    return load_clips(Data(manifest, torch.device("cpu"), hot_copies), "train", recipe, unit="samples")
 
 
-def epoch_of(clips: AnyClips, recipe: TrainRecipe, epoch: int) -> Iterator[torch.Tensor]:
+def epoch_of(clips: AnyClips, recipe: TaggingRecipe, epoch: int) -> Iterator[torch.Tensor]:
     """Read the windows (B, T) of an epoch, each step with its labels."""
     chosen = clips_to_learn_from(clips, recipe)
     draws = examples(clips, chosen, recipe, epoch)

@@ -38,14 +38,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.read import write_clips
 from datasets.manifest import Manifest
 from train.clips import Batch
+from train.data import Data
 from train.fitting.augmentation import Augmentation
-from train.fitting.loop import Step, Stopwatch, TrainingData, examples, groups_of, make_loss, seed_weights
+from train.fitting.loop import Stopwatch, examples, groups_of, seed_weights
 from train.fitting.optimize import clip_gradients, freeze, make_optimizer
-from train.front_end import clips_to_learn_from, length_in
-from train.inference import Tagger
-from train.recipe import TrainRecipe, load_recipe
-from train.run import load_training
-from train.saved import build_tagger
+from train.recipe import load_recipe
+from train.tagger import Tagger
+from train.tagging_recipe import TaggingRecipe
+from train.task import Material
+from train.tasks.tagging import Tagging
 
 LADDER = ("model", "+ front end", "+ augment", "+ loader")
 WARM_UP_STEPS = 3  # compilation, autotuning, allocation
@@ -80,13 +81,14 @@ WORKLOADS = {
 }
 
 
-def recipe_of(workload: Workload, options: argparse.Namespace) -> TrainRecipe:
-    """Make the recipe of a workload."""
+def recipe_of(workload: Workload, options: argparse.Namespace) -> TaggingRecipe:
+    """The recipe of a workload."""
     overrides = [*workload.overrides, *(workload.small if options.small else ())]
     overrides += [f"precision={options.precision}", f"compile={options.compile}", f"reading={options.reading}"]
     if options.batch:
         overrides.append(f"batch_size={options.batch}")
-    return load_recipe(workload.recipe, overrides)
+    recipe: TaggingRecipe = load_recipe(workload.recipe, overrides)
+    return recipe
 
 
 def synchronize(device: torch.device) -> None:
@@ -111,30 +113,30 @@ def step_s(work: Callable[[], object], num_steps: int, device: torch.device) -> 
 class Bench:
     """A workload on a device: its steps, from the bare model to the whole."""
 
-    def __init__(self, workload: Workload, recipe: TrainRecipe, manifest: Manifest, folder: Path, device: torch.device):
+    def __init__(
+        self, workload: Workload, recipe: TaggingRecipe, manifest: Manifest, folder: Path, device: torch.device
+    ):
         self.workload, self.recipe, self.device = workload, recipe, device
-        heard, augmentation, statistics_ = load_training(recipe, manifest, device, folder)
-        self.material = TrainingData(heard, heard, augmentation)  # nothing is validated here
-        self.clips = clips_to_learn_from(self.material.train, recipe)
-        self.length = length_in(self.material.train.unit, recipe, recipe.window_s)
+        self.task = Tagging(recipe, tuple(manifest.instruments))
+        self.train, statistics_ = self.task.load_training(Data(manifest, device, folder))
+        self.clips = self.task.chosen(self.train)
         seed_weights(0)
-        self.tagger: Tagger = build_tagger(recipe, len(manifest.instruments), statistics_).to(device)
+        self.tagger: Tagger = self.task.build(statistics_).to(device)
         groups = groups_of(self.tagger.network, recipe)
         self.optimizer = make_optimizer(self.tagger.network, groups, recipe.optimize)
         freeze(self.tagger.network, groups, backbone_frozen=False)
         self.tagger.train(workload.trains)
-        self.loss = make_loss(recipe, self.material.train.presence, tuple(manifest.instruments))
         module = torch.compile(self.tagger) if recipe.compute.compile else self.tagger
         self.module: Callable[[Tensor], Tensor] = module
-        self.whole = Step(self.tagger, module, self.material, recipe, self.loss)  # type: ignore[arg-type]
-        bare = replace(self.material, augmentation=Augmentation())
-        self.without_augmentation = replace(self.whole, material=bare)
+        material = Material(self.train, self.train, self.clips, statistics_)  # nothing is validated here
+        self.whole = self.task.step(self.tagger, module, material)  # type: ignore[arg-type]
+        self.without_augmentation = replace(self.whole, augmentation=Augmentation())
+        self.loss = self.whole.loss
 
     def batches(self, epochs: Iterator[int]) -> Iterator[Batch]:
         """Yield batches of one epoch after the other."""
         for epoch in epochs:
-            draws = examples(self.material.train, self.clips, self.recipe, epoch)
-            yield from self.material.train.batches(draws, self.length, self.recipe.last)
+            yield from self.task.batches(self.train, examples(self.train, self.clips, self.recipe, epoch))
 
     def learn(self, loss: Tensor) -> None:
         """Run backward and optimizer, as the training loop has them."""
@@ -182,7 +184,7 @@ def climb(bench: Bench, num_steps: int) -> dict[str, Any]:
     batch = next(bench.batches(itertools.count()))
     with torch.no_grad():
         heard = bench.tagger.hear(batch[1]).clone()
-    presence_BC = bench.material.train.presence[batch[0]]
+    presence_BC = bench.train.presence[batch[0]]
     rungs: dict[str, Callable[[], object]] = {
         "model": lambda: bench.model(heard, presence_BC),
         "+ front end": lambda: bench.step(batch, augment=False),
@@ -195,7 +197,7 @@ def climb(bench: Bench, num_steps: int) -> dict[str, Any]:
     flops = bench.flops_per_clip(heard, presence_BC)
     return {
         "batch": size,
-        "reading": type(bench.material.train).__name__,
+        "reading": type(bench.train).__name__,
         "clips_per_s": rates,
         "data_wait_share": waited,
         "gflop_per_clip": flops / 1e9,

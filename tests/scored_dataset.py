@@ -1,4 +1,4 @@
-"""Small datasets with notes: melodies of two made-up instruments, for the tests of the frame-level system."""
+"""Small datasets with notes: melodies of two made-up instruments, for the tests of the recipes that learn notes."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -12,6 +12,7 @@ from datasets.manifest import read_manifest
 from train import ablate
 from train.fitting.augmentation import make_augmentation
 from train.recipe import load_recipe, with_override
+from train.run import Keeping
 
 TINY = ["--set", "epochs=1", "--set", "window_s=0.8", "--set", "features.n_mels=32", "--set", "model_config.width=4"]
 
@@ -72,7 +73,7 @@ def test_a_row_that_needs_what_is_not_set_is_left_out_and_named(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = load_recipe("ast_finetune", ["epochs=1"], tiny=True)
-    results, skipped = ablate.ablate("pretraining", recipe, read_manifest(data), tmp_path)
+    results, skipped = ablate.ablate("pretraining", recipe, read_manifest(data), Keeping(tmp_path))
     assert [result.row.name for result in results] == ["random"]
     assert skipped == ["pre-trained"]
     assert "left out: pre-trained; it needs --set model_config.weights=..." in capsys.readouterr().err
@@ -80,7 +81,7 @@ def test_a_row_that_needs_what_is_not_set_is_left_out_and_named(
 
 def test_an_unknown_table_is_refused_with_the_nearest_one(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown table 'focall' \(did you mean 'focal'\?\)"):
-        ablate.ablate("focall", load_recipe("logmel_cnn"), read_manifest(data), tmp_path)
+        ablate.ablate("focall", load_recipe("logmel_cnn"), read_manifest(data), Keeping(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["table.md", "table.csv", "table.png"])

@@ -11,19 +11,22 @@ import numpy as np
 import pytest
 import torch
 from dataset_fixture import learnable_dataset
+from materials import data_of, material_of
 from nsynth_notes import build_once
 
 from datasets.errors import UsageError
 from datasets.manifest import read_manifest
 from datasets.record import PRESENT
 from train.clips import one_present
-from train.fitting import loop
+from train.data import Data
 from train.fitting.optimize import schedule
-from train.front_end import evaluation_unit, load_clips
-from train.inference import chunk_logits
+from train.front_end import evaluation_chunking, evaluation_unit, load_clips
 from train.recipe import load_recipe
-from train.run import load_material, train
-from train.saved import build_tagger, load_run
+from train.run import train
+from train.runs.saved import load_run
+from train.tagger import build_tagger, chunk_logits
+from train.tasks import tagging
+from train.tasks.tagging import Tagging
 
 CPU = torch.device("cpu")
 
@@ -101,7 +104,7 @@ def test_with_cross_entropy_each_note_has_1005_absent_instruments_in_either_tier
     recipe = load_recipe("nsynth_pretrain", [f"compute.reading={reading}"], tiny=True)
     for loss, rest in (("cross_entropy", 0), ("bce", -1)):
         changed = replace(recipe, loss=replace(recipe.loss, kind=loss))
-        clips = load_clips(read_manifest(numbered), "test", changed, CPU, unit="samples")
+        clips = load_clips(data_of(numbered), "test", changed, unit="samples")
         assert clips.presence.shape == (9, 1006)
         assert np.array_equal(clips.known_labels, clips.presence.numpy())
         assert (np.sort(clips.known_labels, axis=1) == [rest] * 1005 + [1]).all()
@@ -110,7 +113,7 @@ def test_with_cross_entropy_each_note_has_1005_absent_instruments_in_either_tier
 def test_songs_with_several_instruments_do_not_suit_cross_entropy(tmp_path: Path) -> None:
     songs = read_manifest(learnable_dataset(tmp_path / "data", num_train=8, num_others=4))
     with pytest.raises(UsageError, match="classes are known to be present, and cross_entropy needs exactly one"):
-        load_clips(songs, "train", load_recipe("nsynth_pretrain"), CPU, unit="samples")
+        load_clips(Data(songs, CPU), "train", load_recipe("nsynth_pretrain"), unit="samples")
 
 
 # --- validation
@@ -120,13 +123,15 @@ def test_validation_takes_the_softmax_loss_and_the_likeliest_class_and_searches_
     numbered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load_recipe("nsynth_pretrain", tiny=True)
-    material, statistics = load_material(recipe, read_manifest(numbered), CPU)
+    material = material_of(recipe, numbered)
+    statistics = material.statistics
     torch.manual_seed(0)
     tagger = build_tagger(recipe, 1006, statistics)
-    logits, _ = chunk_logits(tagger, material.validation, recipe)
+    logits, _ = chunk_logits(tagger, material.validation, evaluation_chunking(recipe))
     labels = torch.from_numpy(material.validation.known_labels.argmax(axis=1))
-    monkeypatch.setattr(loop, "best_threshold", None)  # a call would fail
-    figures = loop.validate(tagger, material, recipe)
+    monkeypatch.setattr(tagging, "best_threshold", None)  # a call would fail
+    task = Tagging(recipe, tuple(str(index) for index in range(1006)))
+    figures = task.figures(task.listen(tagger, material.validation))
     expected = torch.nn.functional.cross_entropy(logits, labels)
     assert figures["validation_loss"] == pytest.approx(float(expected), rel=1e-5)
     assert figures["validation_loss"] > 4  # of 1,006 classes by chance 6.9; the sum over single labels is below 1
@@ -137,11 +142,14 @@ def test_validation_takes_the_softmax_loss_and_the_likeliest_class_and_searches_
 
 def test_with_cross_entropy_f1_chooses_the_epoch_by_accuracy() -> None:
     figures = {"predominant_accuracy": 0.7, "micro_f1": 0.1, "macro_f1": 0.3, "map": 0.2}
-    assert loop.selection_score(figures, "f1") == 0.7
-    assert loop.selection_score(figures, "map") == 0.2
-    assert loop.selection_score(figures, "last") is None
+    by_f1, by_map, last = (
+        Tagging(load_recipe("nsynth_pretrain", [f"select_by={name}"]), ()) for name in ("f1", "map", "last")
+    )
+    assert by_f1.score(figures) == 0.7
+    assert by_map.score(figures) == 0.2
+    assert last.score(figures) is None
     del figures["predominant_accuracy"]
-    assert loop.selection_score(figures, "f1") == 0.2
+    assert by_f1.score(figures) == 0.2
 
 
 def test_the_summary_shows_accuracy_beside_that_of_the_best_constant(pretrained: dict[str, Any]) -> None:
@@ -152,9 +160,9 @@ def test_the_summary_shows_accuracy_beside_that_of_the_best_constant(pretrained:
 
 def test_always_the_first_second_of_a_note_is_heard(notes: Path) -> None:
     recipe = replace(load_recipe("nsynth_pretrain", tiny=True), window_s=1.0)
-    clips = load_clips(read_manifest(notes), "validation", recipe, CPU, unit=evaluation_unit(recipe))
+    clips = load_clips(data_of(notes), "validation", recipe, unit=evaluation_unit(recipe))
     tagger = build_tagger(recipe, 1006, None)
-    logits, plan = chunk_logits(tagger, clips, recipe)
+    logits, plan = chunk_logits(tagger, clips, evaluation_chunking(recipe))
     assert len(logits) == len(clips) == 11  # of four seconds each
     assert plan.first.tolist() == [0] * 11
 
@@ -176,11 +184,12 @@ def test_the_tiny_form_names_instruments_better_than_any_constant(session_folder
 
 def test_augmentation_mixes_notes_and_their_labels(notes: Path) -> None:
     recipe = load_recipe("nsynth_pretrain", tiny=True)
-    material, _ = load_material(recipe, read_manifest(notes), CPU)
-    assert material.augmentation.waveform is not None
-    assert material.augmentation.spectrogram is None
-    names = [type(effect.transform).__name__ for effect in material.augmentation.waveform.effects]
-    chances = [effect.probability for effect in material.augmentation.waveform.effects]
+    material = material_of(recipe, notes)
+    augmentation = Tagging(recipe, ()).augmentation
+    assert augmentation.waveform is not None
+    assert augmentation.spectrogram is None
+    names = [type(effect.transform).__name__ for effect in augmentation.waveform.effects]
+    chances = [effect.probability for effect in augmentation.waveform.effects]
     assert list(zip(names, chances, strict=True)) == [("ConcatSameInstrument", 0.5), ("Chain", 0.3), ("Mixup", 0.5)]
     presence = material.train.known_labels
     assert np.array_equal((presence == PRESENT).sum(axis=1), np.ones(88))

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import mir_eval
 import numpy as np
@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.record import DRUMS, Note
-from train.frames.decode import DecodeConfig, decode, joined, program_of, runs
-from train.frames.losses import FrameLogits
-from train.frames.picture import color_of, piano_roll_png
-from train.frames.rolls import NoteTable, cell_of, make_rolls, note_table
-from train.frames.scores import (
+from train.notes.decode import DecodeConfig, decode, joined, program_of, runs
+from train.notes.losses import RollLogits
+from train.notes.picture import color_of, piano_roll_png
+from train.notes.rolls import NoteArrays, NoteTable, cell_of, make_rolls, table_of
+from train.notes.scores import (
     Tally,
     Thresholds,
     best_threshold,
     best_thresholds,
     bin_of,
     confusions,
-    frames_report,
+    notes_report,
 )
 
 HOP_S = 0.032  # 512 samples at 16 kHz
@@ -29,6 +29,21 @@ CLASSES = ("cello", "drums", "piano")
 
 def note(onset_s: float, offset_s: float, pitch: int = 60, instrument: str | None = "piano", program: int = 0) -> Note:
     return Note(onset_s, offset_s, pitch, program, instrument, 64)
+
+
+def note_table(clips: Iterable[Sequence[Note]], instruments: Sequence[str]) -> NoteTable:
+    """The notes of each clip, for classes in this order."""
+    listed = [tuple(notes) for notes in clips]
+    flat = [note for notes in listed for note in notes]
+    arrays = NoteArrays(
+        np.array([len(notes) for notes in listed], np.int64),
+        np.array([note.onset_s for note in flat], np.float64),
+        np.array([note.offset_s for note in flat], np.float64),
+        np.array([note.pitch for note in flat], np.int64),
+        np.array([note.program for note in flat], np.int64),
+        [note.instrument for note in flat],
+    )
+    return table_of(arrays, instruments)
 
 
 def rolls_of(notes: Sequence[Note], num_frames: int = 10, first: int = 0):
@@ -193,9 +208,9 @@ def test_an_instruments_program_is_the_first_that_stands_for_it(instrument: str,
     assert program_of(instrument) == program
 
 
-def frame_logits(roll: torch.Tensor) -> FrameLogits:
+def frame_logits(roll: torch.Tensor) -> RollLogits:
     """Probabilities that agree with each other: an instrument or pitch is as likely as its likeliest cell."""
-    return FrameLogits(roll, roll.amax(dim=2), roll.amax(dim=1))
+    return RollLogits(roll, roll.amax(dim=2), roll.amax(dim=1))
 
 
 def random_batch(num_clips: int = 3, num_frames: int = 60):
@@ -215,7 +230,7 @@ def random_batch(num_clips: int = 3, num_frames: int = 60):
     return frame_logits(torch.where(rolls.piano, 0.3 + 0.7 * noise, noise**8)), rolls, which
 
 
-def tally_of(probability: FrameLogits, rolls, which: torch.Tensor) -> Tally:
+def tally_of(probability: RollLogits, rolls, which: torch.Tensor) -> Tally:
     num_frames = probability.roll.shape[-1]
     tally = Tally([num_frames * HOP_S] * len(which), rolls.piano.shape[1], torch.device("cpu"))
     valid = torch.ones(len(which), num_frames, dtype=torch.bool)
@@ -231,7 +246,7 @@ def frequencies(roll_PF: torch.Tensor) -> list[np.ndarray]:
 def test_accuracy_of_pitches_and_of_each_instruments_pianoroll_is_mir_evals(threshold: float) -> None:
     probability, rolls, which = random_batch()
     tally = tally_of(probability, rolls, which)
-    report = frames_report(tally, Thresholds(threshold, threshold, (threshold,) * 2), ("cello", "piano"))
+    report = notes_report(tally, Thresholds(threshold, threshold, (threshold,) * 2), ("cello", "piano"))
     heard_pitch = bin_of(probability.pitch) >= round(threshold * 100)
     heard_roll = bin_of(probability.roll) >= round(threshold * 100)
     times = np.arange(rolls.pitch.shape[-1]) * HOP_S
@@ -243,11 +258,11 @@ def test_accuracy_of_pitches_and_of_each_instruments_pianoroll_is_mir_evals(thre
     clips = [by_mir_eval(rolls.pitch[n] == 1, heard_pitch[n]) for n in range(3)]
     assert report["model"]["pitch_clip_accuracy"] == pytest.approx(np.mean([clip[2] for clip in clips]), abs=1e-6)
     one = tally_of(
-        FrameLogits(*(v[:1] for v in vars(probability).values())),
+        RollLogits(*(v[:1] for v in probability)),
         type(rolls)(*(v[:1] for v in vars(rolls).values())),
         which[:1],
     )
-    alone = frames_report(one, Thresholds(threshold, threshold, (threshold,) * 2), ("cello", "piano"))
+    alone = notes_report(one, Thresholds(threshold, threshold, (threshold,) * 2), ("cello", "piano"))
     precision, recall, accuracy = clips[0]
     found = [alone["model"][f"pitch_{name}"] for name in ("precision", "recall", "accuracy")]
     assert found == pytest.approx([precision, recall, accuracy], abs=1e-6)
@@ -262,7 +277,7 @@ def test_instrument_f1_counts_frames() -> None:
     roll[0, 2, 39, 2:7] = 0.8  # two right, three wrong, two missed
     roll[0, 0, 39, 0:4] = 0.8
     tally = tally_of(frame_logits(roll), rolls, torch.tensor([0]))
-    report = frames_report(tally, Thresholds(0.5, 0.5, (0.5,) * 3), CLASSES)
+    report = notes_report(tally, Thresholds(0.5, 0.5, (0.5,) * 3), CLASSES)
     assert report["per_instrument"]["piano"]["precision"] == pytest.approx(0.4)
     assert report["per_instrument"]["piano"]["recall"] == 0.5
     assert report["per_instrument"]["piano"]["f1"] == pytest.approx(4 / 9, abs=1e-6)
@@ -299,7 +314,7 @@ def test_the_best_threshold_has_the_greatest_accuracy_of_all() -> None:
     tally = tally_of(probability, rolls, which)
     chosen = best_thresholds(tally)
     accuracies = {
-        at: frames_report(tally, Thresholds(at / 100, at / 100, (0.5,) * 2), ("a", "b"))["model"]["pitch_accuracy"]
+        at: notes_report(tally, Thresholds(at / 100, at / 100, (0.5,) * 2), ("a", "b"))["model"]["pitch_accuracy"]
         for at in range(1, 100)
     }
     assert accuracies[round(chosen.pitch * 100)] == max(accuracies.values())
@@ -317,13 +332,13 @@ def test_the_auc_is_over_seconds_in_which_an_instrument_sounds_or_not() -> None:
         roll[0, 1, 0, second * 10 : second * 10 + 10] = value
     tally = Tally([4.0], 2, torch.device("cpu"))
     tally.add(frame_logits(roll), rolls, torch.ones(1, 40, dtype=torch.bool), zero, zero, 0.1)
-    assert tally.second_aucs() == [None, 0.5]  # of four pairs two are in order; the cello never sounds
+    assert tally.seconds().aucs() == [None, 0.5]  # of four pairs two are in order; the cello never sounds
 
 
 def test_reports_are_json_whatever_is_unknown() -> None:
     empty = rolls_of([], num_frames=4)
     tally = tally_of(frame_logits(torch.zeros(1, 3, 88, 4)), empty, torch.tensor([0]))
-    report = frames_report(tally, best_thresholds(tally), CLASSES)
+    report = notes_report(tally, best_thresholds(tally), CLASSES)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert report["model"]["pitch_accuracy"] is None
     assert report["model"]["instrument_macro_f1"] is None

@@ -25,10 +25,11 @@ from datasets.manifest import Manifest, read_manifest
 from pipelines.export.__main__ import export
 from pipelines.relabel.page import candidates
 from pipelines.verify.check import verify
-from train.data import read_split
+from train.data import Data
 from train.front_end import load_clips
 from train.reading.hot_copy import hot_copy
 from train.reading.order import in_sequence
+from train.reading.split import read_split
 from train.recipe import load_recipe
 
 COUNT = max(48, int(os.environ.get("TUTTI_MUTATIONS", "0")))
@@ -47,15 +48,15 @@ def version(tmp_path: Path) -> Path:
 
 def learned(manifest: Manifest, cache: Path) -> None:
     """What a run reads, in both tiers; whatever is read must be fit to learn from."""
-    split = read_split(manifest, "train")
+    split, data = read_split(manifest, "train"), Data(manifest, torch.device("cpu"))
     assert set(np.unique(split.presence)) <= {-1, 0, 1}
     assert np.isfinite(split.remaining_gain_db(-12.0, 30.0)).all()
     assert hot_copy(manifest, "train", cache).samples.tobytes() == split.samples.tobytes()
-    streamed = load_clips(manifest, "train", STREAMED, torch.device("cpu"), unit="samples")
+    streamed = load_clips(data, "train", STREAMED, unit="samples")
     every = np.arange(len(streamed))
     for _, window in streamed.batches(in_sequence(every, np.zeros_like(every), 4), 400):
         assert torch.isfinite(window).all()
-    load_clips(manifest, "train", RECIPE, torch.device("cpu"), unit="frames")
+    load_clips(data, "train", RECIPE, unit="frames")
 
 
 def relabelled(manifest: Manifest) -> None:

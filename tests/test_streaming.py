@@ -18,11 +18,11 @@ from datasets.audio import to_int16
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest, read_manifest
 from train.clips import Batch, Clips, StreamedClips
-from train.data import read_split
 from train.reading.hot_copy import hot_copy
 from train.reading.order import Draws, Reading, epoch_draws
 from train.reading.resident import linear
 from train.reading.shards import in_order, split_table
+from train.reading.split import read_split
 from train.reading.streaming import Streaming, _Blocks
 
 READING = Reading(length=2_000, batch_size=12, seed=3)

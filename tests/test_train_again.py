@@ -17,7 +17,7 @@ from conftest import ROOT
 from dataset_fixture import learnable_dataset
 
 from train import run as train_run
-from train.run_folder import held
+from train.runs.folder import held
 
 SETTINGS = ["epochs=3", "batch_size=8", "window_s=0.8", "features.n_mels=32", "model_config.width=4"]
 FILES = ("model.safetensors", "config.json", "metrics.json", "checkpoint.safetensors")
@@ -67,13 +67,13 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
 
 @pytest.fixture
 def stop_after_first_epoch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    save_checkpoint = train_run.saved.save_checkpoint
+    save_checkpoint = train_run.checkpoints.save_checkpoint
 
     def stop(*arguments: Any) -> None:
         save_checkpoint(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_run.saved, "save_checkpoint", stop)
+    monkeypatch.setattr(train_run.checkpoints, "save_checkpoint", stop)
     yield
     monkeypatch.undo()
 
@@ -366,7 +366,7 @@ def test_of_two_commands_at_once_one_trains_and_the_other_comes_back_later(data:
 
 
 def test_a_lock_ends_with_its_holder_however_it_ends(tmp_path: Path) -> None:
-    code = "import sys, pathlib, time; from train.run_folder import held\n"
+    code = "import sys, pathlib, time; from train.runs.folder import held\n"
     code += "with held(pathlib.Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from datasets.audio import to_int16
 from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import manifest_path, read_manifest
-from train.data import (
-    AudioSplit,
-    logmel_split,
-    read_split,
-)
+from train.data import frames_of
 from train.features import LogMel, LogMelConfig
+from train.reading.resident import linear
+from train.reading.split import AudioSplit, read_split
 
 CPU = torch.device("cpu")
 
@@ -62,9 +60,11 @@ def test_what_the_true_peak_guard_held_back_is_applied_in_float(tmp_path: Path) 
     assert split.remaining_gain_db(-20.0, max_gain_db=30.0).tolist() == [0.0, 0.0, 0.0]  # never turned down
 
     config = LogMelConfig()
-    logmel = logmel_split(split, LogMel(config), CPU, target_lufs=-12.0, max_gain_db=30.0)
+    lengths = np.array([config.num_frames(size) for size in np.diff(split.offsets).tolist()])
+    gains = torch.from_numpy(linear(split.remaining_gain_db(-12.0, max_gain_db=30.0)))
+    frames = frames_of(split, LogMel(config), lengths, gains, config.n_mels, CPU)
     alone = LogMel(config)(torch.from_numpy(split.clip(2)[None].astype(np.float32) / 32768))[0]
-    louder = logmel.frames[logmel.starts[2] :].float() - alone
+    louder = frames[lengths[:2].sum() :].float() - alone
     assert torch.allclose(louder[alone > -60], torch.tensor(3.5), atol=0.1)  # float16
 
 
@@ -195,10 +195,10 @@ def test_clips_of_one_length_share_a_batch_and_stay_in_order() -> None:
         gain_db=np.zeros(5, np.float32),
     )
     front_end = LogMel(LogMelConfig(hop_length=160))
-    split = logmel_split(audio, front_end, CPU, target_lufs=-12.0, max_gain_db=30.0)
-    assert split.lengths.tolist() == [25, 50, 25, 50, 25]
-    for index, clip in enumerate(clips):
-        start = int(split.starts[index])
+    lengths = np.array([25, 50, 25, 50, 0])  # the last one is never drawn
+    frames = frames_of(audio, front_end, lengths, torch.ones(5), 64, CPU)
+    assert frames.shape == (150, 64)
+    for clip, start in zip(clips, [0, 25, 75, 100], strict=False):
         expected = front_end(torch.from_numpy(clip[None].astype(np.float32) / 32768))[0]
-        found = split.frames[start : start + len(expected)].float()
+        found = frames[start : start + len(expected)].float()
         assert torch.allclose(found, expected, atol=0.04)  # float16

@@ -14,8 +14,8 @@ from dataset_fixture import SAMPLE_RATE, Example, reseal, write_dataset
 from datasets.audio import to_int16
 from datasets.errors import IntegrityError, StorageError
 from datasets.manifest import Manifest, manifest_path, read_manifest
-from train.data import read_split
 from train.reading.hot_copy import hot_copy
+from train.reading.split import read_split
 
 _FORK = multiprocessing.get_context("fork")  # the parent's imports are there: torch alone takes seconds
 

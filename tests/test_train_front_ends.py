@@ -8,6 +8,7 @@ import pytest
 import signals
 import torch
 from dataset_fixture import SAMPLE_RATE, learnable_dataset, timbre
+from materials import data_of, material_of
 
 from datasets.errors import UsageError
 from datasets.manifest import read_manifest
@@ -15,10 +16,10 @@ from train import predict
 from train.features import KALDI, KaldiFbank, ThreeChannels
 from train.features.fbank import FbankConfig, features
 from train.front_end import evaluation_unit, load_clips, make_front_end, training_unit
-from train.inference import make_tagger
 from train.recipe import load_recipe, recipe_from_json, recipe_to_json
-from train.run import load_material, train
-from train.saved import load_run
+from train.run import train
+from train.runs.saved import load_run
+from train.tagger import make_tagger
 
 CPU = torch.device("cpu")
 
@@ -72,12 +73,12 @@ def test_silence_lies_on_kaldis_floor_and_so_does_what_follows_a_clip() -> None:
 
 def test_audiosets_statistics_need_no_look_at_the_data(data: Path) -> None:
     recipe = load_recipe("ast_finetune", tiny=True)
-    statistics = load_material(recipe, read_manifest(data), CPU)[1]
+    statistics = material_of(recipe, data).statistics
     assert statistics is not None
     assert set(statistics.mean) == {-4.2677393}
     assert set(statistics.std) == {9.1379948}
     by_data = load_recipe("ast_finetune", ["standardize=data"], tiny=True)
-    other = load_material(by_data, read_manifest(data), CPU)[1]
+    other = material_of(by_data, data).statistics
     assert other is not None
     assert len(set(other.mean)) == 128
 
@@ -121,7 +122,7 @@ def test_images_of_rgb_are_cut_from_samples_and_their_front_end_has_no_weights()
 def test_what_changes_log_mel_is_refused_where_there_is_none(data: Path) -> None:
     recipe = load_recipe("lumen_convnext_rgb", ["augment=frequency_mask"], tiny=True)
     with pytest.raises(UsageError, match=r"augment=frequency_mask changes log-mel, and image\.channels=rgb has none"):
-        load_material(recipe, read_manifest(data), CPU)
+        material_of(recipe, data)
 
 
 def test_another_sample_rate_is_refused_for_rgb() -> None:
@@ -132,7 +133,7 @@ def test_another_sample_rate_is_refused_for_rgb() -> None:
 
 def test_a_run_on_rgb_streams_and_hears_files(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe("lumen_convnext_rgb", ["epochs=1", "reading=streaming"], tiny=True)
-    assert load_clips(read_manifest(data), "train", recipe, CPU, unit="samples").unit == "samples"
+    assert load_clips(data_of(data), "train", recipe, unit="samples").unit == "samples"
     summary = train(recipe, read_manifest(data), output=tmp_path / "run")
     assert summary["reading"] == "streaming"
     path = tmp_path / "flute.wav"

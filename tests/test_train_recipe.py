@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from datasets.errors import UsageError
+from train.cli import processor_threads
 from train.fitting.optimize import schedule
-from train.inference import processor_threads
 from train.model import count_parameters, load_model
 from train.recipe import load_recipe, recipe_from_json, recipe_names, recipe_to_json
 
@@ -14,7 +14,7 @@ from train.recipe import load_recipe, recipe_from_json, recipe_names, recipe_to_
 def test_every_recipe_goes_by_its_file_name_and_survives_json(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert recipe_from_json(recipe_to_json(recipe)) == recipe
+    assert recipe_from_json(recipe_to_json(recipe), recipe.task) == recipe
 
 
 def test_the_first_model_is_small() -> None:

@@ -12,6 +12,7 @@ import pytest
 import signals
 import torch
 from dataset_fixture import SAMPLE_RATE, Example, learnable_dataset, timbre, write_dataset
+from materials import material_of
 
 from datasets.audio import to_int16
 from datasets.errors import IntegrityError, UsageError
@@ -19,12 +20,13 @@ from datasets.manifest import read_manifest
 from datasets.sources.openmic2018 import INSTRUMENTS as OPENMIC
 from train import predict
 from train.evaluate import evaluate, main
-from train.inference import Tagger, chunk_logits
+from train.front_end import evaluation_chunking
 from train.reading.mono import load_mono
 from train.recipe import load_recipe, recipe_names
-from train.run import load_material, train
-from train.saved import build_tagger, load_run
+from train.run import train
+from train.runs.saved import load_run
 from train.scoring.strong_sum import strong_sum
+from train.tagger import Tagger, build_tagger, chunk_logits
 
 CPU = torch.device("cpu")
 # The slow ones: AST's library takes seconds to load; the others go the same way as lumen_convnext_fluffy.
@@ -144,7 +146,7 @@ def test_thresholds_may_be_fixed_on_strong_sums(data: Path, tmp_path: Path) -> N
     recipe = load_recipe("irmas_finetune", ["epochs=1", "thresholds_on=strong_sum"], tiny=True)
     train(recipe, read_manifest(data), output=tmp_path / "run")
     tagger = load_run(tmp_path / "run", CPU).tagger
-    clips = load_material(recipe, read_manifest(data), CPU)[0].validation
+    clips = material_of(recipe, data).validation
     presence, probability = strong_sum(tagger, clips, recipe)
     assert presence.shape == probability.shape == (20, 4)
     assert (presence == 1).sum() > 1.5 * (clips.known_labels == 1).sum()  # far more plays than in single clips
@@ -166,7 +168,8 @@ def test_a_run_does_not_ask_for_published_weights_when_it_is_loaded(data: Path, 
 
 def test_images_are_standardized_by_band_and_padded_with_black(data: Path) -> None:
     recipe = load_recipe("lumen_convnext", ["image.sizing=pad"], tiny=True)
-    material, statistics = load_material(recipe, read_manifest(data), CPU)
+    material = material_of(recipe, data)
+    statistics = material.statistics
     assert statistics is not None
     tagger = build_tagger(recipe, 4, statistics)
     window = material.validation.windows(torch.tensor([0]), torch.tensor([0]), 80)
@@ -179,7 +182,8 @@ def test_images_are_standardized_by_band_and_padded_with_black(data: Path) -> No
 
 def test_waveforms_are_heard_at_full_scale_one_without_standardization(data: Path) -> None:
     recipe = load_recipe("irmas_finetune", tiny=True)
-    material, statistics = load_material(recipe, read_manifest(data), CPU)
+    material = material_of(recipe, data)
+    statistics = material.statistics
     heard: list[torch.Tensor] = []
 
     class Listener(torch.nn.Module):
@@ -187,7 +191,8 @@ def test_waveforms_are_heard_at_full_scale_one_without_standardization(data: Pat
             heard.append(waveform_BT)
             return waveform_BT[:, :4]
 
-    chunk_logits(Tagger(Listener(), statistics, kind="waveform"), material.validation, recipe)
+    tagger = Tagger(Listener(), statistics, kind="waveform")
+    chunk_logits(tagger, material.validation, evaluation_chunking(recipe))
     window = torch.cat([part.flatten() for part in heard])
     clip = material.validation.values[: int(material.validation.lengths[0])]
     assert torch.equal(heard[0][0], clip[: heard[0].shape[1]].float() / 32768)
@@ -244,7 +249,7 @@ def test_the_openmic_recipe_says_what_it_needs(data: Path, tmp_path: Path) -> No
 
 
 def test_published_weights_of_other_sizes_than_the_config_says_are_refused(tmp_path: Path) -> None:
-    from train.saved import _check_sizes
+    from train.tagger import _check_sizes
 
     recipe = load_recipe("irmas_finetune", tiny=True)
     small, large = (

@@ -18,7 +18,7 @@ from datasets.manifest import read_manifest
 from train import run as train_run
 from train.evaluate import evaluate
 from train.recipe import load_recipe
-from train.saved import load_run
+from train.runs.saved import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -97,7 +97,7 @@ def test_another_seed_gives_other_weights(finished: Path, data: Path, tmp_path: 
 def test_a_run_stopped_after_an_epoch_and_resumed_equals_the_uninterrupted_one(
     finished: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_checkpoint = train_run.saved.save_checkpoint
+    save_checkpoint = train_run.checkpoints.save_checkpoint
 
     def stop_after_second_epoch(*arguments: Any) -> None:
         save_checkpoint(*arguments)
@@ -105,7 +105,7 @@ def test_a_run_stopped_after_an_epoch_and_resumed_equals_the_uninterrupted_one(
             raise KeyboardInterrupt
 
     folder = tmp_path / "stopped"
-    monkeypatch.setattr(train_run.saved, "save_checkpoint", stop_after_second_epoch)
+    monkeypatch.setattr(train_run.checkpoints, "save_checkpoint", stop_after_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         train(data, folder)
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "checkpoint.safetensors", "tensorboard"]

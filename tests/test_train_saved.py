@@ -13,19 +13,17 @@ from torch import nn
 
 from datasets.errors import IntegrityError, TuttiError
 from datasets.manifest import read_manifest
-from train.recipe import load_recipe
-from train.run import train
-from train.saved import (
+from train.fitting.checkpoints import (
     CHECKPOINT,
-    CONFIG,
-    MODEL,
     Progress,
     checkpoint_state,
     encode_tensors,
     load_checkpoint,
-    load_run,
     save_checkpoint,
 )
+from train.recipe import load_recipe
+from train.run import train
+from train.runs.saved import CONFIG, MODEL, load_run
 
 COUNT = int(os.environ.get("TUTTI_MUTATIONS", "200"))
 SMALL = ["epochs=1", "batch_size=8", "window_s=0.8", "features.n_mels=32", "model_config.width=4"]

@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 import torch
 from dataset_fixture import learnable_dataset
+from materials import material_of
 from safetensors.torch import load_file
 from torch import Tensor
 
 from datasets.errors import TuttiError, UsageError
 from datasets.manifest import read_manifest
 from train import run as train_run
+from train.fitting.checkpoints import load_checkpoint
 from train.fitting.loop import examples, groups_of
 from train.fitting.optimize import freeze
 from train.front_end import clips_to_learn_from, share_of_songs
 from train.recipe import load_recipe
-from train.saved import build_tagger, load_checkpoint, load_run
+from train.runs.saved import load_run
+from train.tagger import build_tagger
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -60,7 +63,7 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_killed_at_any_step_and_resumed_equals_the_uninterrupted_one(
     stop_after: int, uninterrupted: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_checkpoint = train_run.saved.save_checkpoint
+    save_checkpoint = train_run.checkpoints.save_checkpoint
     written = []
 
     def stop(*arguments: Any) -> None:
@@ -69,7 +72,7 @@ def test_a_run_killed_at_any_step_and_resumed_equals_the_uninterrupted_one(
         if len(written) == stop_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_run.saved, "save_checkpoint", stop)
+    monkeypatch.setattr(train_run.checkpoints, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "stopped", *RICH, checkpoint_steps=1)
     monkeypatch.undo()
@@ -85,12 +88,12 @@ def test_a_checkpoint_within_an_epoch_tells_how_far_it_went(data: Path, tmp_path
     def note(*arguments: Any) -> None:
         stopped.append(len(arguments[-1].step_losses))
 
-    original = train_run.saved.save_checkpoint
-    train_run.saved.save_checkpoint = note  # type: ignore[assignment]
+    original = train_run.checkpoints.save_checkpoint
+    train_run.checkpoints.save_checkpoint = note  # type: ignore[assignment]
     try:
         train(data, tmp_path / "run", *SMALL, "epochs=1", checkpoint_steps=2)
     finally:
-        train_run.saved.save_checkpoint = original
+        train_run.checkpoints.save_checkpoint = original
     assert stopped == [2, 0]  # after two of four steps, and after the epoch
 
 
@@ -104,7 +107,8 @@ def test_augmentation_and_seed_decide_the_weights(uninterrupted: Path, data: Pat
 
 def test_windows_of_an_epoch_are_a_function_of_seed_and_epoch_and_cover_what_they_say(data: Path) -> None:
     recipe = load_recipe("irmas_finetune", ["window_s=0.5", "batch_size=5"])
-    material, statistics = train_run.load_material(recipe, read_manifest(data), CPU)
+    material = material_of(recipe, data)
+    statistics = material.statistics
     assert statistics is None  # waveforms are not standardized
     clips = clips_to_learn_from(material.train, recipe)
     first, again, later = (examples(material.train, clips, recipe, epoch) for epoch in (3, 3, 4))
@@ -125,7 +129,7 @@ def test_windows_of_an_epoch_are_a_function_of_seed_and_epoch_and_cover_what_the
 
 def test_windows_beyond_the_end_repeat_the_clip_or_are_silent(data: Path) -> None:
     recipe = load_recipe("irmas_finetune")
-    train_clips = train_run.load_material(recipe, read_manifest(data), CPU)[0].train
+    train_clips = material_of(recipe, data).train
     clip = torch.tensor([0])
     length = int(train_clips.lengths[0])
     once = train_clips.windows(clip, torch.tensor([0]), length)[0]
@@ -145,7 +149,7 @@ def state_after(data: Path, folder: Path, *overrides: str) -> dict[str, Tensor]:
 def test_a_frozen_backbone_moves_after_its_epochs_and_its_batch_norms_always(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe("logmel_cnn", [*SMALL, "epochs=1", "head_epochs=1", "select_by=last"])
     train_run.seed_weights(0)
-    statistics = train_run.load_material(recipe, read_manifest(data), CPU)[1]
+    statistics = material_of(recipe, data).statistics
     before = build_tagger(recipe, 4, statistics).network.state_dict()
     after = state_after(data, tmp_path / "frozen", "epochs=1", "head_epochs=1")
     assert torch.equal(after["model.blocks.0.0.weight"], before["blocks.0.0.weight"])
@@ -168,7 +172,7 @@ def test_gradients_are_clipped_to_the_recipes_norm(data: Path, tmp_path: Path) -
     tight = state_after(data, tmp_path / "b", "epochs=1", "optimizer=sgd", "max_gradient_norm=1e-6", "weight_decay=0")
     train_run.seed_weights(0)
     recipe = load_recipe("logmel_cnn", SMALL)
-    statistics = train_run.load_material(recipe, read_manifest(data), CPU)[1]
+    statistics = material_of(recipe, data).statistics
     start = build_tagger(recipe, 4, statistics).network.state_dict()["head.weight"]
     assert (tight["model.head.weight"] - start).norm() < 1e-6
     assert (loose["model.head.weight"] - start).norm() > 1e-3
@@ -252,7 +256,7 @@ def test_seeds_and_seed_together_are_refused(data: Path, capsys: pytest.CaptureF
 
 def test_a_checkpoint_of_another_model_is_refused(data: Path, uninterrupted: Path) -> None:
     recipe = load_recipe("logmel_cnn", [*SMALL, "model_config.width=8"])
-    statistics = train_run.load_material(recipe, read_manifest(data), CPU)[1]
+    statistics = material_of(recipe, data).statistics
     with pytest.raises(TuttiError, match="does not fit the recipe's model"):
         load_checkpoint(uninterrupted, build_tagger(recipe, 4, statistics).network, None)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from dataset_fixture import learnable_dataset, reseal
+from materials import data_of
 
 from datasets.errors import IntegrityError
 from datasets.files import default_cache_folder
@@ -20,15 +21,17 @@ from datasets.manifest import read_manifest
 from pipelines.cache.__main__ import main as cache_command
 from train import run as train_run
 from train.clips import AnyClips, Clips, StreamedClips
+from train.data import bytes_of, open_table, tier_of
 from train.evaluate import evaluate
 from train.features import standardization
 from train.fitting.loop import Stopwatch, examples
-from train.front_end import bytes_of, clips_to_learn_from, load_clips, make_front_end, open_table, tier_of
+from train.front_end import clips_to_learn_from, load_clips, make_front_end
 from train.reading.order import Draws, in_sequence
 from train.reading.sampler import clip_weights
 from train.reading.tiers import _container_limit, choose_tier, free_bytes
-from train.recipe import TrainRecipe, load_recipe
-from train.saved import load_run
+from train.recipe import load_recipe
+from train.runs.saved import load_run
+from train.tagging_recipe import TaggingRecipe
 
 CPU = torch.device("cpu")
 SMALL = ["epochs=2", "batch_size=8", "window_s=0.8", "features.n_mels=32", "model_config.width=4"]
@@ -55,9 +58,9 @@ def trained(data: Path, output: Path, *overrides: str, name: str = "logmel_cnn",
     return train_run.train(recipe, read_manifest(data), output=output, **how)
 
 
-def opened(data: Path, unit: str, reading: str, *overrides: str) -> tuple[AnyClips, TrainRecipe]:
+def opened(data: Path, unit: str, reading: str, *overrides: str) -> tuple[AnyClips, TaggingRecipe]:
     recipe = load_recipe("logmel_cnn", [*BLOCKS, *overrides, f"reading={reading}"])
-    return load_clips(read_manifest(data), "train", recipe, CPU, unit=unit), recipe  # type: ignore[arg-type]
+    return load_clips(data_of(data), "train", recipe, unit=unit), recipe  # type: ignore[arg-type]
 
 
 def windows(clips: AnyClips, draws: Draws, length: int, last: str = "repeat", start: int = 0) -> list[torch.Tensor]:
@@ -146,7 +149,7 @@ def test_a_streamed_run_stopped_within_an_epoch_goes_on_with_the_same_clips(
 ) -> None:
     overrides = [*BLOCKS, "sampling=max", "augment=time_shift", "reading=streaming"]
     trained(data, tmp_path / "whole", *overrides)
-    save_checkpoint, written = train_run.saved.save_checkpoint, []
+    save_checkpoint, written = train_run.checkpoints.save_checkpoint, []
 
     def stop(*arguments: Any) -> None:
         save_checkpoint(*arguments)
@@ -154,7 +157,7 @@ def test_a_streamed_run_stopped_within_an_epoch_goes_on_with_the_same_clips(
         if len(written) == 7:  # of ten steps
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_run.saved, "save_checkpoint", stop)
+    monkeypatch.setattr(train_run.checkpoints, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         trained(data, tmp_path / "stopped", *overrides, checkpoint_steps=1)
     monkeypatch.undo()
@@ -257,14 +260,14 @@ def test_a_containers_own_limit_counts(tmp_path: Path) -> None:
 
 def test_a_splits_memory_is_that_of_its_samples_or_frames(data: Path) -> None:
     recipe = load_recipe("logmel_cnn", SMALL)
-    table = open_table(read_manifest(data), "train", recipe)
+    table = open_table(data_of(data), "train", recipe)
     samples, _ = opened(data, "samples", "resident")
     frames, _ = opened(data, "frames", "resident")
     assert isinstance(samples, Clips)
     assert isinstance(frames, Clips)
     assert bytes_of(table, "samples", recipe) == samples.values.nbytes
     assert bytes_of(table, "frames", recipe) == frames.values.nbytes
-    assert tier_of(table, "samples", recipe, CPU, None) == "resident"  # a megabyte
+    assert tier_of(table, "samples", recipe, data_of(data)) == "resident"  # a megabyte
 
 
 def test_a_damaged_clip_is_named_by_either_tier(data: Path, tmp_path: Path) -> None:
@@ -343,7 +346,7 @@ def test_the_cache_command_counts_hot_copies_and_collects_those_that_nobody_used
     for path in (cache / "hot").iterdir():
         os.utime(path, (long_ago, long_ago))
     recipe = load_recipe("logmel_cnn", SMALL)
-    load_clips(read_manifest(data), "train", recipe, CPU, unit="samples", hot_copies=cache)  # used
+    load_clips(data_of(data, cache), "train", recipe, unit="samples")  # used
     assert cache_command(["gc"]) == 0
     assert len(list((cache / "hot").glob("*.int16"))) == 1
     assert len(list((cache / "hot").glob("*.json"))) == 1

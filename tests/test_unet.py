@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from train.frames.losses import FrameLogits, FramesLoss, class_weights
-from train.frames.rolls import Rolls
-from train.frames.unet import FrameTagger, ResidualBlock, Unet, UnetConfig, any_logit
+from train.features import Standardization
 from train.model import count_parameters
+from train.notes.losses import NotesLoss, RollLogits, class_weights
+from train.notes.rolls import Rolls
+from train.notes.unet import NotesTagger, ResidualBlock, Unet, UnetConfig, any_logit
 
 SMALL = UnetConfig(first_channels=4)
 
@@ -21,9 +22,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def tagger(config: UnetConfig = SMALL, pitched: tuple[bool, ...] = (True, True, False)) -> FrameTagger:
+def tagger(config: UnetConfig = SMALL, pitched: tuple[bool, ...] = (True, True, False)) -> NotesTagger:
     torch.manual_seed(0)
-    return FrameTagger(config, torch.tensor(pitched), torch.zeros(88), torch.ones(88)).eval()
+    network = Unet(config, len(pitched))
+    flat = Standardization((0.0,) * 88, (1.0,) * 88)
+    return NotesTagger(network, config, torch.tensor(pitched), flat, bf16=False).eval()
 
 
 def test_a_residual_block_has_three_convolutions_and_two_batch_norms() -> None:
@@ -116,7 +119,8 @@ def test_what_is_heard_is_standardized_bin_by_bin() -> None:
     plain = tagger()
     torch.manual_seed(0)
     mean, std = torch.linspace(-50, -20, 88), torch.linspace(5, 20, 88)
-    shifted = FrameTagger(SMALL, torch.tensor([True, True, False]), mean, std).eval()
+    statistics = Standardization(tuple(mean.tolist()), tuple(std.tolist()))
+    shifted = NotesTagger(Unet(SMALL, 3), SMALL, torch.tensor([True, True, False]), statistics, bf16=False).eval()
     assert torch.allclose(shifted(heard * std + mean).roll, plain(heard).roll, atol=1e-4)
 
 
@@ -125,7 +129,7 @@ def test_every_weight_takes_part_in_each_single_task() -> None:
         for task in ("roll", "pitch", "instrument"):
             model = tagger(UnetConfig(first_channels=4, summing=summing)).train()  # type: ignore[arg-type]
             weights = {f"{name}_weight": float(name == task) for name in ("roll", "pitch", "instrument")}
-            only(model, FramesLoss(**weights)).backward()
+            only(model, NotesLoss(**weights)).backward()
             still = [
                 name
                 for name, parameter in model.network.named_parameters()
@@ -134,7 +138,7 @@ def test_every_weight_takes_part_in_each_single_task() -> None:
             assert still == [], (summing, task)
 
 
-def only(model: FrameTagger, loss: FramesLoss) -> torch.Tensor:
+def only(model: NotesTagger, loss: NotesLoss) -> torch.Tensor:
     heard = torch.randn(2, 24, 88, generator=torch.Generator().manual_seed(3))
     return loss(model(heard), some_rolls(2, 3, 24), torch.ones(3))
 
@@ -148,32 +152,30 @@ def some_rolls(batch: int, instruments: int, frames: int) -> Rolls:
 # --- losses
 
 
-def uniform_logits(rolls: Rolls, value: float = 0.0) -> FrameLogits:
-    return FrameLogits(*(torch.full(roll.shape, value) for roll in (rolls.piano, rolls.instrument, rolls.pitch)))
+def uniform_logits(rolls: Rolls, value: float = 0.0) -> RollLogits:
+    return RollLogits(*(torch.full(roll.shape, value) for roll in (rolls.piano, rolls.instrument, rolls.pitch)))
 
 
 def test_the_loss_is_the_sum_of_three_mean_cross_entropies() -> None:
     rolls = some_rolls(2, 3, 10)
-    nothing = FrameLogits(*(torch.zeros(roll.shape) for roll in (rolls.piano, rolls.instrument, rolls.pitch)))
-    assert FramesLoss()(nothing, rolls, torch.ones(3)).item() == pytest.approx(3 * np.log(2), abs=1e-5)
-    assert FramesLoss(roll_weight=2.0)(nothing, rolls, torch.ones(3)).item() == pytest.approx(4 * np.log(2), abs=1e-5)
+    nothing = RollLogits(*(torch.zeros(roll.shape) for roll in (rolls.piano, rolls.instrument, rolls.pitch)))
+    assert NotesLoss()(nothing, rolls, torch.ones(3)).item() == pytest.approx(3 * np.log(2), abs=1e-5)
+    assert NotesLoss(roll_weight=2.0)(nothing, rolls, torch.ones(3)).item() == pytest.approx(4 * np.log(2), abs=1e-5)
 
 
 @pytest.mark.parametrize("task", ["roll", "pitch", "instrument"])
 def test_a_single_task_is_blind_to_the_other_two(task: str) -> None:
     weights = {f"{name}_weight": float(name == task) for name in ("roll", "pitch", "instrument")}
-    loss = FramesLoss(**weights)
-    assert loss.tasks == (task,)
+    loss = NotesLoss(**weights)
+    assert loss.terms == (task,)
     rolls = some_rolls(1, 2, 8)
     wrong = {
         name: torch.full(roll.shape, 20.0) * (1 - 2 * (roll > 0).float())
         for name, roll in (("roll", rolls.piano.int()), ("instrument", rolls.instrument), ("pitch", rolls.pitch))
     }
     right = {name: -value for name, value in wrong.items()}
-    assert loss(FrameLogits(**(wrong | {task: right[task]})), rolls, torch.ones(2)).item() < 1e-3
-    assert loss(FrameLogits(**(right | {task: wrong[task]})), rolls, torch.ones(2)).item() == pytest.approx(
-        20, abs=1e-2
-    )
+    assert loss(RollLogits(**(wrong | {task: right[task]})), rolls, torch.ones(2)).item() < 1e-3
+    assert loss(RollLogits(**(right | {task: wrong[task]})), rolls, torch.ones(2)).item() == pytest.approx(20, abs=1e-2)
 
 
 def test_a_pitch_that_is_unknown_has_no_gradient() -> None:
@@ -181,7 +183,7 @@ def test_a_pitch_that_is_unknown_has_no_gradient() -> None:
     rolls.pitch[0, 10, 2] = -1
     logits = uniform_logits(rolls)
     logits.pitch.requires_grad_()
-    FramesLoss()(logits, rolls, torch.ones(2)).backward()
+    NotesLoss()(logits, rolls, torch.ones(2)).backward()
     assert logits.pitch.grad is not None
     still = torch.nonzero(logits.pitch.grad == 0).tolist()
     assert still == [[0, 10, 2]]
@@ -191,7 +193,7 @@ def test_cells_that_sound_count_by_their_weight() -> None:
     piano = torch.zeros(1, 1, 88, 1, dtype=torch.bool)
     piano[0, 0, 0, 0] = True
     rolls = Rolls(piano, piano.any(dim=2).to(torch.int8), piano.any(dim=1).to(torch.int8))
-    loss = FramesLoss(pitch_weight=0, instrument_weight=0, present_weight=10.0)
+    loss = NotesLoss(pitch_weight=0, instrument_weight=0, present_weight=10.0)
     assert loss(uniform_logits(rolls), rolls, torch.ones(1)).item() == pytest.approx(
         (87 + 10) / 88 * np.log(2), abs=1e-5
     )
@@ -209,7 +211,7 @@ def test_rare_instruments_weigh_more_and_one_of_mean_frequency_one() -> None:
 def test_class_weights_scale_pianoroll_and_instruments_but_not_pitches() -> None:
     rolls = some_rolls(1, 2, 8)
     logits = uniform_logits(rolls)
-    double = FramesLoss()(logits, rolls, torch.tensor([2.0, 2.0])).item()
+    double = NotesLoss()(logits, rolls, torch.tensor([2.0, 2.0])).item()
     assert double == pytest.approx((2 + 2 + 1) * np.log(2), abs=1e-5)
 
 
@@ -223,7 +225,7 @@ def test_class_weights_scale_pianoroll_and_instruments_but_not_pitches() -> None
 )
 def test_a_loss_that_cannot_be_meant_is_refused(wrong: dict[str, float], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        FramesLoss(**wrong)
+        NotesLoss(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"first_channels": 0}, {"num_blocks": 0}, {"prior": 1.0}])

@@ -16,7 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,14 @@ from datasets.errors import UsageError
 from datasets.files import write_file
 from datasets.manifest import Manifest, read_manifest
 from datasets.settings import nearest
-from train.cli import add_hot_copy, hot_copy_folder
-from train.inference import processor_threads
-from train.recipe import TrainRecipe, load_recipe, with_override
-from train.run import train
-from train.scoring.bootstrap import Spread, over_seeds
+from train.cli import add_hot_copy, hot_copy_folder, processor_threads
+from train.recipe import load_recipe, with_override
+from train.run import Keeping, runs_of_seeds, spreads_of
+from train.run_recipe import RunRecipe
+from train.scoring.bootstrap import Spread
+from train.tasks.listing import compared_figures
 
 _COLUMNS = ("variant", "split", "figure", "mean", "deviation", "seeds")  # of table.csv
-FIGURES = ("micro_f1", "macro_f1", "map", "lrap", "hamming_score")
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,14 @@ def _command(arguments: Sequence[str]) -> int:
     recipe = load_recipe(options.recipe, options.set, tiny=options.tiny)
     manifest = read_manifest(options.data)
     output = options.output or Path("runs") / f"ablate-{options.table}-{recipe.name}"
-    hot_copies = hot_copy_folder(options.hot_copy)
-    how = {"num_seeds": options.seeds, "hot_copies": hot_copies, "restart": options.restart}
+    keeping = Keeping(output, options.restart, hot_copies=hot_copy_folder(options.hot_copy))
     check_table(output)
     with processor_threads(recipe):
-        results, skipped = ablate(options.table, recipe, manifest, output, **how)
+        results, skipped = ablate(options.table, recipe, manifest, keeping, options.seeds)
     text = markdown(options.table, recipe, results)
     write_file(output / "table.md", text.encode())
     write_file(output / "table.csv", as_csv(results).encode())
-    draw(results, f"{options.table}: {recipe.name}, validation", output / "table.png")
+    draw(results, compared_figures(recipe), f"{options.table}: {recipe.name}, validation", output / "table.png")
     print(f"\n{text}", file=sys.stderr)
     summary = {"table": options.table, "recipe": recipe.name, "output": str(output), "skipped": skipped}
     print(json.dumps(summary | {"rows": [result.row.name for result in results]}))
@@ -132,16 +131,9 @@ def _command(arguments: Sequence[str]) -> int:
 
 
 def ablate(
-    table: str,
-    recipe: TrainRecipe,
-    manifest: Manifest,
-    output: Path,
-    *,
-    num_seeds: int = 1,
-    hot_copies: Path | None = None,
-    restart: bool = False,
+    table: str, recipe: RunRecipe, manifest: Manifest, keeping: Keeping, num_seeds: int = 1
 ) -> tuple[list[Result], list[str]]:
-    """Train every row that can be; also the names of those that cannot.
+    """Train every row that can be, each into a folder of the output; also the names of those that cannot.
 
     Raises:
         UsageError: no such table, or a row's setting does not suit the recipe.
@@ -157,16 +149,8 @@ def ablate(
         variant = recipe
         for override in row.overrides:
             variant = with_override(variant, override)
-        runs = []
-        for seed in range(num_seeds):
-            seeded = with_override(variant, f"seed={seed}")
-            folder = output / row.name.replace(" ", "-").replace(",", "") / f"seed-{seed}"
-            runs.append(train(seeded, manifest, output=folder, restart=restart, hot_copies=hot_copies))
-        figures = {
-            split: over_seeds([run[split]["model"] for run in runs])
-            for split in ("validation", "test")
-            if split in runs[0]
-        }
+        folder = (keeping.output or Path()) / row.name.replace(" ", "-").replace(",", "")
+        figures = spreads_of(runs_of_seeds(variant, manifest, num_seeds, replace(keeping, output=folder)))
         results.append(Result(row, figures["validation"], figures.get("test")))
     return results, skipped
 
@@ -196,26 +180,27 @@ def _head(path: Path) -> str | None:
     return path.read_bytes()[:100].decode(errors="replace") if path.is_file() else ""
 
 
-def markdown(table: str, recipe: TrainRecipe, results: Sequence[Result]) -> str:
-    """Format the table for people: validation figures, and the paper's F1 where it gives one."""
-    names = [name.replace("_", " ") for name in FIGURES]
+def markdown(table: str, recipe: RunRecipe, results: Sequence[Result]) -> str:
+    """Write the table for people: validation figures, and the paper's F1 where it gives one."""
+    figures = compared_figures(recipe)
+    names = [name.replace("_", " ") for name in figures]
     lines = [f"# {table}: {recipe.name}, {recipe.epochs} epochs, validation split", ""]
     lines += ["| | " + " | ".join(names) + " | published F1 |", "|---" * (len(names) + 2) + "|"]
     for result in results:
-        cells = ["-" if (spread := result.validation[name]) is None else str(spread) for name in FIGURES]
+        cells = ["-" if (spread := result.validation[name]) is None else str(spread) for name in figures]
         published = "" if result.row.published is None else f"{result.row.published:g}"
         lines.append(f"| {result.row.name} | {' | '.join(cells)} | {published} |")
     return "\n".join(lines) + "\n"
 
 
-def draw(results: Sequence[Result], title: str, path: Path) -> None:
+def draw(results: Sequence[Result], figures: Sequence[str], title: str, path: Path) -> None:
     """Draw the table's validation figures as bars."""
     from train.scoring.pictures import ablation_bars, save  # matplotlib takes a second to load
 
     rows = {
         result.row.name: {
             name: None if (spread := result.validation[name]) is None else (spread.mean, spread.deviation or 0.0)
-            for name in FIGURES
+            for name in figures
         }
         for result in results
     }

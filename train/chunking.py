@@ -2,7 +2,7 @@
 
     plan = plan_chunks(lengths, Chunking(48_000))        Lumen 2023: 3 s, the last repeats the start
     plan = plan_chunks(lengths, Chunking(16_000, hop=8_000))     the NSynth paper's test protocol
-    batch = torch.stack([take(clips[n], positions) for ...])
+    windows = clips.windows(plan.clips, plan.first, length)
 
 Units are samples or frames, whatever the caller cuts. A clip's chunks stand together, in order.
 Shapes: N clips, K chunks of all clips, L units of a chunk, C classes.
@@ -21,9 +21,7 @@ from datasets.record import Seconds
 from train.scoring.metrics import Floats
 
 Indices: TypeAlias = NDArray[np.int64]
-ClipPooling: TypeAlias = Literal["max", "mean_logits", "mean_probabilities"]
-
-FILLED = -1  # a position beyond the clip's end
+ClipPooling: TypeAlias = Literal["max", "mean", "mean_logits"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Chunking:
     length: int  # units of a chunk
     hop: int | None = None  # units from chunk to chunk; none: the length, no overlap
     # repeat: the clip again from its start (Lumen 2023); zero: silence, or black in a spectrogram
-    # (its earlier variant, whose black is the floor that `take` is given); drop: no chunk there,
+    # (its earlier variant); drop: no chunk there,
     # unless the clip has no other.
     last: Literal["repeat", "zero", "drop"] = "repeat"
     first_only: bool = False  # only a clip's first chunk (NSynth pre-training: the first second)
@@ -59,14 +57,6 @@ class ChunkPlan:
 
     def __len__(self) -> int:
         return len(self.clips)
-
-    def positions(self, chunks: slice | Indices = slice(None)) -> Indices:
-        """Compute the units (K, L) of the clip that chunks are made of, FILLED beyond its end."""
-        units_KL = self.first[chunks][:, None] + np.arange(self.chunking.length)
-        lengths_K1 = self.lengths[self.clips[chunks]][:, None]
-        if self.chunking.last == "repeat":
-            return units_KL % lengths_K1
-        return np.where(units_KL < lengths_K1, units_KL, FILLED)
 
     def spans_s(self, units_per_s: float) -> list[tuple[Seconds, Seconds]]:
         """List start and end of every chunk in its clip, in seconds; fillings do not count."""
@@ -98,15 +88,10 @@ def plan_chunks(lengths_N: Sequence[int] | Indices, chunking: Chunking) -> Chunk
     return ChunkPlan(chunking, lengths, clips_K, index_within_K * chunking.step)
 
 
-def take(clip: Tensor, positions: Indices, fill: float = 0.0) -> Tensor:
-    """Take units of a clip (T, ...) at positions (..., L); `fill` where they are FILLED.
-
-    Zero is silence in a waveform; black in a log-mel is its floor in dB.
-    """
-    index = torch.from_numpy(positions).to(clip.device)
-    taken = clip[index.clamp(min=0)]
-    outside = (index == FILLED).reshape(*index.shape, *(1 for _ in clip.shape[1:]))
-    return torch.where(outside, torch.as_tensor(fill, dtype=clip.dtype, device=clip.device), taken)
+def probabilities(logits_KC: Tensor) -> Floats:
+    """Take the sigmoid in float64, so that no two different logits fall together near 0 or 1."""
+    values: Floats = torch.sigmoid(logits_KC.double()).cpu().numpy()
+    return values
 
 
 def _by_clip(ufunc: np.ufunc, values_KC: Floats, clips_K: Indices) -> tuple[Floats, Indices]:
@@ -118,21 +103,15 @@ def _by_clip(ufunc: np.ufunc, values_KC: Floats, clips_K: Indices) -> tuple[Floa
 def clip_probabilities(logits_KC: Tensor, clips_K: Indices, pooling: ClipPooling) -> Floats:
     """Pool each clip's probability (N, C) from its chunks' logits, every clip having at least one chunk.
 
-    max: greatest; at one threshold the union of the chunks' predictions (Lumen 2023). mean_logits: sigmoid of the
-    mean (the NSynth paper's text). mean_probabilities: mean of the sigmoids (its code).
+    max: greatest; at one threshold the union of the chunks' predictions (Lumen 2023). mean_logits: sigmoid of
+    the mean (the NSynth paper's text). mean: mean of the sigmoids (its code).
     """
-    logits: Floats = logits_KC.double().cpu().numpy()
     if pooling == "mean_logits":
+        logits: Floats = logits_KC.double().cpu().numpy()
         total_NC, counts_N = _by_clip(np.add, logits, clips_K)
-        return _sigmoid(total_NC / counts_N[:, None])
-    probability_KC = _sigmoid(logits)
+        return probabilities(torch.from_numpy(total_NC / counts_N[:, None]))
     if pooling == "max":
-        return _by_clip(np.maximum, probability_KC, clips_K)[0]
-    total_NC, counts_N = _by_clip(np.add, probability_KC, clips_K)
+        return _by_clip(np.maximum, probabilities(logits_KC), clips_K)[0]
+    total_NC, counts_N = _by_clip(np.add, probabilities(logits_KC), clips_K)
     mean: Floats = total_NC / counts_N[:, None]
     return mean
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    values: Floats = torch.sigmoid(torch.from_numpy(logits)).numpy()
-    return values

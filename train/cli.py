@@ -1,12 +1,17 @@
-"""Share among the commands of training: the flag of decoded splits, and the folder that it means."""
+"""Share among the commands of training: the flag of decoded splits, the folder that it means, processor threads."""
 
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from datasets.errors import UsageError
 from datasets.files import default_cache_folder
+from train.run_recipe import RunRecipe
 
 
 def add_hot_copy(parser: argparse.ArgumentParser) -> None:
@@ -31,3 +36,14 @@ def hot_copy_folder(given: str | None) -> Path | None:
     if not writable:
         print(f"{folder}: cannot be written, so audio is decoded anew in every run (--hot-copy DIR)", file=sys.stderr)
     return folder if writable else None
+
+
+@contextmanager
+def processor_threads(recipe: RunRecipe) -> Iterator[None]:
+    """Compute with as many threads as the recipe asks for, within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(recipe.compute.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

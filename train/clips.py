@@ -1,4 +1,4 @@
-"""Clips of a split as input of a model, in one of two tiers that return the same windows.
+"""Clips of a split as a model hears them, in one of two tiers that hand out the same windows; train/data.py opens them.
 
     Clips            resident: samples or frames of all clips in one tensor on the device, a window is a gather
     StreamedClips    streamed: read from the shards in the order of the draws, decoded ahead
@@ -62,7 +62,7 @@ class Clips:
 
     values: Tensor  # (T,) int16 samples; (T, M) float16 dB; (T, D) float32 embeddings
     starts: Tensor  # (N,) int64: first unit of each clip
-    lengths: Tensor  # (N,) int64: units of each clip, at least 1
+    lengths: Tensor  # (N,) int64: units of each clip; 0: it is never drawn
     presence: Tensor  # (N, C) int8
     groups: tuple[str, ...]  # (N,): the song of each clip
     unit: Unit
@@ -112,22 +112,22 @@ class Clips:
             yield clips_K[share], self.windows(clips_K[share], first_K[share], length, last)
 
     def frames(self, front_end: nn.Module) -> Iterator[Tensor]:
-        """Compute log-mel (F, M) float16 of every clip, in order."""
+        """Compute the frames (F, M) float16 of every clip that is ever drawn, in order."""
         if self.unit == "frames":
-            yield from torch.split(self.values, self.lengths.tolist())
+            yield from torch.split(self.values, [length for length in self.lengths.tolist() if length])
             return
         for start, length, gain in zip(
             self.starts.tolist(), self.lengths.tolist(), self._scales().tolist(), strict=True
         ):
-            yield one_logmel(front_end, self.values[start : start + length], gain)
+            yield frames_of_clip(front_end, self.values[start : start + length], gain)
 
     def _scales(self) -> Tensor:
         gains = torch.ones(len(self)) / PCM_SCALE if self.gains is None else self.gains
         return gains.cpu() * PCM_SCALE
 
 
-def one_logmel(front_end: nn.Module, samples_T: Tensor, scale: float) -> Tensor:
-    """Compute log-mel (F, M) float16 of a clip's samples times a factor, as both tiers store it."""
+def frames_of_clip(front_end: nn.Module, samples_T: Tensor, scale: float) -> Tensor:
+    """Compute the frames (F, M) float16 of a clip's samples times a factor, as both tiers store them."""
     with torch.inference_mode():
         frames_FM: Tensor = front_end((samples_T.float() * scale)[None])[0].half()
     return frames_FM
@@ -142,7 +142,7 @@ class StreamedClips:
     """
 
     table: SplitTable
-    lengths: Tensor  # (N,) int64: units of each clip, at least 1
+    lengths: Tensor  # (N,) int64: units of each clip; 0: it is never drawn
     presence: Tensor  # (N, C) int8
     unit: Unit  # samples or frames
     gains: Tensor  # (N,) float32 on the CPU: to the recipe's loudness
@@ -244,12 +244,15 @@ class StreamedClips:
         for step, (_, decoded) in enumerate(steps, start_step):
             yield (
                 draws.step(step),
-                {clip: one_logmel(front_end, to_device([pcm], self.device)[0], scales[clip]) for clip, pcm in decoded},
+                {
+                    clip: frames_of_clip(front_end, to_device([pcm], self.device)[0], scales[clip])
+                    for clip, pcm in decoded
+                },
             )
 
     def frames(self, front_end: nn.Module) -> Iterator[Tensor]:
-        """Compute log-mel (F, M) float16 of every clip, in order."""
-        clips = np.arange(len(self))
+        """Compute the frames (F, M) float16 of every clip that is ever drawn, in order."""
+        clips = np.flatnonzero(self.lengths.cpu().numpy())
         each = Draws(clips, np.zeros_like(clips), -(-len(clips) // _CLIPS_AT_ONCE))
         streamed = (
             self
@@ -259,7 +262,7 @@ class StreamedClips:
             )
         )
         for share, frames in streamed._whole_frames(streamed._in_blocks(each), 0):
-            yield from (frames[clip] for clip in range(share.start, share.stop))
+            yield from (frames[clip] for clip in clips[share].tolist())
         self._verified = True
 
 

@@ -1,146 +1,207 @@
-"""Clips of a split in memory: from the shards that a manifest lists to samples and log-mel frames.
+"""A dataset version as a run reads it, and its splits, opened in the tier that memory allows.
 
-    audio = read_split(read_manifest(folder), "train")      int16, one array, in memory
-    audio = hot_copy(read_manifest(folder), "train", cache) the same, mapped: decoded once (train.reading.hot_copy)
-    logmel = logmel_split(audio, LogMel(config), device)    float16 frames, one tensor
+    data = Data(read_manifest(folder), device, hot_copies)
+    table = open_table(data, "train", recipe)
+    clips = open_clips(data, table, recipe, "samples")          Clips or StreamedClips, see train/clips.py
+    clips = open_clips(data, table, recipe, "frames", front_end)
 
-Shapes: N clips, C classes, T frames of all clips, M mel bands.
+What fits in memory is resident: frames computed once, samples as 16 bits. What does not is streamed.
+Shapes: N clips, C classes, T frames of all clips, M numbers of a frame.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from datasets.errors import IntegrityError
+from datasets.errors import UsageError
 from datasets.manifest import Manifest
-from datasets.record import Decibels, Lufs
-from train.features import KaldiFbank, LogMel
-from train.reading.shards import SplitTable, read_audio, remaining_gain_db, split_table
+from train.clips import AnyClips, Clips, StreamedClips, Unit
+from train.reading.hot_copy import checked_folder, hot_copy
+from train.reading.order import PCM_SCALE, Indices, groups_per_block
+from train.reading.resident import linear, on_device
+from train.reading.shards import SplitTable, split_table
+from train.reading.split import AudioSplit, read_table
+from train.reading.streaming import Streaming
+from train.reading.tiers import Tier, choose_tier, free_bytes
+from train.run_recipe import RunRecipe
 
+MAX_THREADS = 8  # that decode: one process per GPU, and the machine has others
 _SAMPLES_AT_ONCE = 1 << 22  # of audio in one front-end batch: 16 MiB of float32
 
 
 @dataclass(frozen=True)
-class AudioSplit:
-    """Decoded clips of a split, in the order of the shards."""
+class Data:
+    """A dataset version, and where a run keeps what it reads of it."""
 
-    ids: tuple[str, ...]
-    sample_rate: int
-    samples: NDArray[np.int16]  # all clips, end to end
-    offsets: NDArray[np.int64]  # (N + 1,); clip n is samples[offsets[n]:offsets[n + 1]]
-    presence: NDArray[np.int8]  # (N, C)
-    loudness_lufs: NDArray[np.float32]  # (N,), as stored; NaN: not measurable
-    gain_db: NDArray[np.float32]  # (N,), applied by the build
+    manifest: Manifest
+    device: torch.device  # where windows appear
+    hot_copies: Path | None = None  # folder in which decoded splits are kept and found again; None: nowhere
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def clip(self, index: int) -> NDArray[np.int16]:
-        """Return the samples (T,) int16 of one clip."""
-        return self.samples[self.offsets[index] : self.offsets[index + 1]]
-
-    def remaining_gain_db(self, target_lufs: Lufs, max_gain_db: Decibels) -> NDArray[np.float32]:
-        """Compute the gain (N,) in dB that the build's true-peak guard left out, to apply in float.
-
-        Build and training together stay within `max_gain_db`; 0 where loudness is not known.
-        """
-        return remaining_gain_db(self.loudness_lufs, self.gain_db, target_lufs, max_gain_db)
+    @property
+    def checked(self) -> Path | None:
+        """Where is noted which shards were checked already."""
+        return checked_folder(self.hot_copies)
 
 
-def read_split(manifest: Manifest, split: str) -> AudioSplit:
-    """Decode a split into memory: exactly the shards that the manifest lists, verified.
+def default_device() -> torch.device:
+    """Choose the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_table(data: Data, split: str, recipe: RunRecipe) -> SplitTable:
+    """Read what the shards say of a split, without its audio.
 
     Raises:
-        UsageError: the dataset has no such split.
-        IntegrityError: a shard or clip is not what the manifest or its own row says; the message
-            names shard and clip.
+        UsageError: no such split, an empty one, or another sample rate than the recipe's.
+        IntegrityError: the data are damaged.
     """
-    return read_table(split_table(manifest, split))
+    folder, table = data.manifest.folder, split_table(data.manifest, split, data.checked)
+    if not len(table):
+        raise UsageError(f"{folder}: split {split!r} is empty; build with more data or another split recipe")
+    if table.sample_rate != recipe.sample_rate:
+        raise UsageError(
+            f"{folder}: clips at {table.sample_rate} Hz, the recipe expects {recipe.sample_rate}; "
+            f"train with --set {recipe.rate_field}={table.sample_rate}"
+        )
+    return table
 
 
-def read_table(table: SplitTable) -> AudioSplit:
-    """Decode the clips of a table into memory.
+def open_clips(
+    data: Data,
+    split: str,
+    table: SplitTable,
+    recipe: RunRecipe,
+    unit: Unit,
+    front_end: nn.Module | None = None,
+    chosen: NDArray[np.bool_] | None = None,
+) -> AnyClips:
+    """Open the clips of a split, in memory or streamed.
+
+    Args:
+        data: of which version.
+        split: its name.
+        table: what the shards say of it, with the labels that count.
+        recipe: how loud, in which tier, and what frames are.
+        unit: what windows are to be cut from: samples or frames.
+        front_end: from waveforms (B, T) to frames (B, F, M); only for frames.
+        chosen: (N,) clips that are ever drawn; the others have no frames. None: all.
 
     Raises:
-        IntegrityError: a clip is not what its row says.
+        IntegrityError: the data are damaged.
+        StorageError: the hot copy cannot be written.
     """
-    offsets = table.offsets
-    samples = np.empty(offsets[-1], np.int16)
-    for group in table.groups:
-        for clip, audio in enumerate(read_audio(group), start=group.first):
-            samples[offsets[clip] : offsets[clip + 1]] = table.decode(group.path, clip, audio)
-    return audio_split(table, samples)
-
-
-def audio_split(table: SplitTable, samples: NDArray[np.int16]) -> AudioSplit:
-    """Combine a table and its clips' samples, end to end, to a split."""
-    return AudioSplit(
-        ids=table.ids,
-        sample_rate=table.sample_rate,
-        samples=samples,
-        offsets=table.offsets,
-        presence=table.presence,
-        loudness_lufs=table.loudness_lufs,
-        gain_db=table.gain_db,
+    presence = torch.from_numpy(table.presence).to(data.device)
+    gains = torch.from_numpy(linear(table.remaining_gain_db(recipe.target_lufs, recipe.max_gain_db)))
+    lengths = _lengths(table, unit, recipe, chosen)
+    if tier_of(table, unit, recipe, data) == "streaming":
+        front_end = None if front_end is None else front_end.to(data.device)
+        lengths_N = torch.from_numpy(lengths).to(data.device)
+        fill = recipe.frames.silence if unit == "frames" else 0.0
+        return StreamedClips(table, lengths_N, presence, unit, gains, front_end, fill, streaming_of(table, recipe))
+    audio = (
+        read_table(table) if data.hot_copies is None else hot_copy(data.manifest, split, data.hot_copies, table=table)
     )
+    if front_end is None:
+        samples = on_device(audio.samples, data.device)
+        return _resident(samples, lengths, table, presence, "samples", gains=gains.to(data.device))
+    frames = frames_of(audio, front_end.to(data.device), lengths, gains, recipe.frames.num_bins, data.device)
+    return _resident(frames, lengths, table, presence, "frames", fill=recipe.frames.silence)
 
 
-@dataclass(frozen=True)
-class LogMelSplit:
-    """Log-mel frames of a split, end to end; everything on one device."""
+def _lengths(table: SplitTable, unit: Unit, recipe: RunRecipe, chosen: NDArray[np.bool_] | None) -> Indices:
+    """Count the units of each clip (N,); 0 of those that are never drawn."""
+    lengths = table.sizes
+    if unit == "frames":
+        lengths = np.array([recipe.frames.num_frames(size) for size in table.sizes.tolist()], np.int64)
+    return lengths if chosen is None else np.where(chosen, lengths, 0)
 
-    frames: Tensor  # (T, M) float16, dB: a step of at most 0.06 dB
-    starts: Tensor  # (N,) int64: first frame of each clip
-    lengths: Tensor  # (N,) int64: frames of each clip, at least 1
 
-
-def logmel_split(
-    audio: AudioSplit, front_end: LogMel | KaldiFbank, device: torch.device, *, target_lufs: Lufs, max_gain_db: Decibels
-) -> LogMelSplit:
-    """Compute log-mel of every clip, once; clips of one length share a batch.
-
-    Raises:
-        IntegrityError: the clips have another sample rate than the front end.
-    """
-    config = front_end.config
-    if len(audio) and audio.sample_rate != config.sample_rate:
-        raise IntegrityError(f"clips at {audio.sample_rate} Hz, the front end expects {config.sample_rate} Hz")
-    num_samples = np.diff(audio.offsets)
-    lengths = np.array([config.num_frames(int(size)) for size in num_samples], np.int64)
+def _resident(
+    values: Tensor,
+    lengths: Indices,
+    table: SplitTable,
+    presence: Tensor,
+    unit: Unit,
+    *,
+    gains: Tensor | None = None,
+    fill: float = 0.0,
+) -> Clips:
     starts = np.cumsum(lengths) - lengths
-    frames = torch.empty((int(lengths.sum()), config.n_mels), dtype=torch.float16, device=device)
-    gains = 10 ** (audio.remaining_gain_db(target_lufs, max_gain_db).astype(np.float64) / 20) / 32768
-    front_end = front_end.to(device)
-    for clips in _batches_of_one_length(num_samples):
-        waveform_BT = torch.from_numpy(np.stack([audio.clip(n) for n in clips])).to(device)
-        scale_B1 = torch.from_numpy(gains[clips]).float().to(device)[:, None]
+    starts_N, lengths_N = (torch.from_numpy(part).to(values.device) for part in (starts, lengths))
+    return Clips(values, starts_N, lengths_N, presence, table.songs, unit, gains, fill, table.group_of_clip)
+
+
+def frames_of(
+    audio: AudioSplit, front_end: nn.Module, lengths: Indices, gains: Tensor, num_bins: int, device: torch.device
+) -> Tensor:
+    """Compute the frames (T, M) float16 of every clip, once; clips of one size share a batch.
+
+    Args:
+        audio: the clips.
+        front_end: on the device.
+        lengths: (N,) frames of each clip; none are computed of clips without.
+        gains: (N,) to the recipe's loudness.
+        num_bins: M.
+        device: where to.
+    """
+    starts = np.cumsum(lengths) - lengths
+    frames = torch.empty((int(lengths.sum()), num_bins), dtype=torch.float16, device=device)
+    scales = gains * PCM_SCALE
+    for clips in _batches_of_one_size(np.diff(audio.offsets), np.flatnonzero(lengths)):
+        waveform_BT = torch.from_numpy(np.stack([audio.clip(clip) for clip in clips])).to(device)
         with torch.inference_mode():
-            logmel_BFM = front_end(waveform_BT.float() * scale_B1)
-        for row, clip in zip(logmel_BFM, clips, strict=True):
+            frames_BFM = front_end(waveform_BT.float() * scales[clips].to(device)[:, None])
+        for clip, row in zip(clips, frames_BFM, strict=True):
             frames[starts[clip] : starts[clip] + len(row)] = row.half()
-    return LogMelSplit(
-        frames,
-        torch.from_numpy(starts).to(device),
-        torch.from_numpy(lengths).to(device),
-    )
+    return frames
 
 
-def _batches_of_one_length(num_samples: NDArray[np.int64]) -> Iterator[list[int]]:
+def _batches_of_one_size(sizes: Indices, chosen: Indices) -> Iterator[list[int]]:
     clips_of: dict[int, list[int]] = defaultdict(list)
-    for clip, size in enumerate(num_samples.tolist()):
-        clips_of[size].append(clip)
+    for clip in chosen.tolist():
+        clips_of[int(sizes[clip])].append(clip)
     for size, clips in clips_of.items():
         step = max(1, _SAMPLES_AT_ONCE // max(size, 1))
         for first in range(0, len(clips), step):
             yield clips[first : first + step]
 
 
-def num_batches(num_clips: int, batch_size: int) -> int:
-    """Count the batches of an epoch."""
-    return math.ceil(num_clips / batch_size)
+def bytes_of(table: SplitTable, unit: Unit, recipe: RunRecipe) -> int:
+    """Sum up the memory of a resident split: 16-bit samples, or frames of as many bits per number."""
+    if unit == "frames":
+        return 2 * recipe.frames.num_bins * int(_lengths(table, unit, recipe, None).sum())
+    return 2 * int(table.sizes.sum())
+
+
+def tier_of(table: SplitTable, unit: Unit, recipe: RunRecipe, data: Data) -> Tier:
+    """Choose where a split is kept. Without a hot copy, which is only mapped, the host must hold its samples, too."""
+    wanted, free = recipe.compute.reading, free_bytes(data.device)
+    tier = choose_tier(wanted, bytes_of(table, unit, recipe), free)
+    if tier == "streaming" or data.hot_copies is not None:
+        return tier
+    return choose_tier(wanted, bytes_of(table, "samples", recipe), free_bytes(torch.device("cpu")))
+
+
+def streaming_of(table: SplitTable, recipe: RunRecipe) -> Streaming:
+    """Say how a split is streamed: blocks as the epochs' order has them."""
+    threads = min(torch.get_num_threads(), MAX_THREADS)
+    return Streaming(groups_per_block(table.group_of_clip, recipe.shuffle_clips), num_threads=threads)
+
+
+def share_of_songs(clips: Indices, groups: tuple[str, ...], share: float, seed: int) -> Indices:
+    """Choose clips of a share of the songs, at least one; of a greater share the same ones and more.
+
+    The NSynth paper's curve over the amount of data to fine-tune on.
+    """
+    if share >= 1 or not len(clips):
+        return clips
+    songs = np.unique(np.array([groups[clip] for clip in clips]))
+    drawn = np.random.default_rng([seed, 7]).permutation(songs)[: max(1, round(share * len(songs)))]
+    chosen = set(drawn.tolist())
+    return np.array([clip for clip in clips if groups[clip] in chosen], np.int64)

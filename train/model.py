@@ -29,11 +29,13 @@ import importlib
 import pkgutil
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from datasets.errors import UsageError
 from datasets.settings import nearest
 from train import models
+from train.features import Standardization
 
 Input: TypeAlias = Literal["logmel", "waveform", "image", "vggish", "features"]
 
@@ -73,6 +75,32 @@ def tiny_config(name: str) -> Any:
     """Make a model's smallest useful Config."""
     module = load_model(name)
     return getattr(module, "TINY", None) or module.Config()
+
+
+class Listener(nn.Module):
+    """A network behind standardization: what is trained, and what a run keeps.
+
+    Statistics are of the training split; they belong to the run's config, not to the weights.
+
+    Args:
+        network: the part that has weights.
+        statistics: mean and deviation of what it hears.
+        bf16: run the network under autocast.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, statistics: Standardization, *, bf16: bool) -> None:
+        super().__init__()
+        self.network, self.bf16, self.statistics = network, bf16, statistics
+        self.register_buffer("mean", torch.tensor(statistics.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(statistics.std), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.mean.device
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -6,7 +6,7 @@
 
 Trains on split `train`, fixes epoch and thresholds on `validation`, reports on `test` where there
 is one. stderr: one line per epoch. stdout: one JSON summary, the last line. The run folder is
-described in train/saved.py; without --output it is runs/RECIPE-KEY, KEY naming recipe and data, so
+described in train/runs/saved.py; without --output it is runs/RECIPE-KEY, KEY naming recipe and data, so
 that the same command writes to the same place.
 
 Stopped, however: run the same command again, it goes on from its last checkpoint (bit for bit on a CPU).
@@ -22,7 +22,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,42 +30,46 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from datasets.command import Parser, run_command
-from datasets.errors import UsageError
+from datasets.errors import IntegrityError, UsageError
 from datasets.manifest import Manifest, digest_of, read_manifest
-from datasets.record import ABSENT, PRESENT
-from train import saved
-from train.cli import add_hot_copy, hot_copy_folder
-from train.clips import AnyClips, StreamedClips
-from train.evaluate import clip_figures, default_device, score
-from train.features import AUDIOSET_STATISTICS, Standardization, standardization
-from train.fitting import distributed
-from train.fitting.augmentation import Augmentation, make_augmentation
-from train.fitting.loop import TrainingData, fit, groups_of, seed_weights
+from train.cli import add_hot_copy, hot_copy_folder, processor_threads
+from train.clips import StreamedClips
+from train.data import Data, default_device
+from train.fitting import checkpoints, distributed
+from train.fitting.distributed import say
+from train.fitting.loop import fit, groups_of, seed_weights
 from train.fitting.optimize import make_optimizer
-from train.frames.commands import run_frames
-from train.frames.recipe import is_frames_recipe
-from train.front_end import clips_to_learn_from, evaluation_unit, load_clips, make_front_end, sees_rgb, training_unit
-from train.inference import Tagger, processor_threads
-from train.model import count_parameters, input_of
-from train.recipe import TrainRecipe, load_recipe
-from train.run_folder import EVENTS, clear_folder, opened, summary_of
-from train.scoring.bootstrap import over_seeds
-from train.scoring.report import headline, rounded, table
-from train.scoring.strong_sum import strong_sum
-from train.scoring.thresholds import choose_thresholds
+from train.model import Listener, count_parameters
+from train.recipe import load_recipe
+from train.run_recipe import RunRecipe
+from train.runs import saved
+from train.runs.folder import EVENTS, Finished, clear_folder, opened
+from train.scoring.bootstrap import Spread, over_seeds
+from train.scoring.report import rounded
+from train.tagger import without_weights
+from train.task import AnyTask, Figures, Material, NothingToScoreError, Report
+from train.tasks.listing import task_for, task_of
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a run keeps, and where."""
+
+    output: Path | None = None  # the run folder; None: named after recipe and data
+    restart: bool = False  # begin anew, whatever a run left in the folder
+    checkpoint_steps: int = 0  # write one every so many steps, too; 0: after epochs only
+    hot_copies: Path | None = None  # folder in which decoded splits are kept and found again; None: nowhere
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; answers the exit code."""
+    """Run the command; answer the exit code."""
     return run_command(_goes_on, arguments)
 
 
 def _command(arguments: Sequence[str]) -> int:
     parser = Parser("python -m train.run", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
-    parser.add_argument(
-        "--recipe", required=True, metavar="NAME", help="a file of train/recipes, or musescore_multitask"
-    )
+    parser.add_argument("--recipe", required=True, metavar="NAME", help="a file of train/recipes")
     parser.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-KEY)")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="replace a recipe field")
     parser.add_argument("--tiny", action="store_true", help="a toy of the model, to see that everything runs")
@@ -81,24 +85,22 @@ def _command(arguments: Sequence[str]) -> int:
     if options.resume and options.restart:
         raise UsageError("--resume goes on and --restart begins anew: give one of them")
     overrides = options.set + ([] if options.seed is None else [f"seed={options.seed}"])
-    if is_frames_recipe(options.recipe):
-        return run_frames(options, overrides)
     recipe = load_recipe(options.recipe, overrides, tiny=options.tiny)
     manifest = read_manifest(options.data)
-    how = {"output": options.output, "restart": options.restart, "checkpoint_steps": options.checkpoint_steps}
-    how["hot_copies"] = hot_copy_folder(options.hot_copy)
+    hot_copies = hot_copy_folder(options.hot_copy)
+    keeping = Keeping(options.output, options.restart, options.checkpoint_steps, hot_copies)
     with processor_threads(recipe), distributed.process_group():
         if options.seeds is None:
-            summary = train(recipe, manifest, **how)
+            summary = _trained(recipe, manifest, keeping)
         else:
-            summary = train_seeds(recipe, manifest, options.seeds, **how)
+            summary = train_seeds(recipe, manifest, options.seeds, keeping)
         if distributed.rank() == 0:
             print(json.dumps(summary))
     return 0
 
 
 def _goes_on(arguments: Sequence[str]) -> int:
-    """The command, with a word for whoever stops it."""
+    """Run the command, with a word for whoever stops it."""
     try:
         return _command(arguments)
     except KeyboardInterrupt:
@@ -107,29 +109,13 @@ def _goes_on(arguments: Sequence[str]) -> int:
         return 130
 
 
-def train_seeds(
-    recipe: TrainRecipe,
-    manifest: Manifest,
-    num_seeds: int,
-    *,
-    output: Path | None,
-    restart: bool = False,
-    checkpoint_steps: int = 0,
-    hot_copies: Path | None = None,
-) -> dict[str, Any]:
-    """The same recipe with several seeds; every run's summary, and mean and deviation of the figures."""
-    runs = []
-    for seed in range(num_seeds):
-        folder = None if output is None else output / f"seed-{seed}"
-        seeded = replace(recipe, seed=seed)
-        how: dict[str, Any] = {"restart": restart, "checkpoint_steps": checkpoint_steps, "hot_copies": hot_copies}
-        runs.append(train(seeded, manifest, output=folder, **how))
-    spreads = {
-        split: over_seeds([run[split]["model"] for run in runs]) for split in ("validation", "test") if split in runs[0]
-    }
+def train_seeds(recipe: RunRecipe, manifest: Manifest, num_seeds: int, keeping: Keeping) -> dict[str, Any]:
+    """Train a recipe with several seeds; every run's summary, and mean and deviation of the figures."""
+    runs = runs_of_seeds(recipe, manifest, num_seeds, keeping)
+    spreads = spreads_of(runs)
     for split, figures in spreads.items():
         words = [f"{name} {spread}" for name, spread in figures.items() if spread is not None]
-        _say(f"{split} over {num_seeds} seeds: {', '.join(words)}")
+        say(f"{split} over {num_seeds} seeds: {', '.join(words)}")
     return {
         "recipe": recipe.name,
         "seeds": num_seeds,
@@ -142,14 +128,26 @@ def train_seeds(
     }
 
 
-def data_identity(manifest: Manifest) -> saved.DataIdentity:
-    """What a run notes about its data."""
-    dataset = str(manifest.content.get("dataset", ""))
-    return saved.DataIdentity(dataset, manifest.version, manifest.root_digest, tuple(manifest.instruments))
+def runs_of_seeds(recipe: RunRecipe, manifest: Manifest, num_seeds: int, keeping: Keeping) -> list[dict[str, Any]]:
+    """Train seeds 0 to num_seeds - 1 into folders seed-0, ... of the output; their summaries."""
+    return [
+        _trained(
+            replace(recipe, seed=seed),
+            manifest,
+            replace(keeping, output=None if keeping.output is None else keeping.output / f"seed-{seed}"),
+        )
+        for seed in range(num_seeds)
+    ]
+
+
+def spreads_of(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Spread | None]]:
+    """Mean and deviation of the figures of each split over runs, by their summaries."""
+    splits = [split for split in ("validation", "test") if split in runs[0]]
+    return {split: over_seeds([run[split]["model"] for run in runs]) for split in splits}
 
 
 def train(
-    recipe: TrainRecipe,
+    recipe: RunRecipe,
     manifest: Manifest,
     *,
     output: Path | None,
@@ -157,7 +155,7 @@ def train(
     checkpoint_steps: int = 0,
     hot_copies: Path | None = None,
 ) -> dict[str, Any]:
-    """A whole run: read, train, evaluate, write; what is left of it where it was stopped, nothing where it is finished.
+    """Carry out a whole run: read, train, evaluate, write; what is left of it where it was stopped.
 
     Args:
         recipe: all that decides, but the data.
@@ -175,221 +173,176 @@ def train(
         IntegrityError: the data or the checkpoint are damaged.
         TryLaterError: another process trains in the folder.
     """
-    data = data_identity(manifest)
-    identity = saved.identity_of(recipe, data)
-    folder = output or Path("runs") / f"{recipe.name}-{digest_of(identity)[:12]}"
-    with opened(folder, identity, restart=restart) as done:
+    return _trained(recipe, manifest, Keeping(output, restart, checkpoint_steps, hot_copies))
+
+
+def _trained(recipe: RunRecipe, manifest: Manifest, keeping: Keeping) -> dict[str, Any]:
+    data = Data(manifest, default_device(), keeping.hot_copies)
+    task = task_for(recipe, data)
+    identity = saved.identity_of(task, saved.data_identity(manifest, task.instruments))
+    folder = keeping.output or Path("runs") / f"{recipe.name}-{digest_of(identity)[:12]}"
+    with opened(folder, identity, restart=keeping.restart) as done:
         if done is not None:
-            return summary_of(done, recipe.name, folder, headline)
-        return _train(recipe, manifest, folder, identity, restart, checkpoint_steps, hot_copies)
+            return _summary_of(task, done, folder)
+        return Run(task, data, folder, identity, keeping).carry_out()
 
 
-def _train(
-    recipe: TrainRecipe,
-    manifest: Manifest,
-    folder: Path,
-    identity: dict[str, Any],
-    restart: bool,
-    checkpoint_steps: int,
-    hot_copies: Path | None,
-) -> dict[str, Any]:
-    """What is left of a run, in a folder that is held for it; the summary."""
-    started = time.perf_counter()
-    seconds: dict[str, float] = {}
-    device = default_device()
-    data = data_identity(manifest)
-    material, statistics = load_material(recipe, manifest, device, hot_copies)
-    num_clips = len(clips_to_learn_from(material.train, recipe))
-    if num_clips == 0:
-        raise UsageError(f"{manifest.folder}: no clip of split 'train' has a known label; nothing to learn")
-    _warn_of_one_sided_classes(material.train, recipe, data.instruments)
-    seconds["read"] = time.perf_counter() - started
+class Run:
+    """What is left of a run, in a folder that is held for it."""
 
-    seed_weights(recipe.seed)
-    goes_on = not restart and saved.checkpoint_state(folder) is not None
-    wanted = saved.without_weights(recipe) if goes_on else recipe  # they are in the checkpoint
-    tagger = saved.build_tagger(wanted, len(data.instruments), statistics).to(device)
-    optimizer = None
-    if not hasattr(tagger.network, "fit"):
-        optimizer = make_optimizer(tagger.network, groups_of(tagger.network, recipe), recipe.optimize)
-    if restart and distributed.rank() == 0:  # not before all the rest is known to fit together
-        clear_folder(folder)
-    distributed.barrier()
-    progress = saved.load_checkpoint(folder, tagger.network, optimizer)
-    num_parameters = count_parameters(tagger)
-    _say(
-        f"{recipe.name}: {num_parameters:,} weights; {num_clips} clips to learn from, "
-        f"{len(material.validation)} to validate; {_tier(material.train)} on {device}; to {folder}"
-    )
-    if goes_on:
-        _say(f"goes on after {progress.finished_epochs} epochs and {len(progress.step_losses)} steps")
-    epochs_before = progress.finished_epochs
-    began = time.perf_counter()
-    waited = _fit(tagger, optimizer, material, recipe, progress, folder, identity, checkpoint_steps)
-    seconds["train"] = time.perf_counter() - began
+    def __init__(self, task: AnyTask, data: Data, folder: Path, identity: dict[str, Any], keeping: Keeping) -> None:
+        self.task, self.data, self.folder, self.identity, self.keeping = task, data, folder, identity, keeping
+        self.seconds: dict[str, float] = {}
 
-    tagger.network.load_state_dict(progress.best_weights)
-    thresholds = _fix_thresholds(tagger, material, recipe, manifest, hot_copies)
-    evaluating = time.perf_counter()
-    reports = {"validation": score(tagger, material.validation, recipe, thresholds, data.instruments)}
-    if any(info.num_rows for info in manifest.shards("test")):
-        test = load_clips(manifest, "test", recipe, device, unit=evaluation_unit(recipe), hot_copies=hot_copies)
-        reports["test"] = score(tagger, test, recipe, thresholds, data.instruments)
-    seconds["evaluate"] = time.perf_counter() - evaluating
-    if distributed.rank() == 0:
-        (folder / saved.METRICS).unlink(missing_ok=True)  # unfinished until it is written again
-        saved.save_run(folder, recipe, data, statistics, thresholds, progress.best_weights)
-        saved.write_metrics(folder, progress, reports, num_parameters)
-    for split, report in reports.items():
-        _say("\n" + table(report, split))
-    epochs_now = progress.finished_epochs - epochs_before
-    return {
-        "recipe": recipe.name,
-        "output": str(folder),
-        "changed": True,
-        "dataset": data.dataset,
-        "version": data.version,
-        "root_digest": data.root_digest,
-        "parameters": num_parameters,
-        "epochs": progress.finished_epochs,
-        "best_epoch": progress.best_epoch,
-        "reading": _tier(material.train),
-        "clips_per_s": round(epochs_now * num_clips / seconds["train"], 1) if epochs_now else None,
-        "data_wait_share": None if waited is None else round(waited, 3),
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        **{split: headline(report) for split, report in reports.items()},
-    }
+    def carry_out(self) -> dict[str, Any]:
+        """Read, train, evaluate, write; answer the summary."""
+        began = time.perf_counter()
+        material = self.task.load(self.data)
+        self.seconds["read"] = time.perf_counter() - began
+        tagger, optimizer, progress = self._begin(material)
+        epochs_before = progress.finished_epochs
+        began = time.perf_counter()
+        waited = self._fit(tagger, optimizer, material, progress)
+        self.seconds["train"] = time.perf_counter() - began
+
+        began = time.perf_counter()
+        tagger.network.load_state_dict(progress.best_weights)
+        reports, thresholds = self._reports(tagger, material)
+        self.seconds["evaluate"] = time.perf_counter() - began
+        data, num_parameters = saved.data_identity(self.data.manifest, self.task.instruments), count_parameters(tagger)
+        if distributed.rank() == 0:
+            (self.folder / saved.METRICS).unlink(missing_ok=True)  # unfinished until it is written again
+            saved.save_run(self.folder, self.task, data, material.statistics, thresholds, progress.best_weights)
+            saved.write_metrics(self.folder, progress, reports, num_parameters)
+        for split, report in reports.items():
+            say("\n" + self.task.table(report, split))
+        learned = (progress.finished_epochs - epochs_before) * len(material.chosen)
+        return {
+            **_first_facts(self.task, self.folder, changed=True),
+            "dataset": data.dataset,
+            "version": data.version,
+            "root_digest": data.root_digest,
+            "parameters": num_parameters,
+            "epochs": progress.finished_epochs,
+            "best_epoch": progress.best_epoch,
+            "reading": self._tier(material),
+            "clips_per_s": round(learned / self.seconds["train"], 1) if learned else None,
+            "data_wait_share": None if waited is None else round(waited, 3),
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            **{split: self.task.headline(report) for split, report in reports.items()},
+        }
+
+    def _tier(self, material: Material[Any]) -> str:
+        return "streaming" if isinstance(self.task.clips(material.train), StreamedClips) else "resident"
+
+    def _begin(self, material: Material[Any]) -> tuple[Listener, torch.optim.Optimizer | None, checkpoints.Progress]:
+        """Make network and optimizer as they were left, or fresh ones."""
+        task, recipe = self.task, self.task.recipe
+        seed_weights(recipe.seed)
+        goes_on = not self.keeping.restart and checkpoints.checkpoint_state(self.folder) is not None
+        # Published weights are in the checkpoint already.
+        fresh = task_of(without_weights(recipe), task.instruments) if goes_on else task
+        tagger: Listener = fresh.build(material.statistics).to(self.data.device)
+        optimizer = None
+        if not hasattr(tagger.network, "fit"):
+            optimizer = make_optimizer(tagger.network, groups_of(tagger.network, recipe), recipe.optimize)
+        if self.keeping.restart and distributed.rank() == 0:  # not before all the rest is known to fit together
+            clear_folder(self.folder)
+        distributed.barrier()
+        progress = checkpoints.load_checkpoint(self.folder, tagger.network, optimizer)
+        say(
+            f"{recipe.name}: {count_parameters(tagger):,} weights; {len(material.chosen)} clips to learn "
+            f"from, {len(material.validation)} to validate; {self._tier(material)} on {self.data.device}; "
+            f"to {self.folder}"
+        )
+        if goes_on:
+            say(f"goes on after {progress.finished_epochs} epochs and {len(progress.step_losses)} steps")
+        return tagger, optimizer, progress
+
+    def _fit(
+        self,
+        tagger: Listener,
+        optimizer: torch.optim.Optimizer | None,
+        material: Material[Any],
+        progress: checkpoints.Progress,
+    ) -> float | None:
+        """Train with checkpoint, curves and a progress line per epoch; the share of time that steps waited for data."""
+        started = time.perf_counter()
+        if distributed.rank() > 0:  # the first process writes for all
+            return fit(self.task, tagger, optimizer, material, progress, lambda progress: None)
+        # Curves of epochs beyond the checkpoint (the run died before it was written) are hidden.
+        writer = SummaryWriter(str(self.folder / saved.TENSORBOARD), purge_step=progress.finished_epochs + 1, **EVENTS)
+        num_epochs, every = 1 if optimizer is None else self.task.recipe.epochs, self.keeping.checkpoint_steps
+
+        def epoch_done(progress: checkpoints.Progress) -> None:
+            checkpoints.save_checkpoint(self.folder, self.identity, tagger.network, optimizer, progress)
+            figures = progress.history[-1]
+            for name, value in figures.items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, figures["epoch"])
+            writer.flush()
+            say(_epoch_line(self.task, figures, num_epochs, time.perf_counter() - started))
+
+        def step_done(progress: checkpoints.Progress) -> None:
+            if every and len(progress.step_losses) % every == 0:
+                checkpoints.save_checkpoint(self.folder, self.identity, tagger.network, optimizer, progress)
+
+        try:
+            return fit(self.task, tagger, optimizer, material, progress, epoch_done, step_done)
+        finally:
+            writer.close()
+
+    def _reports(self, tagger: Listener, material: Material[Any]) -> tuple[dict[str, Report], Any]:
+        """Fix thresholds on the validation split; score it, and the test split where there is one."""
+        heard = self.task.listen(tagger, material.validation)
+        thresholds = self.task.thresholds(tagger, self.data, heard)
+        reports = {"validation": self.task.report(heard, thresholds)}
+        if any(info.num_rows for info in self.data.manifest.shards("test")):
+            try:
+                test = self.task.load_split(self.data, "test")
+            except NothingToScoreError as error:
+                say(f"no figures of split 'test': {error}")
+            else:
+                reports["test"] = self.task.report(self.task.listen(tagger, test), thresholds)
+        return reports, thresholds
 
 
-def load_material(
-    recipe: TrainRecipe, manifest: Manifest, device: torch.device, hot_copies: Path | None = None
-) -> tuple[TrainingData, Standardization | None]:
-    """Training and validation split as the recipe hears them, its augmentation, and log-mel statistics.
+def _first_facts(task: AnyTask, folder: Path, *, changed: bool) -> dict[str, Any]:
+    """Begin a summary; one of tagging names neither task nor classes."""
+    notes = {} if task.recipe.task == "tagging" else {"task": task.recipe.task, "instruments": list(task.instruments)}
+    return {"recipe": task.recipe.name, "output": str(folder), "changed": changed} | notes
+
+
+def _summary_of(task: AnyTask, done: Finished, folder: Path) -> dict[str, Any]:
+    """Summarize a run that has nothing left to do; no time is told, as none was spent.
 
     Raises:
-        UsageError: recipe and data do not go together.
-        IntegrityError: the data are damaged.
+        IntegrityError: its figures are not those of a run.
     """
-    heard, augmentation, statistics = load_training(recipe, manifest, device, hot_copies)
-    unit = evaluation_unit(recipe)
-    validation = load_clips(manifest, "validation", recipe, device, unit=unit, hot_copies=hot_copies)
-    return TrainingData(heard, validation, augmentation), statistics
-
-
-def load_training(
-    recipe: TrainRecipe, manifest: Manifest, device: torch.device, hot_copies: Path | None = None
-) -> tuple[AnyClips, Augmentation, Standardization | None]:
-    """The training split as the recipe hears it, its augmentation, and log-mel statistics.
-
-    Raises:
-        UsageError: recipe and data do not go together.
-        IntegrityError: the data are damaged.
-    """
-    augmentation = make_augmentation(
-        recipe.augment,
-        sample_rate=recipe.sample_rate,
-        num_samples=recipe.num_samples(recipe.window_s),
-        noises=recipe.noises,
-        has_waveform=input_of(recipe.model) != "vggish",
-    )
-    if augmentation.spectrogram is not None and sees_rgb(recipe):
-        raise UsageError(
-            f"recipe {recipe.name}: augment={recipe.augment} changes log-mel, and image.channels=rgb has none; "
-            "leave out what changes spectrograms, or --set image.channels=logmel"
-        )
-    trained = training_unit(recipe, varies_waveforms=augmentation.waveform is not None)
-    evaluated = evaluation_unit(recipe)
-    heard = load_clips(manifest, "train", recipe, device, unit=trained, hot_copies=hot_copies)
-    statistics = AUDIOSET_STATISTICS if recipe.standardize == "audioset" else None
-    if statistics is None and evaluated == "frames" and (front_end := make_front_end(recipe)) is not None:
-        statistics = standardization(heard.frames(front_end.to(device)))
-    return heard, augmentation, statistics
-
-
-def _warn_of_one_sided_classes(split: AnyClips, recipe: TrainRecipe, instruments: Sequence[str]) -> None:
-    one_sided = (split.presence == PRESENT).any(dim=0) & ~(split.presence == ABSENT).any(dim=0)
-    names = [instruments[index] for index in torch.nonzero(one_sided).flatten().tolist()]
-    if names and recipe.loss.unknown_weight == 0:
-        _say(
-            f"warning: {', '.join(names)}: never known to be absent in split 'train', so the model can only learn "
-            "to say present; build with labels that state absence, or --set unknown_weight=0.1"
-        )
-
-
-def _fit(
-    tagger: Tagger,
-    optimizer: torch.optim.Optimizer | None,
-    material: TrainingData,
-    recipe: TrainRecipe,
-    progress: saved.Progress,
-    folder: Path,
-    identity: dict[str, Any],
-    checkpoint_steps: int,
-) -> float | None:
-    """Train with checkpoint, curves and a progress line per epoch; the share of time that steps waited for data."""
-    started = time.perf_counter()
-    instruments = tuple(identity["instruments"])
-    if distributed.rank() > 0:  # the first process writes for all
-        return fit(tagger, optimizer, material, recipe, instruments, progress, lambda progress: None)
-    # Curves of epochs beyond the checkpoint (the run died before it was written) are hidden.
-    writer = SummaryWriter(str(folder / saved.TENSORBOARD), purge_step=progress.finished_epochs + 1, **EVENTS)
-
-    def epoch_done(progress: saved.Progress) -> None:
-        saved.save_checkpoint(folder, identity, tagger.network, optimizer, progress)
-        figures = progress.history[-1]
-        for name, value in figures.items():
-            if name != "epoch" and value is not None:
-                writer.add_scalar(name, value, figures["epoch"])
-        writer.flush()
-        _say(_epoch_line(figures, 1 if optimizer is None else recipe.epochs, time.perf_counter() - started))
-
-    def step_done(progress: saved.Progress) -> None:
-        if checkpoint_steps and len(progress.step_losses) % checkpoint_steps == 0:
-            saved.save_checkpoint(folder, identity, tagger.network, optimizer, progress)
-
+    config, metrics = done.config, done.metrics
     try:
-        return fit(tagger, optimizer, material, recipe, instruments, progress, epoch_done, step_done)
-    finally:
-        writer.close()
+        summary = {
+            **_first_facts(task, folder, changed=False),
+            **config["data"],
+            "parameters": metrics.get("parameters"),
+            "epochs": len(metrics["history"]),
+            "best_epoch": metrics["best_epoch"],
+            "reading": None,
+            "clips_per_s": None,
+            "data_wait_share": None,
+            "seconds": {},
+            **{split: task.headline(report) for split, report in metrics["splits"].items()},
+        }
+    except (LookupError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{folder / saved.METRICS}: not a run's figures; --restart trains it anew") from error
+    say(f"{folder}: this run is finished, nothing to do; --restart trains it anew")
+    return summary
 
 
-def _epoch_line(figures: dict[str, Any], num_epochs: int, elapsed_s: float) -> str:
-    shown = [(name, key) for name, key in _SHOWN.items() if key in figures]
+def _epoch_line(task: AnyTask, figures: Figures, num_epochs: int, elapsed_s: float) -> str:
+    shown = [(name, key) for name, key in task.shown.items() if key in figures]
     words = [f"{name} {'-' if figures[key] is None else format(figures[key], '.3f')}" for name, key in shown]
     return f"epoch {figures['epoch']}/{num_epochs}  {'  '.join(words)}  {elapsed_s:.0f} s"
-
-
-_SHOWN = {
-    "loss": "train_loss",
-    "validation loss": "validation_loss",
-    "mAP": "map",
-    "micro F1": "micro_f1",
-    "macro F1": "macro_f1",
-    "accuracy": "predominant_accuracy",
-}
-
-
-def _tier(clips: AnyClips) -> str:
-    return "streaming" if isinstance(clips, StreamedClips) else "resident"
-
-
-def _fix_thresholds(
-    tagger: Tagger, material: TrainingData, recipe: TrainRecipe, manifest: Manifest, hot_copies: Path | None
-) -> tuple[float, ...]:
-    """Thresholds from the validation split and nothing else."""
-    if recipe.thresholds_on == "validation":
-        presence, probability = material.validation.known_labels, clip_figures(tagger, material.validation, recipe)[0]
-    elif input_of(recipe.model) == "vggish":
-        raise UsageError(f"recipe {recipe.name}: embeddings cannot be summed; set thresholds_on=validation")
-    else:
-        samples = load_clips(manifest, "validation", recipe, tagger.device, unit="samples", hot_copies=hot_copies)
-        presence, probability = strong_sum(tagger, samples, recipe)
-    return choose_thresholds(recipe.thresholds, presence, probability, split="validation")
-
-
-def _say(line: str) -> None:
-    if distributed.rank() == 0:
-        print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,11 @@ class CqtConfig:
         return num_frames(num_samples, self.hop_length)
 
     @property
+    def silence(self) -> float:
+        """What a frame of digital silence holds."""
+        return self.floor_db if self.scale == "db" else 0.0
+
+    @property
     def hop_s(self) -> float:
         """Seconds from frame to frame."""
         return self.hop_length / self.sample_rate

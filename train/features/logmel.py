@@ -66,6 +66,11 @@ class LogMelConfig:
         return num_frames(num_samples, self.hop_length)
 
     @property
+    def num_bins(self) -> int:
+        """Numbers of a frame: the mel bands."""
+        return self.n_mels
+
+    @property
     def silence(self) -> float:
         """The value of digital silence, in the unit of the features."""
         if self.kind == "kaldi":

@@ -6,6 +6,7 @@ Every batch is shared out: process r takes its examples r, r + world, ... The gr
 the whole batch. All processes validate, the first one writes.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -59,6 +60,12 @@ def own_rows(num_examples: int) -> torch.Tensor | None:
     if num_examples < world_size():
         raise UsageError(f"{world_size()} processes share batches of {num_examples}; use fewer or a larger batch_size")
     return torch.arange(rank(), num_examples, world_size())
+
+
+def say(line: str) -> None:
+    """Tell the user something, once for all processes."""
+    if rank() == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 def barrier() -> None:

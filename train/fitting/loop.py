@@ -1,38 +1,27 @@
-"""The training loop: steps on augmented windows, validation after each epoch, the best one kept.
+"""The training loop: steps on windows, validation after each epoch, the best one kept; the same for every task.
 
 A step depends on (seed, epoch, number of the step) and the state before it alone, so that a run
 which was stopped after any step and resumed equals the uninterrupted one bit for bit (on CPU).
-Shapes: B examples of a batch, C classes, K chunks.
+Shapes: N clips of a split.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from augment.batch import batch_of
-from augment.draw import generator_for
 from datasets.errors import TuttiError
 from train.chunking import Chunking, plan_chunks
-from train.clips import AnyClips, Batch
+from train.clips import AnyClips
 from train.fitting import distributed
-from train.fitting.augmentation import Augmentation, vary
-from train.fitting.losses import (
-    LUMEN_FAMILIES,
-    Loss,
-    LossFunction,
-    families_of,
-    masked_bce,
-    positive_weights,
-)
+from train.fitting.checkpoints import Progress
 from train.fitting.optimize import (
     MovingAverage,
     ParameterGroups,
@@ -42,32 +31,21 @@ from train.fitting.optimize import (
     schedule,
     set_learning_rates,
 )
-from train.front_end import clips_to_learn_from, groups_per_block, length_in
-from train.inference import Tagger, chunk_logits, pool_logits
-from train.reading.order import Draws, Reading, epoch_draws, in_sequence
+from train.model import Listener
+from train.reading.order import Draws, Indices, Reading, epoch_draws, groups_per_block
 from train.reading.sampler import clip_weights
-from train.recipe import TrainRecipe
-from train.saved import Progress
-from train.scoring.metrics import best_threshold, likeliest, predict, predominant_accuracy, summary_of
+from train.run_recipe import RunRecipe
 from train.scoring.report import rounded
+from train.task import AnyTask, Figures, Material, Step
 
-_WEIGHTS, _DROPOUT = 2, 3  # random streams of torch; the order of an epoch has its own
+_WEIGHTS = 2  # random stream of torch; the order of an epoch has its own, and so has a step of tagging
 
 Done: TypeAlias = Callable[[Progress], None]
-Indices: TypeAlias = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The clips that a run trains on, and those that it is chosen by."""
-
-    train: AnyClips
-    validation: AnyClips
-    augmentation: Augmentation
+Batch = TypeVar("Batch")
 
 
 def torch_seed(*numbers: int) -> int:
-    """A seed for torch's generator from numbers such as (seed, epoch, stream)."""
+    """Make a seed for torch's generator from numbers such as (seed, epoch, stream)."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
@@ -76,28 +54,15 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(torch_seed(seed, 0, _WEIGHTS))
 
 
-def groups_of(network: nn.Module, recipe: TrainRecipe) -> ParameterGroups:
-    """Head, backbone that is trained, backbone that never is, batch norms (Lumen 2023)."""
+def groups_of(network: nn.Module, recipe: RunRecipe) -> ParameterGroups:
+    """Divide weights into head, backbone that is trained, backbone that never is, batch norms (Lumen 2023)."""
     prefixes = tuple(part.strip() for part in recipe.unfreeze.split(","))
     return parameter_groups(network, backbone=prefixes)
 
 
-def make_loss(recipe: TrainRecipe, presence_NC: Tensor, instruments: tuple[str, ...]) -> LossFunction:
-    """The recipe's loss, with the weights that belong to the data.
-
-    Raises:
-        UsageError: an instrument without a family, or settings that exclude each other.
-    """
-    weights = positive_weights(presence_NC, recipe.max_pos_weight) if recipe.pos_weight else None
-    families = None
-    if recipe.loss.family_weight > 0:
-        families = families_of(instruments, LUMEN_FAMILIES if recipe.families == "lumen" else None)
-    return recipe.loss.build(weights, families)
-
-
-def examples(clips: AnyClips, chosen: Indices, recipe: TrainRecipe, epoch: int) -> Draws:
-    """The windows of an epoch in order, in batches nearly equal in size; a function of (seed, epoch) alone."""
-    length = length_in(clips.unit, recipe, recipe.window_s)
+def examples(clips: AnyClips, chosen: Indices, recipe: RunRecipe, epoch: int) -> Draws:
+    """Draw the windows of an epoch, in batches nearly equal in size: a function of (seed, epoch) alone."""
+    length = recipe.length_in(clips.unit, recipe.window_s)
     lengths = clips.lengths.cpu().numpy()
     windows, first = chosen, None
     if recipe.windows == "all":
@@ -116,59 +81,15 @@ def examples(clips: AnyClips, chosen: Indices, recipe: TrainRecipe, epoch: int) 
         first=first,
         weights=weights,
         group_of_clip=clips.row_groups,
-        groups_per_block=1 if clips.row_groups is None else groups_per_block(clips.row_groups, recipe),
+        groups_per_block=1 if clips.row_groups is None else groups_per_block(clips.row_groups, recipe.shuffle_clips),
     )
 
 
-@dataclass(frozen=True)
-class Step:
-    """Everything that one step needs but the state that it changes."""
-
-    tagger: Tagger
-    module: nn.Module  # the tagger, as it is or wrapped for several processes
-    material: TrainingData
-    recipe: TrainRecipe
-    loss: LossFunction
-
-    def __call__(self, batch: Batch, epoch: int, number: int) -> Tensor:
-        """The loss of a batch, with a graph."""
-        recipe, augmentation = self.recipe, self.material.augmentation
-        torch.manual_seed(torch_seed(recipe.seed, epoch, _DROPOUT, number, distributed.rank()))
-        clips_B, window = batch
-        presence_BC = self.material.train.presence[clips_B]
-        rows = distributed.own_rows(len(clips_B))
-        if augmentation == Augmentation() and rows is None:
-            logits_BC: Tensor = self.module(self.tagger.hear(window))
-            return self.loss(logits_BC, presence_BC)
-        generator = generator_for(recipe.seed, epoch, number)
-        varied = batch_of(window, presence_BC, sample_rate=recipe.sample_rate)
-        if augmentation.spectrogram is None:  # the front end for the own rows only
-            varied = vary(augmentation.waveform, varied, rows, generator)
-            varied = varied.with_signal(self.tagger.hear(varied.signal))
-        else:
-            varied = vary(augmentation.waveform, varied, None, generator)
-            varied = vary(
-                augmentation.spectrogram, varied.with_signal(self.tagger.hear(varied.signal)), rows, generator
-            )
-        logits_BC = self.module(varied.signal)
-        return self.loss(logits_BC, varied.targets.target, varied.targets.mask) * self._share(varied.targets.mask)
-
-    def _share(self, mask_BC: Tensor) -> Tensor | float:
-        """Our part of the known labels over an equal part: the mean over processes is then that of the batch."""
-        if distributed.world_size() == 1:
-            return 1.0
-        own = mask_BC.sum().float() + self.recipe.loss.unknown_weight * (~mask_BC).sum()
-        total = own.clone()
-        torch.distributed.all_reduce(total)
-        return own * distributed.world_size() / total.clamp(min=1)
-
-
 def fit(
-    tagger: Tagger,
+    task: AnyTask,
+    tagger: Listener,
     optimizer: torch.optim.Optimizer | None,
-    material: TrainingData,
-    recipe: TrainRecipe,
-    instruments: tuple[str, ...],
+    material: Material[Any],
     progress: Progress,
     epoch_done: Done,
     step_done: Done | None = None,
@@ -176,11 +97,10 @@ def fit(
     """Train what is left.
 
     Args:
+        task: what is learned, and by which recipe.
         tagger: changed in place.
         optimizer: of the tagger's network; None: it has a method `fit` instead.
         material: training and validation split.
-        recipe: all that decides.
-        instruments: names of the classes.
         progress: changed in place: where to go on from, and what was best.
         epoch_done: called after every epoch.
         step_done: called after every step but an epoch's last.
@@ -191,53 +111,86 @@ def fit(
     Raises:
         TuttiError: the loss is not finite.
     """
-    clips = clips_to_learn_from(material.train, recipe)
     if optimizer is None:
         if progress.finished_epochs == 0:
-            fit_at_once(tagger, material, clips, recipe)
-            _remember(progress, {"epoch": 1, "train_loss": None} | validate(tagger, material, recipe), tagger, recipe)
+            task.fit_at_once(tagger, material)
+            figures = task.figures(task.listen(tagger, material.validation))
+            remember(progress, {"epoch": 1, "train_loss": None} | figures, task, tagger)
             epoch_done(progress)
         return None
-    groups = groups_of(tagger.network, recipe)
-    compiled = torch.compile(tagger) if recipe.compute.compile else tagger
-    loss = make_loss(recipe, material.train.presence[torch.from_numpy(clips).to(tagger.device)], instruments)
-    average = _moving_average(tagger.network, recipe, progress)
-    steps_per_epoch = examples(material.train, clips, recipe, 0).num_steps
-    length, watch = length_in(material.train.unit, recipe, recipe.window_s), Stopwatch()
-    factor = schedule(recipe.optimize, recipe.epochs * steps_per_epoch, steps_per_epoch)
-    wrapped_for = None
-    for epoch in range(progress.finished_epochs, recipe.epochs):
-        frozen = epoch < recipe.optimize.head_epochs
-        freeze(tagger.network, groups, frozen)
-        if wrapped_for != frozen:  # which weights take part is fixed when processes are joined
-            step = Step(tagger, _joined(compiled), material, recipe, loss)
-            wrapped_for = frozen
-        tagger.train()
-        done = len(progress.step_losses)
-        draws = examples(material.train, clips, recipe, epoch)
-        read = material.train.batches(draws, length, recipe.last, start_step=done)
-        for number, batch in enumerate(watch.waiting_for(read), done):
-            set_learning_rates(optimizer, factor(epoch * steps_per_epoch + number))
+    loop = Loop(task, tagger, optimizer, material, progress)
+    for epoch in range(progress.finished_epochs, task.recipe.epochs):
+        loop.train_epoch(epoch, step_done)
+        loop.validate_epoch(epoch)
+        epoch_done(progress)
+    return loop.watch.share_waited()
+
+
+@dataclass
+class Loop:
+    """A run while it trains step by step."""
+
+    task: AnyTask
+    tagger: Listener
+    optimizer: torch.optim.Optimizer
+    material: Material[Any]
+    progress: Progress
+    watch: "Stopwatch" = field(default_factory=lambda: Stopwatch())
+
+    def __post_init__(self) -> None:
+        """Prepare what no epoch changes."""
+        recipe = self.recipe = self.task.recipe
+        self.clips, self.chosen = self.task.clips(self.material.train), self.material.chosen
+        self.groups = groups_of(self.tagger.network, recipe)
+        self.module = torch.compile(self.tagger) if recipe.compute.compile else self.tagger
+        self.average = _moving_average(self.tagger.network, recipe, self.progress)
+        self.steps_per_epoch = examples(self.clips, self.chosen, recipe, 0).num_steps
+        self.factor = schedule(recipe.optimize, recipe.epochs * self.steps_per_epoch, self.steps_per_epoch)
+        self._step: Step | None = None
+        self._was_frozen: bool | None = None
+
+    def train_epoch(self, epoch: int, step_done: Done | None) -> None:
+        """Take the steps of an epoch that have not been taken."""
+        step, losses = self._step_of(epoch), self.progress.step_losses
+        self.tagger.train()
+        draws = examples(self.clips, self.chosen, self.recipe, epoch)
+        batches = self.task.batches(self.material.train, draws, start_step=len(losses))
+        for number, batch in enumerate(self.watch.waiting_for(batches), len(losses)):
+            set_learning_rates(self.optimizer, self.factor(epoch * self.steps_per_epoch + number))
             value = step(batch, epoch, number)
-            optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
-            clip_gradients(tagger.network.parameters(), recipe.optimize.max_gradient_norm)
-            optimizer.step()
-            if average is not None:
-                average.update(tagger.network)
-            progress.step_losses.append(_of_whole_batch(value.detach()))
+            clip_gradients(self.tagger.network.parameters(), self.recipe.optimize.max_gradient_norm)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.tagger.network)
+            losses.append(_of_whole_batch(value.detach()))
             if step_done is not None and number + 1 < draws.num_steps:
-                step_done(progress)
-        train_loss = float(torch.stack(progress.step_losses).double().mean())
-        rate = float(optimizer.param_groups[0]["lr"])
+                step_done(self.progress)
+
+    def _step_of(self, epoch: int) -> Step:
+        """Freeze what this epoch does not train, and make steps for the rest."""
+        frozen = epoch < self.recipe.optimize.head_epochs
+        freeze(self.tagger.network, self.groups, frozen)
+        if self._step is None or self._was_frozen != frozen:  # which weights take part is fixed for joined processes
+            self._step, self._was_frozen = self.task.step(self.tagger, _joined(self.module), self.material), frozen
+        return self._step
+
+    def validate_epoch(self, epoch: int) -> None:
+        """Score an epoch whose steps are done, and keep it where none was better.
+
+        Raises:
+            TuttiError: its loss is not finite.
+        """
+        train_loss = float(torch.stack(self.progress.step_losses).double().mean())
+        rate = float(self.optimizer.param_groups[0]["lr"])
         if not math.isfinite(train_loss):
             raise TuttiError(f"epoch {epoch + 1}: the loss is not finite; try --set learning_rate={rate / 10:.2g}")
-        progress.step_losses.clear()
+        self.progress.step_losses.clear()
         figures = {"epoch": epoch + 1, "train_loss": train_loss, "learning_rate": rate}
-        with averaged(tagger.network, progress.average):
-            _remember(progress, figures | validate(tagger, material, recipe), tagger, recipe)
-        epoch_done(progress)
-    return watch.share_waited()
+        with averaged(self.tagger.network, self.progress.average):
+            figures |= self.task.figures(self.task.listen(self.tagger, self.material.validation))
+            remember(self.progress, figures, self.task, self.tagger)
 
 
 class Stopwatch:
@@ -247,7 +200,7 @@ class Stopwatch:
         self._waited_s = self._total_s = 0.0
 
     def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; the caller's time between two of them counts as work."""
+        """Hand on the same batches; the caller's time between two of them counts as work."""
         asked_s = time.perf_counter()
         for batch in batches:
             got_s = time.perf_counter()
@@ -257,7 +210,7 @@ class Stopwatch:
             asked_s = time.perf_counter()
 
     def share_waited(self) -> float | None:
-        """Of all time; None where there was no step."""
+        """Divide waiting by all time; None where there was no step."""
         return self._waited_s / self._total_s if self._total_s else None
 
 
@@ -275,7 +228,7 @@ def _of_whole_batch(loss: Tensor) -> Tensor:
     return loss
 
 
-def _moving_average(network: nn.Module, recipe: TrainRecipe, progress: Progress) -> MovingAverage | None:
+def _moving_average(network: nn.Module, recipe: RunRecipe, progress: Progress) -> MovingAverage | None:
     if recipe.optimize.ema_decay is None:
         return None
     average = MovingAverage(network, recipe.optimize.ema_decay)
@@ -287,7 +240,7 @@ def _moving_average(network: nn.Module, recipe: TrainRecipe, progress: Progress)
 
 @contextmanager
 def averaged(network: nn.Module, average: Mapping[str, Tensor]) -> Iterator[None]:
-    """The network with averaged weights, as long as it is looked at; as it is where there are none."""
+    """Give the network averaged weights within the block; its own where there are none."""
     own = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()} if average else {}
     if average:
         network.load_state_dict(average)
@@ -298,72 +251,9 @@ def averaged(network: nn.Module, average: Mapping[str, Tensor]) -> Iterator[None
             network.load_state_dict(own)
 
 
-def fit_at_once(tagger: Tagger, material: TrainingData, clips: Indices, recipe: TrainRecipe) -> None:
-    """Fit a model that is fitted by its own method, on every chunk of the clips.
-
-    Raises:
-        TuttiError: the recipe asks to vary what such a model hears.
-    """
-    if material.augmentation != Augmentation():
-        raise TuttiError(f"recipe {recipe.name}: {recipe.model} is fitted at once, on clips as they are; set augment=")
-    data = material.train
-    length = length_in(data.unit, recipe, recipe.window_s)
-    plan = plan_chunks(data.lengths.cpu().numpy()[clips], Chunking(length))
-    draws = in_sequence(clips[plan.clips], plan.first, 64)
-    with torch.inference_mode():
-        heard = [tagger.hear(window).cpu().numpy() for _, window in data.batches(draws, length, recipe.last)]
-    cast(Any, tagger.network).fit(np.concatenate(heard), data.known_labels[clips[plan.clips]])
-
-
-def validate(tagger: Tagger, material: TrainingData, recipe: TrainRecipe) -> dict[str, Any]:
-    """Figures of the validation split, at the global threshold that suits it best.
-
-    With cross_entropy there is no threshold: the likeliest class is predicted, and its accuracy is a figure.
-    """
-    presence = material.validation.known_labels
-    logits, plan = chunk_logits(tagger, material.validation, recipe)
-    probability = pool_logits(logits, plan.clips, recipe.pooling)
-    threshold, accuracy = None, {}
-    if recipe.loss.kind == "cross_entropy":
-        predicted = likeliest(probability)
-        accuracy = {"predominant_accuracy": predominant_accuracy(presence, probability)}
-    else:
-        threshold = best_threshold(presence, probability)
-        predicted = predict(probability, np.full(presence.shape[1], threshold))
-    scores = summary_of(presence, probability, predicted)
-    chunk_presence = material.validation.presence[torch.from_numpy(plan.clips).to(logits.device)]
-    return {
-        "validation_loss": chunk_loss(logits, chunk_presence, recipe),
-        "threshold": threshold,
-        **{name: scores[name] for name in ("map", "micro_f1", "macro_f1", "lrap", "hamming_score")},
-        **accuracy,
-    }
-
-
-def chunk_loss(logits_KC: Tensor, presence_KC: Tensor, recipe: TrainRecipe) -> float:
-    """Cross-entropy of chunks, of the softmax or of each class by itself; without smoothing and weights."""
-    if recipe.loss.kind == "cross_entropy":
-        return float(Loss(kind="cross_entropy").build()(logits_KC, presence_KC))
-    return float(masked_bce(logits_KC, presence_KC))
-
-
-def selection_score(figures: dict[str, Any], select_by: str) -> float | None:
-    """What an epoch is judged by; None where validation knows too little, or the last one is wanted.
-
-    With cross_entropy f1 means single-label accuracy, which is the micro F1 of one prediction a clip.
-    """
-    if select_by == "last":
-        return None
-    if select_by == "map":
-        return None if figures["map"] is None else float(figures["map"])
-    if "predominant_accuracy" in figures:
-        return None if figures["predominant_accuracy"] is None else float(figures["predominant_accuracy"])
-    micro, macro = figures["micro_f1"], figures["macro_f1"]
-    return None if micro is None or macro is None else (micro + macro) / 2
-
-
-def _remember(progress: Progress, figures: dict[str, Any], tagger: Tagger, recipe: TrainRecipe) -> None:
-    score = selection_score(figures, recipe.select_by)
+def remember(progress: Progress, figures: Figures, task: AnyTask, tagger: Listener) -> None:
+    """Note the figures of an epoch, and its weights where no epoch was better."""
+    score = task.score(figures)
     # Of equals the later, longer trained one; without a score the last one.
     if score is None or progress.best_score is None or score >= progress.best_score:
         progress.best_score, progress.best_epoch = score, figures["epoch"]

@@ -35,8 +35,8 @@ from datasets.files import atomic_file, sweep, write_file
 from datasets.locks import READ_ONLY, lock
 from datasets.manifest import Manifest, canonical_json, digest_of
 from datasets.os_errors import remedy, words
-from train.data import AudioSplit, audio_split
 from train.reading.shards import RowGroup, SplitTable, in_order, read_audio, split_table
+from train.reading.split import AudioSplit, audio_split
 
 FORMAT = 1  # of the files; another number gives other names
 PCM = np.dtype("<i2")

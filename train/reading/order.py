@@ -103,6 +103,11 @@ def epoch_draws(
     return Draws(drawn, first, num_steps, block_N)
 
 
+def groups_per_block(group_of_clip: Indices, shuffle_clips: int) -> int:
+    """Count the groups whose clips are shuffled together: about `shuffle_clips` clips."""
+    return max(1, shuffle_clips // int(np.bincount(group_of_clip).max(initial=1)))
+
+
 def _block_of_clip(reading: Reading, epoch: int, group_of_clip: Indices, groups_per_block: int) -> Indices:
     """Assign each clip of the split (N,) to the block of shuffled groups that it is read in."""
     num_groups = int(group_of_clip.max(initial=-1)) + 1

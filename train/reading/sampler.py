@@ -16,7 +16,7 @@ from datasets.record import PRESENT
 
 WeightRule: TypeAlias = Literal["median", "max"]
 
-_DRAWS = 3  # random stream of an epoch; 0 to 2 are train.data's and train.reading.order's
+_DRAWS = 3  # random stream of an epoch; 0 to 2 are train.reading.order's
 
 
 def class_weights(presence_NC: NDArray[np.int8]) -> NDArray[np.float64]:

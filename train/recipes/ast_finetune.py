@@ -7,13 +7,13 @@ from train.features import KALDI
 from train.fitting.losses import Loss
 from train.fitting.optimize import OptimizeConfig
 from train.models.ast import Config
-from train.recipe import TrainRecipe
 from train.scoring.thresholds import ThresholdSearch
+from train.tagging_recipe import TaggingRecipe
 
 
-def ast_finetune() -> TrainRecipe:
+def ast_finetune() -> TaggingRecipe:
     """Make the recipe. Requirement ids: B12 (model), A4 (concat-N), K4, T6 T7 T8; AST's rates are open there."""
-    return TrainRecipe(
+    return TaggingRecipe(
         name="ast_finetune",
         model="ast",
         model_config=Config(mode="fine_tune", weights="MIT/ast-finetuned-audioset-10-10-0.4593"),

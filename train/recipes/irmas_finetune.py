@@ -6,13 +6,13 @@ a higher rate: --set learning_rate=3.5e-3 (F1-micro .634 against .674).
 
 from train.fitting.optimize import OptimizeConfig
 from train.models.sincnet_resnet import Config
-from train.recipe import TrainRecipe
 from train.scoring.thresholds import ThresholdSearch
+from train.tagging_recipe import TaggingRecipe
 
 
-def irmas_finetune() -> TrainRecipe:
+def irmas_finetune() -> TaggingRecipe:
     """Make the recipe. Requirement ids: B1 B2 B3 B5 (model), K5 K6, A23 (no augmentation), O2, T2, E6."""
-    return TrainRecipe(
+    return TaggingRecipe(
         name="irmas_finetune",
         model="sincnet_resnet",
         model_config=Config(),

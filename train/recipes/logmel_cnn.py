@@ -2,12 +2,12 @@
 
 from train.fitting.optimize import OptimizeConfig
 from train.models.logmel_cnn import Config
-from train.recipe import TrainRecipe
+from train.tagging_recipe import TaggingRecipe
 
 
-def logmel_cnn() -> TrainRecipe:
+def logmel_cnn() -> TaggingRecipe:
     """Make the recipe: masked BCE with balanced classes; three-second chunks, as in Lumen 2023."""
-    return TrainRecipe(
+    return TaggingRecipe(
         name="logmel_cnn",
         model="logmel_cnn",
         model_config=Config(),

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from train.recipe import TrainRecipe
 from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+from train.tagging_recipe import TaggingRecipe
 
 
-def lumen_convnext() -> TrainRecipe:
+def lumen_convnext() -> TaggingRecipe:
     """Make the recipe: B10 in place of B11."""
     best = lumen_convnext_fluffy()
     return replace(best, name="lumen_convnext", model_config=replace(best.model_config, head="deep"))

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from train.recipe import TrainRecipe
 from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+from train.tagging_recipe import TaggingRecipe
 
 
-def lumen_convnext_base() -> TrainRecipe:
+def lumen_convnext_base() -> TaggingRecipe:
     """Make the recipe: B9, B11, A1; 224 is what the weights were trained on."""
     best = lumen_convnext_fluffy()
     return replace(

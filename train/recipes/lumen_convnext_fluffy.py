@@ -8,13 +8,13 @@ from train.features import LUMEN_DB, ImageConfig
 from train.fitting.losses import Loss
 from train.fitting.optimize import OptimizeConfig
 from train.models.convnext import Config
-from train.recipe import TrainRecipe
 from train.scoring.thresholds import ThresholdSearch
+from train.tagging_recipe import TaggingRecipe
 
 
-def lumen_convnext_fluffy() -> TrainRecipe:
+def lumen_convnext_fluffy() -> TaggingRecipe:
     """Make the recipe. Requirement ids: B9 B11 (model), A1 A15 A22, K1 K4, T6 T7 T8, E7."""
-    return TrainRecipe(
+    return TaggingRecipe(
         name="lumen_convnext_fluffy",
         model="convnext",
         model_config=Config(size="small", head="fluffy", weights="facebook/convnext-small-224"),

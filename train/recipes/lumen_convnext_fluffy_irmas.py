@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from train.recipe import TrainRecipe
 from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+from train.tagging_recipe import TaggingRecipe
 
 
-def lumen_convnext_fluffy_irmas() -> TrainRecipe:
+def lumen_convnext_fluffy_irmas() -> TaggingRecipe:
     """Make the recipe: only the data differ from the best run."""
     best = lumen_convnext_fluffy()
     return replace(best, name="lumen_convnext_fluffy_irmas")

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from train.recipe import TrainRecipe
 from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+from train.tagging_recipe import TaggingRecipe
 
 
-def lumen_convnext_rgb() -> TrainRecipe:
+def lumen_convnext_rgb() -> TaggingRecipe:
     """Make the recipe: F13 for B9 and B11; everything else as in its best run."""
     best = lumen_convnext_fluffy()
     return replace(best, name="lumen_convnext_rgb", image=replace(best.image, channels="rgb"))

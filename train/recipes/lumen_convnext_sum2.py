@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from train.recipe import TrainRecipe
 from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+from train.tagging_recipe import TaggingRecipe
 
 
-def lumen_convnext_sum2() -> TrainRecipe:
+def lumen_convnext_sum2() -> TaggingRecipe:
     """Make the recipe: A1 alone; the old loudness after it (A18)."""
     best = lumen_convnext_fluffy()
     return replace(

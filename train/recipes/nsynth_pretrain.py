@@ -11,13 +11,13 @@ The paper trains on two GPUs with synchronized batch norm: 64 notes each. Its sc
 from train.fitting.losses import NSYNTH_CROSS_ENTROPY
 from train.fitting.optimize import OptimizeConfig
 from train.models.sincnet_resnet import Config
-from train.recipe import TrainRecipe
 from train.scoring.thresholds import ThresholdSearch
+from train.tagging_recipe import TaggingRecipe
 
 
-def nsynth_pretrain() -> TrainRecipe:
+def nsynth_pretrain() -> TaggingRecipe:
     """Make the recipe. Requirement ids: B1 B2 B3 B5 (model), K1 K6 (windows), A5 A7 A9, O1, T1, E9."""
-    return TrainRecipe(
+    return TaggingRecipe(
         name="nsynth_pretrain",
         model="sincnet_resnet",
         model_config=Config(head="pretrain"),  # B5: softmax over all classes, its logits

@@ -7,13 +7,13 @@ data of --dataset openmic2018. ATT, its baseline: --set model=att.
 from train.fitting.losses import OPENMIC_FOCAL
 from train.fitting.optimize import OptimizeConfig
 from train.models.bilstm_attention import Config
-from train.recipe import TrainRecipe
 from train.scoring.thresholds import ThresholdSearch
+from train.tagging_recipe import TaggingRecipe
 
 
-def openmic_bilstm() -> TrainRecipe:
+def openmic_bilstm() -> TaggingRecipe:
     """Make the recipe. Requirement ids: B8 (model), O4 O5, A7 (mixup; how often is open), T5, E6 E8."""
-    return TrainRecipe(
+    return TaggingRecipe(
         name="openmic_bilstm",
         model="bilstm_attention",
         model_config=Config(),

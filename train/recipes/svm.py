@@ -5,13 +5,13 @@ regularization 10,000 (rbf) or 1,000 (linear).
 """
 
 from train.models.multilabel_svm import Config
-from train.recipe import TrainRecipe
 from train.scoring.thresholds import ThresholdSearch
+from train.tagging_recipe import TaggingRecipe
 
 
-def svm() -> TrainRecipe:
+def svm() -> TaggingRecipe:
     """Make the recipe. Requirement ids: B15 (model), K1, E6. Fitted at once: no epochs, no augmentation."""
-    return TrainRecipe(
+    return TaggingRecipe(
         name="svm",
         model="multilabel_svm",
         model_config=Config(kernel="rbf", regularization=250.0, scaled=True),

@@ -10,20 +10,20 @@ from augment.batch import batch_of
 from augment.chain import Chain, Effect
 from augment.draw import generator_for
 from augment.transforms.sum_with_n import SumWithN
+from train.chunking import probabilities
 from train.clips import AnyClips
-from train.front_end import length_in
-from train.inference import Tagger, probabilities
 from train.reading.order import in_sequence
-from train.recipe import TrainRecipe
 from train.scoring.metrics import Floats, Presence
+from train.tagger import Tagger
+from train.tagging_recipe import TaggingRecipe
 
 COUNTS = (4, 5, 6)  # clips in a sum; Lumen 2023
 _EPOCH = 2**31  # a random stream that no epoch of training has
 _AT_ONCE = 64  # clips that are summed among each other
 
 
-def strong_sum(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[Presence, Floats]:
-    """Compute labels and probabilities (N, C) of as many sums as there are clips, each of a first window.
+def strong_sum(tagger: Tagger, clips: AnyClips, recipe: TaggingRecipe) -> tuple[Presence, Floats]:
+    """Labels and probabilities (N, C) of as many sums as there are clips, each of a first window.
 
     Args:
         tagger: takes waveforms, or log-mel of them.
@@ -31,7 +31,7 @@ def strong_sum(tagger: Tagger, clips: AnyClips, recipe: TrainRecipe) -> tuple[Pr
         recipe: length of a window and seed.
     """
     chain = Chain(tuple(Effect(SumWithN(num=count)) for count in COUNTS), order="one_of")
-    length = length_in("samples", recipe, recipe.chunk_s or recipe.window_s)
+    length = recipe.length_in("samples", recipe.chunk_s or recipe.window_s)
     order = torch.randperm(len(clips), generator=generator_for(recipe.seed, _EPOCH, 0)).numpy()
     draws = in_sequence(order, np.zeros_like(order), _AT_ONCE)
     presence, probability = [], []

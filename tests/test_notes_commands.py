@@ -1,4 +1,4 @@
-"""The three commands on the frame-level system, as a user types them."""
+"""The three commands on a recipe that learns notes, as a user types them."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,6 @@ from scored_dataset import RATE, melody, played, scored_example, write_scored
 from datasets.scores.score import read_midi
 from train import evaluate, predict
 from train import run as train_run
-from train.frames import run as frames_run
 
 SMALL = [
     "--set",
@@ -103,7 +102,7 @@ def test_a_score_of_the_users_beside_the_song_is_never_replaced_by_what_was_hear
 def test_a_stopped_run_goes_on_by_the_same_command_and_a_finished_one_is_left_alone(
     data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_checkpoint = frames_run.saved.save_checkpoint
+    save_checkpoint = train_run.checkpoints.save_checkpoint
     recipe = ["--recipe", "musescore-multitask", "--tiny", *SMALL]
     command = ["--data", str(data), *recipe, "--output", str(tmp_path / "run")]
 
@@ -111,7 +110,7 @@ def test_a_stopped_run_goes_on_by_the_same_command_and_a_finished_one_is_left_al
         save_checkpoint(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(frames_run.saved, "save_checkpoint", stop)
+    monkeypatch.setattr(train_run.checkpoints, "save_checkpoint", stop)
     assert train_run.main(command) == 130
     monkeypatch.undo()
 

@@ -1,6 +1,6 @@
 """Notes as rolls at any hop: which cell of (instrument, pitch, frame) sounds.
 
-    notes = note_table([clip.notes, ...], ("piano", "violin"))
+    notes = table_of(arrays, ("piano", "violin"))          arrays: `train.notes.clips.read_notes`
     rolls = make_rolls(notes, clips_B, first_B, num_frames=313, hop_s=0.032)
 
 The pianoroll summed over pitch is the instrument roll, summed over instruments the pitch roll
@@ -13,7 +13,7 @@ class sounds all the same: where it alone has a pitch, the pitch roll is unknown
 Shapes: N clips, K notes of all clips, B windows, I instruments, P pitches, F frames.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.record import ABSENT, DRUMS, PRESENT, UNKNOWN, Note, Seconds
+from datasets.record import ABSENT, DRUMS, PRESENT, UNKNOWN, Seconds
 
 LOWEST_PITCH, NUM_PITCHES = 21, 88  # A0 to C8: the piano's keys, and the bins of the CQT
 UNPITCHED = ("cymbals", "drums")  # instruments whose note numbers name a sound, not a pitch
@@ -70,23 +70,8 @@ class NoteArrays:
     instrument: Sequence[str | None]  # (K,)
 
 
-def note_table(clips: Iterable[Sequence[Note]], instruments: Sequence[str]) -> NoteTable:
-    """Notes of each clip, for classes in this order."""
-    listed = [tuple(notes) for notes in clips]
-    flat = [note for notes in listed for note in notes]
-    arrays = NoteArrays(
-        np.array([len(notes) for notes in listed], np.int64),
-        np.array([note.onset_s for note in flat], np.float64),
-        np.array([note.offset_s for note in flat], np.float64),
-        np.array([note.pitch for note in flat], np.int64),
-        np.array([note.program for note in flat], np.int64),
-        [note.instrument for note in flat],
-    )
-    return table_of(arrays, instruments)
-
-
 def table_of(notes: NoteArrays, instruments: Sequence[str]) -> NoteTable:
-    """Arrays of notes, for classes in this order."""
+    """Make a table of notes, for classes in this order."""
     index_of = {name: index for index, name in enumerate(instruments)}
     instrument = np.array([index_of.get(name or "", NO_CLASS) for name in notes.instrument], np.int64)
     pitch = notes.pitch - LOWEST_PITCH

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from datasets.record import Note, Seconds
 from datasets.targets import PICTURE
 from datasets.taxonomy import INSTRUMENTS
-from train.frames.rolls import LOWEST_PITCH, NUM_PITCHES
+from train.notes.rolls import LOWEST_PITCH, NUM_PITCHES
 from train.scoring.pictures import plain
 
 _COLORS = colormaps["tab20"].colors  # type: ignore[attr-defined]  # twenty, light and dark by turns

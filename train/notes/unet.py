@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.frames.losses import FrameLogits
+from train.features import Standardization
+from train.model import Listener
+from train.notes.losses import RollLogits
 
 _SLOPE = 0.01  # of the leaky ReLU below 0: torch's default; the paper gives none
 
@@ -112,41 +114,36 @@ class Unet(nn.Module):
         return logits
 
 
-class FrameTagger(nn.Module):
+class NotesTagger(Listener):
     """A U-net behind standardization, and the sums of its pianoroll.
 
     Args:
-        config: sizes and how to sum.
+        network: the U-net.
+        config: how to sum.
         pitched_I: which instruments the pitch roll is summed over.
-        mean_Q: of every CQT bin over the training split; it belongs to the run's config, not to the weights.
-        std_Q: its deviation.
+        statistics: of every CQT bin over the training split.
+        bf16: run the network under autocast.
     """
 
-    mean: Tensor
-    std: Tensor
     pitched: Tensor
 
-    def __init__(self, config: UnetConfig, pitched_I: Tensor, mean_Q: Tensor, std_Q: Tensor) -> None:
-        super().__init__()
+    def __init__(
+        self, network: nn.Module, config: UnetConfig, pitched_I: Tensor, statistics: Standardization, *, bf16: bool
+    ) -> None:
+        super().__init__(network, statistics, bf16=bf16)
         self.config = config
-        self.network = Unet(config, len(pitched_I))
-        self.register_buffer("mean", mean_Q, persistent=False)
-        self.register_buffer("std", std_Q, persistent=False)
         self.register_buffer("pitched", pitched_I, persistent=False)
 
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self.mean.device
-
-    def forward(self, cqt_BFQ: Tensor) -> FrameLogits:
-        """Logits, float32, of CQT frames as the front end gives them."""
-        heard_BFQ = (cqt_BFQ - self.mean) / self.std
-        roll_BIPF = self.network(heard_BFQ.transpose(1, 2).unsqueeze(1)).float()
+    def forward(self, cqt_BFQ: Tensor) -> RollLogits:
+        """Compute logits, float32, of CQT frames as the front end gives them."""
+        heard_B1PF = ((cqt_BFQ - self.mean) / self.std).transpose(1, 2).unsqueeze(1)
+        with torch.autocast(cqt_BFQ.device.type, torch.bfloat16, enabled=self.bf16):
+            roll_BIPF = self.network(heard_B1PF)
+        roll_BIPF = roll_BIPF.float()
         pitched_BIPF = roll_BIPF[:, self.pitched]
         if self.config.summing == "noisy_or":
-            return FrameLogits(roll_BIPF, any_logit(roll_BIPF, dim=2), any_logit(pitched_BIPF, dim=1))
-        return FrameLogits(
+            return RollLogits(roll_BIPF, any_logit(roll_BIPF, dim=2), any_logit(pitched_BIPF, dim=1))
+        return RollLogits(
             roll_BIPF,
             self.config.instrument_scale * roll_BIPF.sum(dim=2),
             self.config.pitch_scale * pitched_BIPF.sum(dim=1),

@@ -1,4 +1,4 @@
-"""The frame-level system end to end on small datasets with notes: what it learns, writes, predicts."""
+"""Learning notes end to end on small datasets: what is learned, written, predicted."""
 
 import json
 import shutil
@@ -12,25 +12,23 @@ import pytest
 import signals
 import torch
 from dataset_fixture import mixture, write_dataset
+from materials import data_of
 from scored_dataset import PROGRAMS, RATE, melody, played, scored_example, write_scored
 
 from datasets.errors import IntegrityError, TuttiError, UsageError
 from datasets.manifest import read_manifest
 from datasets.record import PRESENT, Note
 from datasets.scores.score import read_midi
-from train import saved
+from train import run as train_run
+from train.evaluate import evaluate
 from train.features.cqt import Cqt, CqtConfig
-from train.frames import run as frames_run
-from train.frames.data import instruments_of, load_frame_clips, read_notes
-from train.frames.evaluate import evaluate_frames
-from train.frames.loop import plan_epoch
-from train.frames.predict import frames_text, predict_frames
-from train.frames.recipe import (
-    FramesRecipe,
-    load_frames_recipe,
-)
-from train.frames.run import train_frames, train_frames_seeds
-from train.frames.saved import FramesRun, is_frames_run, load_frames_run
+from train.fitting.loop import examples
+from train.notes.clips import instruments_of, load_scored_clips, read_notes
+from train.notes.recipe import NotesRecipe
+from train.predict import predict_file
+from train.recipe import load_recipe
+from train.run import train
+from train.runs.saved import SavedRun, load_run
 
 CPU = torch.device("cpu")
 HOP_S = 0.032
@@ -53,12 +51,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_scored(tmp_path_factory.mktemp("scored"), examples)
 
 
-def recipe_of(*overrides: str) -> FramesRecipe:
-    return load_frames_recipe("musescore_multitask_small", [*TINY, *overrides])
+def recipe_of(*overrides: str) -> NotesRecipe:
+    return load_recipe("musescore_multitask_small", [*TINY, *overrides])
 
 
 def trained(data: Path, output: Path, *overrides: str, **options: Any) -> dict[str, Any]:
-    return train_frames(recipe_of(*overrides), read_manifest(data), output=output, **options)
+    return train(recipe_of(*overrides), read_manifest(data), output=output, **options)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +65,8 @@ def summary(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 
 
 @pytest.fixture(scope="module")
-def run(summary: dict[str, Any]) -> FramesRun:
-    return load_frames_run(Path(summary["output"]), CPU)
+def run(summary: dict[str, Any]) -> SavedRun:
+    return load_run(Path(summary["output"]), CPU)
 
 
 # --- what is learned, and what is written
@@ -90,15 +88,13 @@ def test_the_run_folder_is_that_of_every_run_and_says_which_kind_it_is(summary: 
     ]  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert (config["task"], config["instruments"]) == ("frames", ["flute", "piano"])
+    assert (config["task"], config["instruments"]) == ("notes", ["flute", "piano"])
     assert config["data"]["root_digest"] == read_manifest(data).root_digest
     assert len(config["standardization"]["mean"]) == 88
     assert sorted(config["thresholds"]) == ["instrument", "pitch", "roll"]
     assert [row["epoch"] for row in metrics["history"]] == list(range(1, 15))
     assert sorted(metrics["splits"]) == ["test", "validation"]
     assert sorted(metrics["splits"]["test"]["per_instrument"]) == ["flute", "piano"]
-    assert is_frames_run(folder)
-    assert not is_frames_run(folder.parent)
 
 
 def test_the_loss_falls(summary: dict[str, Any]) -> None:
@@ -107,18 +103,18 @@ def test_the_loss_falls(summary: dict[str, Any]) -> None:
 
 
 def test_a_loaded_run_scores_what_it_scored_when_it_was_trained(
-    summary: dict[str, Any], run: FramesRun, data: Path
+    summary: dict[str, Any], run: SavedRun, data: Path
 ) -> None:
-    report = evaluate_frames(run, read_manifest(data), "test")
+    report = evaluate(run, read_manifest(data), "test")
     assert report["model"] == summary["test"]["model"]
     assert (report["split"], report["num_clips"]) == ("test", 6)
 
 
-def test_data_with_other_classes_are_scored_by_the_names_of_the_instruments(run: FramesRun, tmp_path: Path) -> None:
+def test_data_with_other_classes_are_scored_by_the_names_of_the_instruments(run: SavedRun, tmp_path: Path) -> None:
     examples = [scored_example("test", number) for number in range(3)]
     other = write_scored(tmp_path / "other", examples, ("accordion", "flute", "organ", "piano"))
     same = write_scored(tmp_path / "same", examples)
-    reports = [evaluate_frames(run, read_manifest(folder), "test") for folder in (other, same)]
+    reports = [evaluate(run, read_manifest(folder), "test") for folder in (other, same)]
     assert reports[0]["model"] == reports[1]["model"]
     assert reports[0]["model"]["pitch_accuracy"] > 0.4
 
@@ -140,7 +136,7 @@ def test_a_run_that_is_stopped_after_any_step_and_resumed_equals_the_uninterrupt
 ) -> None:
     """After one checkpoint it is in the first epoch, after seven in the second."""
     whole = trained(data, tmp_path / "whole", "epochs=2")
-    plain, written = saved.save_checkpoint, []
+    plain, written = train_run.checkpoints.save_checkpoint, []
 
     def stopping(*arguments: Any) -> None:
         plain(*arguments)
@@ -149,7 +145,7 @@ def test_a_run_that_is_stopped_after_any_step_and_resumed_equals_the_uninterrupt
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(frames_run.saved, "save_checkpoint", stopping)
+        patch.setattr(train_run.checkpoints, "save_checkpoint", stopping)
         with pytest.raises(Stopped):
             trained(data, tmp_path / "parts", "epochs=2", checkpoint_steps=1)
     assert not (tmp_path / "parts" / "metrics.json").exists()
@@ -168,8 +164,8 @@ def test_a_folder_that_holds_another_run_is_left_alone(summary: dict[str, Any], 
 def test_a_single_task_learns_its_own_figure_and_is_judged_by_it(data: Path, tmp_path: Path, task: str) -> None:
     alone = [f"loss.{name}_weight=0" for name in ("roll", "pitch", "instrument") if name != task]
     recipe = recipe_of("epochs=4", *alone)
-    assert recipe.loss.tasks == (task,)
-    result = train_frames(recipe, read_manifest(data), output=tmp_path / "run")
+    assert recipe.loss.terms == (task,)
+    result = train(recipe, read_manifest(data), output=tmp_path / "run")
     figure = {"roll": "roll_accuracy", "pitch": "pitch_accuracy", "instrument": "instrument_macro_f1"}[task]
     assert result["validation"]["model"][figure] > result["validation"]["constant"][figure] + 0.05
     history = json.loads((tmp_path / "run" / "metrics.json").read_text())["history"]
@@ -186,9 +182,9 @@ def test_the_papers_own_preset_trains_too(data: Path, tmp_path: Path) -> None:
         "roll_weight=2",
         "class_power=0.3",
     ]
-    recipe = load_frames_recipe("musescore_multitask", sized)
+    recipe = load_recipe("musescore_multitask", sized)
     assert (recipe.optimize.optimizer, recipe.optimize.learning_rate) == ("sgd", 0.005)
-    result = train_frames(recipe, read_manifest(data), output=tmp_path / "run")
+    result = train(recipe, read_manifest(data), output=tmp_path / "run")
     losses = [row["train_loss"] for row in json.loads((tmp_path / "run" / "metrics.json").read_text())["history"]]
     assert losses[1] < losses[0]
     assert result["parameters"] == 43_598
@@ -199,17 +195,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(data: Path, tmp_p
         trained(data, tmp_path / "run", "optimizer=sgd", "learning_rate=1e30", "max_gradient_norm=none")
 
 
-def test_several_seeds_make_several_runs(data: Path, tmp_path: Path) -> None:
-    result = train_frames_seeds(recipe_of("epochs=1"), read_manifest(data), 2, output=tmp_path)
-    assert [Path(one["output"]).name for one in result["runs"]] == ["seed-0", "seed-1"]
-    assert result["runs"][0]["test"] != result["runs"][1]["test"]
-
-
 # --- what is read
 
 
 def test_the_notes_of_the_shards_come_back_in_the_order_of_the_clips(data: Path) -> None:
-    arrays, has_score = read_notes(read_manifest(data), "validation")
+    arrays, has_score = read_notes(data_of(data), "validation")
     expected = [scored_example("validation", number)[1] for number in range(6)]
     assert has_score.tolist() == [True] * 6
     assert arrays.counts.tolist() == [len(notes or ()) for notes in expected]
@@ -222,20 +212,21 @@ def test_the_notes_of_the_shards_come_back_in_the_order_of_the_clips(data: Path)
 def test_clips_without_a_score_are_left_out_and_those_with_an_empty_one_are_silence(tmp_path: Path) -> None:
     with_notes, without, empty = (scored_example("train", number) for number in range(3))
     folder = write_scored(tmp_path, [with_notes, (without[0], None), (empty[0], ())])
-    clips = load_frame_clips(read_manifest(folder), "train", recipe_of(), tuple(PROGRAMS), CPU)
-    assert len(clips) == 2
-    rolls = clips.rolls(torch.tensor([0, 1]), torch.tensor([0, 0]), 63)
+    clips = load_scored_clips(data_of(folder), "train", recipe_of(), tuple(PROGRAMS))
+    assert clips.scored.tolist() == [0, 2]
+    assert clips.audio.lengths.tolist() == [63, 0, 63]
+    rolls = clips.rolls(torch.tensor([0, 2]), torch.tensor([0, 0]), 63)
     assert rolls.piano[0].any()
     assert not rolls.piano[1].any()
 
 
 def test_frames_are_the_cqt_of_the_clip_and_silence_after_its_end(data: Path) -> None:
     recipe = recipe_of()
-    clips = load_frame_clips(read_manifest(data), "validation", recipe, tuple(PROGRAMS), CPU)
+    clips = load_scored_clips(data_of(data), "validation", recipe, tuple(PROGRAMS))
     example, notes = scored_example("validation", 2)
     gain = 10 ** ((-12.0 - (example.loudness_lufs or 0)) / 20) / 32768
     expected = Cqt(CqtConfig(scale="db"))(torch.from_numpy(example.samples * np.float32(gain))[None])[0]
-    window = clips.windows(torch.tensor([2, 2]), torch.tensor([0, 40]), 63)
+    window = clips.audio.windows(torch.tensor([2, 2]), torch.tensor([0, 40]), 63, "zero")
     assert torch.allclose(window[0], expected, atol=0.05)  # 16 bits: steps of up to 0.03 dB
     assert torch.allclose(window[1, :23], expected[40:], atol=0.05)
     assert window[1, 23:].unique().tolist() == [-60.0]
@@ -250,44 +241,47 @@ def test_what_the_builds_peak_guard_held_back_is_applied(tmp_path: Path) -> None
     example = replace(example, loudness_lufs=-12.0)
     quiet = replace(example, id="fixture/train/900@0", loudness_lufs=-18.0)
     folder = write_scored(tmp_path, [(example, notes), (quiet, notes)])
-    clips = load_frame_clips(read_manifest(folder), "train", recipe_of(), tuple(PROGRAMS), CPU)
-    loud = clips.windows(torch.tensor([0, 1]), torch.tensor([0, 0]), 62)
+    clips = load_scored_clips(data_of(folder), "train", recipe_of(), tuple(PROGRAMS))
+    loud = clips.audio.windows(torch.tensor([0, 1]), torch.tensor([0, 0]), 62, "zero")
     heard = loud[0] > -40
     assert heard.sum() > 500
     assert torch.allclose((loud[1] - loud[0])[heard], torch.tensor(6.0), atol=0.1)
 
 
-def test_an_epoch_holds_every_clip_once_and_is_a_function_of_seed_and_number() -> None:
+def test_an_epoch_holds_every_clip_with_a_score_once_and_is_a_function_of_seed_and_number(tmp_path: Path) -> None:
     recipe = recipe_of("window_s=1.0")
-    lengths = np.array([20, 32, 60, 100, 313], np.int64)
-    plan = plan_epoch(lengths, recipe, 3)
-    clips, first = (np.concatenate(parts) for parts in zip(*plan, strict=True))
-    assert sorted(clips.tolist()) == [0, 1, 2, 3, 4]
-    assert [len(batch) for batch, _ in plan] == [3, 2]
-    assert all(0 <= start <= max(0, lengths[clip] - 32) for clip, start in zip(clips, first, strict=True))
-    again, other = plan_epoch(lengths, recipe, 3), plan_epoch(lengths, recipe, 4)
-    assert all(np.array_equal(a, b) for a, b in zip(plan[0], again[0], strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(plan[0], other[0], strict=True))
+    durations_s = (0.64, 1.024, 1.92, 3.2, 2.0, 0.9)
+    pairs = [scored_example("train", number, duration_s=seconds) for number, seconds in enumerate(durations_s)]
+    folder = write_scored(tmp_path, [*pairs[:-1], (pairs[-1][0], None)])
+    clips = load_scored_clips(data_of(folder), "train", recipe, tuple(PROGRAMS))
+    draws, again, other = (examples(clips.audio, clips.scored, recipe, epoch) for epoch in (3, 3, 4))
+    lengths = clips.audio.lengths.tolist()
+    assert lengths == [20, 32, 60, 100, 63, 0]
+    assert sorted(draws.clips.tolist()) == [0, 1, 2, 3, 4]
+    assert [len(draws.clips[draws.step(step)]) for step in range(draws.num_steps)] == [3, 2]
+    begins = zip(draws.clips.tolist(), draws.first.tolist(), strict=True)
+    assert all(0 <= start <= max(0, lengths[clip] - 32) for clip, start in begins)
+    assert np.array_equal(draws.first, again.first)
+    assert not np.array_equal(draws.first, other.first)
 
 
 def test_data_without_notes_are_refused_with_a_way_out(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path, [mixture("train", 0, np.random.default_rng(0))])
     with pytest.raises(UsageError, match=r"clips of split 'train' have no notes.*--dataset musescore"):
-        train_frames(recipe_of(), read_manifest(folder), output=tmp_path / "run")
+        train(recipe_of(), read_manifest(folder), output=tmp_path / "run")
 
 
 def test_data_at_another_rate_are_refused_with_a_way_out(data: Path) -> None:
     recipe = recipe_of("cqt.sample_rate=22050")
     with pytest.raises(UsageError, match=r"clips at 16000 Hz, the recipe expects 22050.*cqt.sample_rate=16000"):
-        load_frame_clips(read_manifest(data), "train", recipe, tuple(PROGRAMS), CPU)
+        load_scored_clips(data_of(data), "train", recipe, tuple(PROGRAMS))
 
 
 def test_the_classes_are_those_that_play_or_those_of_the_recipe(data: Path) -> None:
-    manifest = read_manifest(data)
-    assert instruments_of(manifest, recipe_of()) == ("flute", "piano")
-    assert instruments_of(manifest, recipe_of("instruments=piano")) == ("piano",)
+    assert instruments_of(data_of(data), recipe_of()) == ("flute", "piano")
+    assert instruments_of(data_of(data), recipe_of("instruments=piano")) == ("piano",)
     with pytest.raises(UsageError, match=r"cello, violin never plays in split 'train'.*instruments=piano"):
-        instruments_of(manifest, recipe_of("instruments=violin,piano,cello"))
+        instruments_of(data_of(data), recipe_of("instruments=violin,piano,cello"))
 
 
 # --- runs on disk
@@ -296,19 +290,19 @@ def test_the_classes_are_those_that_play_or_those_of_the_recipe(data: Path) -> N
 def test_a_run_that_is_not_finished_or_damaged_is_refused(summary: dict[str, Any], tmp_path: Path) -> None:
     whole = Path(summary["output"])
     with pytest.raises(UsageError, match="no finished run here"):
-        load_frames_run(tmp_path, CPU)
+        load_run(tmp_path, CPU)
     copy = tmp_path / "copy"
     shutil.copytree(whole, copy)
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
     with pytest.raises(IntegrityError, match=r"not the weights that config.json names"):
-        load_frames_run(copy, CPU)
+        load_run(copy, CPU)
     config = json.loads((whole / "config.json").read_text())
     for change in ({"schema_version": 99}, {"task": "clips"}, {"thresholds": {}}, {"recipe": {}}):
         (copy / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(IntegrityError, match="train again"):
-            load_frames_run(copy, CPU)
+            load_run(copy, CPU)
 
 
 # --- prediction
@@ -323,12 +317,12 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Note]]:
     return path, notes
 
 
-def test_a_files_notes_are_those_that_were_played(run: FramesRun, song: tuple[Path, list[Note]]) -> None:
+def test_a_files_notes_are_those_that_were_played(run: SavedRun, song: tuple[Path, list[Note]]) -> None:
     path, played_notes = song
-    result = predict_frames(run, path)
+    result = predict_file(path, run)
     assert result["duration_s"] == pytest.approx(5.3)
     assert sorted(result["instruments"]) == ["flute", "piano"]
-    lines = frames_text(result).splitlines()
+    lines = run.task.text(result).splitlines()
     assert lines[0].endswith(f"song.wav  (5.3 s, {len(result['notes'])} notes)")
     assert [line.split()[0] for line in lines[1:]] == result["instruments"]
     assert all(0 <= note["onset_s"] < note["offset_s"] <= 5.3 for note in result["notes"])
@@ -345,31 +339,31 @@ def test_a_files_notes_are_those_that_were_played(run: FramesRun, song: tuple[Pa
 
 
 def test_prediction_writes_midi_and_a_picture_of_the_same_notes(
-    run: FramesRun, song: tuple[Path, list[Note]], tmp_path: Path
+    run: SavedRun, song: tuple[Path, list[Note]], tmp_path: Path
 ) -> None:
-    result = predict_frames(run, song[0], output=tmp_path)
+    result = predict_file(song[0], run, tmp_path / "song")
     assert result["files"] == [str(tmp_path / "song.mid"), str(tmp_path / "song.png")]
     score = read_midi((tmp_path / "song.mid").read_bytes(), "song.mid")
     expected = sorted((note["pitch"], note["program"], note["instrument"]) for note in result["notes"])
     assert sorted((note.pitch, note.program, note.instrument) for note in score.notes) == expected
     assert (tmp_path / "song.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     again = tmp_path / "again"
-    predict_frames(run, song[0], output=again)
+    predict_file(song[0], run, again / "song")
     assert (again / "song.png").read_bytes() == (tmp_path / "song.png").read_bytes()
     json.dumps(result, allow_nan=False)
 
 
-def test_silence_has_no_notes(run: FramesRun, tmp_path: Path) -> None:
+def test_silence_has_no_notes(run: SavedRun, tmp_path: Path) -> None:
     path = tmp_path / "silence.wav"
     path.write_bytes(signals.encoded(signals.silence(1.0, sample_rate=RATE), sample_rate=RATE))
-    result = predict_frames(run, path, output=tmp_path / "out")
+    result = predict_file(path, run, tmp_path / "out" / "silence")
     assert (result["notes"], result["timeline"]) == ([], {})
     assert len(result["files"]) == 2
 
 
-def test_a_file_that_is_no_audio_is_refused(run: FramesRun, tmp_path: Path) -> None:
+def test_a_file_that_is_no_audio_is_refused(run: SavedRun, tmp_path: Path) -> None:
     (tmp_path / "song.wav").write_bytes(b"not audio")
     with pytest.raises(IntegrityError, match=r"song\.wav"):
-        predict_frames(run, tmp_path / "song.wav")
+        predict_file(tmp_path / "song.wav", run)
     with pytest.raises(UsageError, match="cannot be read"):
-        predict_frames(run, tmp_path / "missing.wav")
+        predict_file(tmp_path / "missing.wav", run)

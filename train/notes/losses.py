@@ -1,6 +1,6 @@
 """The sum of three cross-entropies: pianoroll, pitch roll, instrument roll (Hung, Chen, Yang 2019).
 
-    loss = FramesLoss().build(class_weights)
+    loss = NotesLoss().build(class_weights)
     loss(logits, rolls)
 
 Shapes: B windows, I instruments, P pitches, F frames.
@@ -8,22 +8,21 @@ Shapes: B windows, I instruments, P pitches, F frames.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from datasets.record import PRESENT, UNKNOWN
-from train.frames.rolls import Rolls
+from train.notes.rolls import Rolls
 
-Task: TypeAlias = Literal["roll", "pitch", "instrument"]
-TASKS: tuple[Task, ...] = ("roll", "pitch", "instrument")
+Term: TypeAlias = Literal["roll", "pitch", "instrument"]
+TERMS: tuple[Term, ...] = ("roll", "pitch", "instrument")
 
 
-@dataclass(frozen=True)
-class FrameLogits:
-    """What the network says of some windows, before the sigmoid."""
+class RollLogits(NamedTuple):
+    """What the network says of some windows, before the sigmoid; or after it."""
 
     roll: Tensor  # (B, I, P, F)
     instrument: Tensor  # (B, I, F)
@@ -31,8 +30,8 @@ class FrameLogits:
 
 
 @dataclass(frozen=True)
-class FramesLoss:
-    """Weights of the three terms, each the mean over its cells; 0 leaves a task out (the paper's ablation)."""
+class NotesLoss:
+    """Weights of the three terms, each the mean over its cells; 0 leaves a term out (the paper's ablation)."""
 
     roll_weight: float = 1.0  # the paper's text; its code: 2
     pitch_weight: float = 1.0
@@ -44,17 +43,17 @@ class FramesLoss:
         for name in ("roll_weight", "pitch_weight", "instrument_weight", "class_power"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not self.tasks:
+        if not self.terms:
             raise ValueError("all three weights are 0: nothing to learn")
         if self.present_weight <= 0:
             raise ValueError(f"present_weight must be above 0, got {self.present_weight}")
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def terms(self) -> tuple[Term, ...]:
         """What is learned."""
-        return tuple(task for task in TASKS if getattr(self, f"{task}_weight") > 0)
+        return tuple(term for term in TERMS if getattr(self, f"{term}_weight") > 0)
 
-    def __call__(self, logits: FrameLogits, rolls: Rolls, class_weights_I: Tensor) -> Tensor:
+    def __call__(self, logits: RollLogits, rolls: Rolls, class_weights_I: Tensor) -> Tensor:
         """A scalar.
 
         Args:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datasets.record import DRUMS, Note, Seconds
 from datasets.scores.general_midi import instrument_of
-from train.frames.rolls import LOWEST_PITCH
+from train.notes.rolls import LOWEST_PITCH
 
 # Loudness is not estimated, and MIDI needs a velocity: mezzo-forte.
 VELOCITY = 80

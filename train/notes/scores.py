@@ -3,7 +3,7 @@
     tally = Tally(num_clips, seconds_of_clip, num_instruments)
     tally.add(probabilities, rolls, valid_BF, clips_B, first_B, hop_s)      batch by batch
     thresholds = best_thresholds(tally)                                     on validation
-    report = frames_report(tally, thresholds, instruments)
+    report = notes_report(tally, thresholds, instruments)
 
 Accuracy is mir_eval's multipitch accuracy, TP / (TP + FP + FN) over cells: on one grid of frames and
 semitones its matching of frequencies is the comparison of cells. Thresholds are multiples of 1 %.
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.record import ABSENT, PRESENT, Seconds
-from train.frames.losses import FrameLogits
-from train.frames.rolls import Rolls
+from train.notes.losses import RollLogits
+from train.notes.rolls import Rolls
+from train.scoring.bootstrap import Interval, bootstrap
 from train.scoring.metrics import DEFAULT_THRESHOLD, Confusion, Floats, f_scores, roc_aucs
 from train.scoring.report import rounded
 
@@ -48,11 +49,11 @@ class Tally:
     """
 
     def __init__(self, durations_s: Sequence[Seconds], num_instruments: int, device: torch.device) -> None:
-        seconds = torch.tensor([max(1, int(np.ceil(duration))) for duration in durations_s])
+        self._num_seconds = seconds = torch.tensor([max(1, int(np.ceil(duration))) for duration in durations_s])
         self._first_second = (seconds.cumsum(0) - seconds).to(device)
         total, count = int(seconds.sum()), len(durations_s)
         self.roll = torch.zeros(num_instruments, 2, NUM_BINS, dtype=torch.int64)
-        self.instrument = torch.zeros(num_instruments, 2, NUM_BINS, dtype=torch.int64)
+        self.clip_instrument = torch.zeros(count, num_instruments, 2, NUM_BINS, dtype=torch.int32)
         self.clip_roll = torch.zeros(count, 2, NUM_BINS, dtype=torch.int64)
         self.clip_pitch = torch.zeros(count, 2, NUM_BINS, dtype=torch.int64)
         self._second_probability = torch.zeros(total, num_instruments, dtype=torch.float64, device=device)
@@ -60,7 +61,7 @@ class Tally:
         self._second_frames = torch.zeros(total, dtype=torch.float64, device=device)
 
     def add(
-        self, probability: FrameLogits, rolls: Rolls, valid_BF: Tensor, clips_B: Tensor, first_B: Tensor, hop_s: Seconds
+        self, probability: RollLogits, rolls: Rolls, valid_BF: Tensor, clips_B: Tensor, first_B: Tensor, hop_s: Seconds
     ) -> None:
         """Count windows.
 
@@ -80,7 +81,8 @@ class Tally:
         instrument_R2K = _histogram(
             probability.instrument.flatten(0, 1), rolls.instrument.flatten(0, 1), _per_class(valid_BF, rolls)
         )
-        self.instrument += instrument_R2K.reshape(len(clips), -1, 2, NUM_BINS).sum(dim=0)
+        instrument_BI2K = instrument_R2K.reshape(len(clips), -1, 2, NUM_BINS)
+        self.clip_instrument.index_add_(0, clips, instrument_BI2K.to(torch.int32))
         self.clip_pitch.index_add_(0, clips, _histogram(probability.pitch, rolls.pitch, valid_BF))
         self._add_seconds(probability.instrument, rolls.instrument, valid_BF, clips_B, first_B, hop_s)
 
@@ -105,16 +107,19 @@ class Tally:
         """(2, K)."""
         return self.clip_pitch.sum(dim=0)
 
-    def second_aucs(self) -> list[float | None]:
-        """Area under the ROC curve of each instrument over seconds (I,).
+    @property
+    def instrument(self) -> Tensor:
+        """(I, 2, K)."""
+        return self.clip_instrument.sum(dim=0)
 
-        An instrument is present in a second in which it sounds at all; its score is the mean over the
-        second's frames. None where all seconds are of one kind.
-        """
-        heard = (self._second_frames > 0).cpu()
-        mean_SI = (self._second_probability / self._second_frames.clamp(min=1)[:, None]).cpu()[heard].numpy()
-        present_SI = np.where(self._second_sounding.cpu()[heard].numpy() > 0, PRESENT, ABSENT).astype(np.int8)
-        return roc_aucs(present_SI, mean_SI)
+    def seconds(self) -> "SecondScores":
+        """Say of each second what sounds in it at all, and the mean probability of its frames."""
+        heard_S = self._second_frames > 0
+        mean_SI = (self._second_probability / self._second_frames.clamp(min=1)[:, None])[heard_S].cpu().numpy()
+        present_SI = np.where(self._second_sounding[heard_S].cpu().numpy() > 0, PRESENT, ABSENT).astype(np.int8)
+        clip_S = torch.repeat_interleave(torch.arange(len(self._num_seconds)), self._num_seconds)[heard_S.cpu()].numpy()
+        rows = np.split(np.arange(len(clip_S)), np.searchsorted(clip_S, np.arange(1, len(self._num_seconds))))
+        return SecondScores(present_SI, mean_SI, rows)
 
 
 def _per_class(valid_BF: Tensor, rolls: Rolls) -> Tensor:
@@ -172,14 +177,64 @@ def accuracy(true_positives: Any, false_positives: Any, false_negatives: Any) ->
     return values
 
 
-def cell_figures(total_2K: Tensor, clips_N2K: Tensor, threshold: float) -> dict[str, float | None]:
-    """Of pitches or the pianoroll: over all cells, and mir_eval's accuracy clip by clip, the mean of those."""
-    at = round(threshold * NUM_BINS)
-    counts = [int(part[at]) for part in confusions(total_2K)]
-    scores = f_scores(Confusion(*(np.array([count]) for count in counts)))
-    clips = accuracy(*(part[:, at] for part in confusions(clips_N2K)))
+@dataclass(frozen=True)
+class SecondScores:
+    """Seconds of some clips in which a frame was heard."""
+
+    present: NDArray[np.int8]  # (S, I)
+    mean: Floats  # (S, I)
+    rows: list[NDArray[np.int64]]  # (N,): the seconds of each clip
+
+    def aucs(self, clips: NDArray[np.int64] | None = None) -> list[float | None]:
+        """Area under the ROC curve of each instrument over seconds (I,), of some clips or all.
+
+        An instrument is present in a second in which it sounds at all; its score is the mean over the
+        second's frames. None where all seconds are of one kind.
+        """
+        rows = slice(None) if clips is None else np.concatenate([self.rows[clip] for clip in clips.tolist()])
+        return roc_aucs(self.present[rows], self.mean[rows])
+
+
+@dataclass(frozen=True)
+class Counts:
+    """True positives, false positives, false negatives of each clip at thresholds."""
+
+    instrument: NDArray[np.int64]  # (3, N, I): frames
+    pitch: NDArray[np.int64]  # (3, N): cells
+    roll: NDArray[np.int64]  # (3, N): cells
+
+    def figures(self, clips: NDArray[np.int64] | slice = slice(None)) -> dict[str, float | None]:
+        """Score some clips: instruments by frames, pitches and the pianoroll by cells."""
+        instrument = f_scores(Confusion(*self.instrument[:, clips].sum(axis=1)))
+        return {
+            "instrument_macro_f1": instrument["macro_f1"],
+            "instrument_micro_f1": instrument["micro_f1"],
+            **{f"pitch_{name}": value for name, value in _cell_figures(self.pitch[:, clips]).items()},
+            **{f"roll_{name}": value for name, value in _cell_figures(self.roll[:, clips]).items()},
+        }
+
+
+def counts_at(tally: Tally, thresholds: Thresholds) -> Counts:
+    """Count what is heard at thresholds, clip by clip."""
+    instruments = [_at(tally.clip_instrument[:, index], value) for index, value in enumerate(thresholds.instrument)]
+    return Counts(
+        np.stack(instruments, axis=-1), _at(tally.clip_pitch, thresholds.pitch), _at(tally.clip_roll, thresholds.roll)
+    )
+
+
+def _at(histogram_N2K: Tensor, threshold: float) -> NDArray[np.int64]:
+    """True positives, false positives and false negatives (3, N) from one threshold on."""
+    at, counts = round(threshold * NUM_BINS), histogram_N2K.numpy().astype(np.int64, copy=False)
+    return np.stack([counts[:, 1, at:].sum(-1), counts[:, 0, at:].sum(-1), counts[:, 1, :at].sum(-1)])
+
+
+def _cell_figures(counts_3N: NDArray[np.int64]) -> dict[str, float | None]:
+    """Score pitches or the pianoroll over all cells, and take mir_eval's accuracy clip by clip, the mean of those."""
+    total = counts_3N.sum(axis=1)
+    scores = f_scores(Confusion(*total[:, None]))
+    clips = accuracy(*counts_3N)
     return {
-        "accuracy": _number(accuracy(*counts)),
+        "accuracy": _number(accuracy(*total)),
         "clip_accuracy": _number(np.nanmean(clips)) if np.isfinite(clips).any() else None,
         "precision": scores["micro_precision"],
         "recall": scores["micro_recall"],
@@ -191,15 +246,14 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def frames_report(tally: Tally, thresholds: Thresholds, instruments: Sequence[str]) -> dict[str, Any]:
-    """All figures of a split; None: nothing known to say.
+def notes_report(tally: Tally, thresholds: Thresholds, instruments: Sequence[str]) -> dict[str, Any]:
+    """Score a split; None: nothing known to say.
 
     `model` holds pitch and roll accuracy, frame F1 of the instruments, and the mean per-second AUC;
     `constant` those of a predictor for which everything always sounds.
     """
     silent = Thresholds(0.0, 0.0, (0.0,) * len(instruments))
-    aucs = tally.second_aucs()
-    known = [value for value in aucs if value is not None]
+    aucs = tally.seconds().aucs()
     roll_at = round(thresholds.roll * NUM_BINS)
     per_instrument = {}
     for index, name in enumerate(instruments):
@@ -219,23 +273,34 @@ def frames_report(tally: Tally, thresholds: Thresholds, instruments: Sequence[st
     report: dict[str, Any] = rounded(
         {
             "num_clips": len(tally.clip_pitch),
-            "model": _summary(tally, thresholds) | {"second_auc": float(np.mean(known)) if known else None},
-            "constant": _summary(tally, silent),
+            "model": counts_at(tally, thresholds).figures() | {"second_auc": _mean(aucs)},
+            "constant": counts_at(tally, silent).figures(),
             "per_instrument": per_instrument,
         }
     )
     return report
 
 
-def _summary(tally: Tally, thresholds: Thresholds) -> dict[str, float | None]:
-    at = [round(threshold * NUM_BINS) for threshold in thresholds.instrument]
-    parts = confusions(tally.instrument)
-    instrument = f_scores(Confusion(*(part[np.arange(len(at)), at] for part in parts)))
-    pitch = cell_figures(tally.pitch, tally.clip_pitch, thresholds.pitch)
-    roll = cell_figures(tally.roll.sum(dim=0), tally.clip_roll, thresholds.roll)
-    return {
-        "instrument_macro_f1": instrument["macro_f1"],
-        "instrument_micro_f1": instrument["micro_f1"],
-        **{f"pitch_{name}": value for name, value in pitch.items()},
-        **{f"roll_{name}": value for name, value in roll.items()},
-    }
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def notes_intervals(
+    tally: Tally, thresholds: Thresholds, groups: Sequence[str], num_resamples: int
+) -> dict[str, Interval]:
+    """Bootstrap the figures of `model` over songs; the thresholds stay as they are.
+
+    Args:
+        tally: of a split.
+        thresholds: of the run.
+        groups: (N,) the song of each clip.
+        num_resamples: how often songs are drawn.
+    """
+    counts, seconds = counts_at(tally, thresholds), tally.seconds()
+    return bootstrap(
+        lambda clips: counts.figures(clips) | {"second_auc": _mean(seconds.aucs(clips))},
+        groups,
+        np.random.default_rng(0),
+        num_resamples=num_resamples,
+    )

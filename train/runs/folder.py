@@ -13,7 +13,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from datasets.bounded import read_bounded
 from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
 from datasets.locks import UNLOCKABLE, LockedError, lock
 from datasets.manifest import file_sha256
-from train import saved
-from train.fitting import distributed
+from train.fitting import checkpoints, distributed
+from train.runs import saved
 
 LOCK = ".lock"
 EVENTS = {"filename_suffix": ".tutti"}  # of our files of curves: TensorBoard reads them, and others' are told apart
-FILES = (saved.METRICS, saved.CONFIG, saved.MODEL, saved.CHECKPOINT)  # in the order in which they are removed
+FILES = (saved.METRICS, saved.CONFIG, saved.MODEL, checkpoints.CHECKPOINT)  # in the order in which they are removed
 PICTURE_NAMES = ("instruments.png", "roc.png", "f1_per_clip.png", "confusion.png")  # what train.evaluate draws
 
 _HOLDER = re.compile(rb"(pid \d+ on \S*\n)?")  # the whole contents of a lock file; empty: killed while it was made
@@ -96,42 +96,6 @@ def _bounded(path: Path) -> bytes:
     return read_bounded(path, saved.CONFIG_BYTES)
 
 
-def summary_of(
-    done: Finished, recipe: str, folder: Path, heading: Callable[[dict[str, Any]], dict[str, Any]]
-) -> dict[str, Any]:
-    """The summary of a run that has nothing left to do; no time is told, as none was spent.
-
-    Args:
-        done: the run.
-        recipe: its name.
-        folder: where it lies.
-        heading: what a summary says of a split's report.
-
-    Raises:
-        IntegrityError: its figures are not those of a run.
-    """
-    config, metrics = done.config, done.metrics
-    try:
-        summary = {
-            "recipe": recipe,
-            "output": str(folder),
-            "changed": False,
-            **config["data"],
-            "parameters": metrics.get("parameters"),
-            "epochs": len(metrics["history"]),
-            "best_epoch": metrics["best_epoch"],
-            "reading": None,
-            "clips_per_s": None,
-            "data_wait_share": None,
-            "seconds": {},
-            **{split: heading(report) for split, report in metrics["splits"].items()},
-        }
-    except (LookupError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"{folder / saved.METRICS}: not a run's figures; --restart trains it anew") from error
-    print(f"{folder}: this run is finished, nothing to do; --restart trains it anew", file=sys.stderr, flush=True)
-    return summary
-
-
 def check_folder(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> None:
     """Make sure that the folder holds this run or none, or with `restart` any run or none.
 
@@ -142,7 +106,7 @@ def check_folder(folder: Path, identity: Mapping[str, Any], *, restart: bool) ->
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; choose another --output")
     of_a_run = _is_of_a_run(folder)
-    state = None if restart and of_a_run else saved.checkpoint_state(folder)
+    state = None if restart and of_a_run else checkpoints.checkpoint_state(folder)
     if state is None and not of_a_run and (names := _of_runs(folder)):
         raise UsageError(f"{folder}: {names[0]} is there, and no run wrote it; choose another --output")
     if restart:

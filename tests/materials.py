@@ -1,0 +1,20 @@
+"""A dataset version as a run on the processor reads it, for the tests of training."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.manifest import read_manifest
+from train.data import Data
+from train.run_recipe import RunRecipe
+from train.task import Material
+from train.tasks.listing import task_for
+
+
+def data_of(folder: Path, hot_copies: Path | None = None) -> Data:
+    return Data(read_manifest(folder), torch.device("cpu"), hot_copies)
+
+
+def material_of(recipe: RunRecipe, folder: Path) -> Material[Any]:
+    return task_for(recipe, data_of(folder)).load(data_of(folder))

@@ -1,0 +1,1 @@
+"""What is learned from notes: rolls, network, loss, scores, and from a network back to notes."""

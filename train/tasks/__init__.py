@@ -1,0 +1,1 @@
+"""What a run learns: one file per task; `train/task.py` says what a task is."""

@@ -1,0 +1,28 @@
+"""The tasks, by the kind of recipe."""
+
+from train.data import Data
+from train.run_recipe import RunRecipe
+from train.task import AnyTask
+from train.tasks.notes import Notes
+from train.tasks.tagging import Tagging
+
+_TASKS: dict[str, type[AnyTask]] = {"tagging": Tagging, "notes": Notes}
+
+
+def task_of(recipe: RunRecipe, instruments: tuple[str, ...]) -> AnyTask:
+    """Choose the task of a recipe, for these classes."""
+    return _TASKS[recipe.task](recipe, instruments)
+
+
+def task_for(recipe: RunRecipe, data: Data) -> AnyTask:
+    """Choose the task of a recipe, for the classes of the data.
+
+    Raises:
+        UsageError: recipe and data do not go together.
+    """
+    return _TASKS[recipe.task].of(recipe, data)
+
+
+def compared_figures(recipe: RunRecipe) -> tuple[str, ...]:
+    """Name the figures that tell variants of a recipe apart."""
+    return _TASKS[recipe.task].compared
