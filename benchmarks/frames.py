@@ -87,7 +87,7 @@ def clip_counts(manifest: Manifest) -> dict[str, int]:
 
 
 def one_run(recipe: NotesRecipe, manifest: Manifest, real: Manifest | None, folder: Path) -> dict[str, Any]:
-    """Figures of a run on unheard data of its own kind, and on real ones."""
+    """Train a run, and pick its figures on unheard data of its own kind and on real ones."""
     seconds = None
     if not (folder / METRICS).is_file():
         started = time.perf_counter()

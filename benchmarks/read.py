@@ -199,7 +199,7 @@ def memory_map(samples: NDArray[np.int16]) -> Callable[[], Cost]:
 
 
 def our_recipe(window_s: float, reading: str) -> TaggingRecipe:
-    """The recipe of a run that draws random windows of waveforms in batches of 64."""
+    """Make the recipe of a run that draws random windows of waveforms in batches of 64."""
     overrides = [f"window_s={window_s}", f"batch_size={BATCH}", f"reading={reading}", "shuffle_clips=512"]
     recipe: TaggingRecipe = load_recipe("logmel_cnn", overrides)
     return recipe

@@ -82,7 +82,7 @@ WORKLOADS = {
 
 
 def recipe_of(workload: Workload, options: argparse.Namespace) -> TaggingRecipe:
-    """The recipe of a workload."""
+    """Make the recipe of a workload."""
     overrides = [*workload.overrides, *(workload.small if options.small else ())]
     overrides += [f"precision={options.precision}", f"compile={options.compile}", f"reading={options.reading}"]
     if options.batch:

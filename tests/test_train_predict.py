@@ -15,7 +15,7 @@ from dataset_fixture import SAMPLE_RATE, learnable_dataset, timbre
 
 from datasets.audio import measure_loudness
 from datasets.manifest import read_manifest
-from train import predict
+from train import predict, timeline
 from train.reading.mono import load_mono
 from train.recipe import load_recipe
 from train.run import train
@@ -164,9 +164,9 @@ def test_the_time_line_is_a_row_per_chunk_and_instrument_and_says_who_plays_when
 
 def test_stretches_that_touch_are_joined_and_gaps_stay() -> None:
     spans = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 3.5)]
-    assert predict.joined(spans, np.array([True, True, False, True])) == [[0.0, 2.0], [3.0, 3.5]]
-    assert predict.joined([(0.0, 1.0), (0.5, 1.5)], np.array([True, True])) == [[0.0, 1.5]]
-    assert predict.joined(spans, np.zeros(4, bool)) == []
+    assert timeline.joined(spans, np.array([True, True, False, True])) == [[0.0, 2.0], [3.0, 3.5]]
+    assert timeline.joined([(0.0, 1.0), (0.5, 1.5)], np.array([True, True])) == [[0.0, 1.5]]
+    assert timeline.joined(spans, np.zeros(4, bool)) == []
 
 
 def test_a_folder_without_a_finished_run_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

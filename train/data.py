@@ -45,7 +45,7 @@ class Data:
 
     @property
     def checked(self) -> Path | None:
-        """Where is noted which shards were checked already."""
+        """The folder in which shards that were checked are noted; None: there is none."""
         return checked_folder(self.hot_copies)
 
 
@@ -189,7 +189,7 @@ def tier_of(table: SplitTable, unit: Unit, recipe: RunRecipe, data: Data) -> Tie
 
 
 def streaming_of(table: SplitTable, recipe: RunRecipe) -> Streaming:
-    """Say how a split is streamed: blocks as the epochs' order has them."""
+    """Choose blocks and threads of streaming: blocks as the epochs' order has them."""
     threads = min(torch.get_num_threads(), MAX_THREADS)
     return Streaming(groups_per_block(table.group_of_clip, recipe.shuffle_clips), num_threads=threads)
 

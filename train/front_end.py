@@ -1,4 +1,4 @@
-"""What a model hears of the clips of a split, and how they are opened.
+"""The input of a tagging model: which unit of a clip, through which front end; and the clips of a split as such.
 
     clips = load_clips(data, "train", recipe, unit="samples")
     for clips_B, window in clips.batches(draws, length): ...
@@ -45,12 +45,12 @@ _NPZ, _LABELS = "openmic-2018.npz", "openmic-2018-aggregated-labels.csv"
 
 
 def training_unit(recipe: TaggingRecipe, *, varies_waveforms: bool) -> Unit:
-    """What windows are cut from in training."""
+    """Choose what windows are cut from in training."""
     return "samples" if varies_waveforms and input_of(recipe.model) != "vggish" else evaluation_unit(recipe)
 
 
 def evaluation_unit(recipe: TaggingRecipe) -> Unit:
-    """What chunks are cut from in evaluation."""
+    """Choose what chunks are cut from in evaluation."""
     units: dict[Input, Unit] = {"logmel": "frames", "image": "frames", "vggish": "seconds"}
     return "samples" if sees_rgb(recipe) else units.get(input_of(recipe.model), "samples")
 
@@ -61,13 +61,13 @@ def sees_rgb(recipe: TaggingRecipe) -> bool:
 
 
 def units_per_s(unit: Unit, recipe: TaggingRecipe) -> float:
-    """Units in a second."""
+    """Compute the number of units in a second."""
     sizes = {"samples": 1, "frames": recipe.features.hop_length, "seconds": recipe.sample_rate}
     return recipe.sample_rate / sizes[unit]
 
 
 def evaluation_chunking(recipe: TaggingRecipe) -> Chunking:
-    """How clips are cut in evaluation."""
+    """Choose how clips are cut in evaluation."""
     unit = evaluation_unit(recipe)
     hop = None if recipe.hop_s is None else recipe.length_in(unit, recipe.hop_s)
     length = recipe.length_in(unit, recipe.chunk_s or recipe.window_s)
@@ -75,7 +75,7 @@ def evaluation_chunking(recipe: TaggingRecipe) -> Chunking:
 
 
 def input_size(recipe: TaggingRecipe) -> int:
-    """What `build` of the model is told about its input."""
+    """Compute the size of the input, for `build` of the model."""
     sizes: dict[Input, int] = {
         "logmel": recipe.features.n_mels,
         "waveform": recipe.sample_rate,
@@ -87,7 +87,7 @@ def input_size(recipe: TaggingRecipe) -> int:
 
 
 def make_front_end(recipe: TaggingRecipe) -> nn.Module | None:
-    """From waveforms (B, T) to what the model hears; None: it hears waveforms, or embeddings.
+    """Make what turns waveforms (B, T) into the model's input; None: its input are waveforms, or embeddings.
 
     Raises:
         UsageError: sizes that do not fit together.
@@ -154,7 +154,7 @@ def load_clips(data: Data, split: str, recipe: TaggingRecipe, *, unit: Unit) -> 
 
 
 def _embedded(data: Data, table: SplitTable, recipe: TaggingRecipe) -> Clips:
-    """Look up the embeddings of OpenMIC's clips: ten short vectors each."""
+    """Collect the embeddings of OpenMIC's clips: ten short vectors each."""
     presence = torch.from_numpy(table.presence).to(data.device)
     values = torch.from_numpy(_embeddings(recipe, table.ids)).to(data.device)
     starts = torch.arange(len(table), device=data.device) * NUM_SECONDS
@@ -162,7 +162,7 @@ def _embedded(data: Data, table: SplitTable, recipe: TaggingRecipe) -> Clips:
 
 
 def _embeddings(recipe: TaggingRecipe, ids: tuple[str, ...]) -> NDArray[np.float32]:
-    """VGGish embeddings (N x 10, 128) of OpenMIC's clips."""
+    """Read VGGish embeddings (N x 10, 128) of OpenMIC's clips."""
     if not recipe.vggish:
         raise UsageError(f"recipe {recipe.name}: hears VGGish embeddings; --set vggish=FOLDER, which holds {_NPZ}")
     foreign = next((clip_id for clip_id in ids if not clip_id.startswith(_OPENMIC)), None)

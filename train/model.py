@@ -99,7 +99,7 @@ class Listener(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device on which it runs."""
         return self.mean.device
 
 

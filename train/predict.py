@@ -89,7 +89,7 @@ def _found(given: Path) -> list[Path]:
 
 
 def next_name(path: Path, names: list[str]) -> str:
-    """What a file's pictures are called: its own name, numbered where it is taken; added to the names."""
+    """Name a file's pictures: its own name, numbered where it is taken; added to the names."""
     others = (f"{path.stem}-{number}" for number in itertools.count(2))
     names.append(next(name for name in itertools.chain([path.stem], others) if name not in names))
     return names[-1]
@@ -128,7 +128,7 @@ def _told(error: TuttiError, path: Path, errors: list[dict[str, str]]) -> int:
 
 
 def audio_files(path: Path) -> list[Path]:
-    """The file itself; or of a folder, all files below it that are named as audio, sorted.
+    """List the file itself; or of a folder, all files below it that are named as audio, sorted.
 
     Raises:
         UsageError: a folder without any.

@@ -53,7 +53,7 @@ from train.tasks.listing import task_for, task_of
 
 @dataclass(frozen=True)
 class Keeping:
-    """What a run keeps, and where."""
+    """Places of a run, and what it leaves there."""
 
     output: Path | None = None  # the run folder; None: named after recipe and data
     restart: bool = False  # begin anew, whatever a run left in the folder
@@ -141,7 +141,7 @@ def runs_of_seeds(recipe: RunRecipe, manifest: Manifest, num_seeds: int, keeping
 
 
 def spreads_of(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Spread | None]]:
-    """Mean and deviation of the figures of each split over runs, by their summaries."""
+    """Compute mean and deviation of the figures of each split over runs, from their summaries."""
     splits = [split for split in ("validation", "test") if split in runs[0]]
     return {split: over_seeds([run[split]["model"] for run in runs]) for split in splits}
 
@@ -155,7 +155,7 @@ def train(
     checkpoint_steps: int = 0,
     hot_copies: Path | None = None,
 ) -> dict[str, Any]:
-    """Carry out a whole run: read, train, evaluate, write; what is left of it where it was stopped.
+    """Run as a whole: read, train, evaluate, write; what is left of it where it was stopped.
 
     Args:
         recipe: all that decides, but the data.
@@ -188,7 +188,7 @@ def _trained(recipe: RunRecipe, manifest: Manifest, keeping: Keeping) -> dict[st
 
 
 class Run:
-    """What is left of a run, in a folder that is held for it."""
+    """A run, or what is left of it, in a folder that is held for it."""
 
     def __init__(self, task: AnyTask, data: Data, folder: Path, identity: dict[str, Any], keeping: Keeping) -> None:
         self.task, self.data, self.folder, self.identity, self.keeping = task, data, folder, identity, keeping
@@ -293,7 +293,7 @@ class Run:
             writer.close()
 
     def _reports(self, tagger: Listener, material: Material[Any]) -> tuple[dict[str, Report], Any]:
-        """Fix thresholds on the validation split; score it, and the test split where there is one."""
+        """Choose thresholds on the validation split; score it, and the test split where there is one."""
         heard = self.task.listen(tagger, material.validation)
         thresholds = self.task.thresholds(tagger, self.data, heard)
         reports = {"validation": self.task.report(heard, thresholds)}
@@ -314,7 +314,7 @@ def _first_facts(task: AnyTask, folder: Path, *, changed: bool) -> dict[str, Any
 
 
 def _summary_of(task: AnyTask, done: Finished, folder: Path) -> dict[str, Any]:
-    """Summarize a run that has nothing left to do; no time is told, as none was spent.
+    """Report a run that has nothing left to do; no time is told, as none was spent.
 
     Raises:
         IntegrityError: its figures are not those of a run.

@@ -1,4 +1,4 @@
-"""What every recipe has, whatever it learns; train/tagging_recipe.py and train/notes/recipe.py add their own fields."""
+"""Fields of every recipe, whatever it learns; train/tagging_recipe.py and train/notes/recipe.py add their own."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -82,7 +82,7 @@ class RunRecipe:
 
     @property
     def sample_rate(self) -> int:
-        """Of what the model hears, Hz."""
+        """The rate of the model's input, Hz."""
         return self.frames.sample_rate
 
     # Tagging lets its recipes choose these three.
@@ -93,12 +93,12 @@ class RunRecipe:
 
     @property
     def sampling(self) -> Literal["uniform", "median", "max"]:
-        """How often clips are drawn: all alike."""
+        """The weights with which clips are drawn: all alike."""
         return "uniform"
 
     @property
     def last(self) -> Literal["repeat", "zero", "drop"]:
-        """What follows a clip's end in a window: silence."""
+        """The continuation of a clip in a window that passes its end: silence."""
         return "zero"
 
     def num_samples(self, duration_s: Seconds) -> int:

@@ -45,8 +45,8 @@ class Tagger(Listener):
 
     Args:
         network: from the model's input to logits.
-        statistics: of log-mel, for models that hear it or see it; None for all others.
-        kind: what the network hears.
+        statistics: of log-mel, for models that take it, also as an image; None for all others.
+        kind: the input of the network.
         front_end: from waveforms to log-mel or features; None: none.
         image: size of the images.
         features: of the log-mel that images are made of.
@@ -69,14 +69,14 @@ class Tagger(Listener):
         self._image, self._features = image or ImageConfig(), features or LogMelConfig()
 
     def hear(self, window: Tensor) -> Tensor:
-        """Waveforms (B, T) through the front end; frames and embeddings (B, L, D) as they are."""
+        """Apply the front end to waveforms (B, T); frames and embeddings (B, L, D) pass as they are."""
         if self.front_end is None or window.ndim != 2:
             return window
         heard: Tensor = self.front_end(window)
         return heard
 
     def prepare(self, heard: Tensor) -> Tensor:
-        """What `hear` answers to what the network takes: standardized, and an image if it sees."""
+        """Standardize features, and make images of them for image models."""
         if self.kind not in ("logmel", "image"):
             return heard
         if self.kind == "logmel":
@@ -91,14 +91,14 @@ class Tagger(Listener):
         return repeat_channels(image_B1HW, IMAGE_CHANNELS)
 
     def forward(self, heard: Tensor) -> Tensor:
-        """Logits (B, C), float32, of what `hear` answers."""
+        """Compute logits (B, C), float32, of features from `hear`."""
         with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.bf16):
             logits_BC: Tensor = self.network(self.prepare(heard))
         return logits_BC.float()
 
 
 def make_tagger(recipe: TaggingRecipe, network: nn.Module, statistics: Standardization | None) -> Tagger:
-    """A network behind the recipe's front end.
+    """Put a network behind the recipe's front end.
 
     Raises:
         UsageError: sizes that do not fit together.
@@ -137,7 +137,7 @@ def build_network(recipe: TaggingRecipe, num_classes: int) -> nn.Module:
 
 
 def build_tagger(recipe: TaggingRecipe, num_classes: int, statistics: Standardization | None) -> Tagger:
-    """A fresh network behind its front end; the caller seeds torch.
+    """Build a fresh network behind its front end; the caller seeds torch.
 
     Raises:
         UsageError: the recipe's sizes do not fit together, or its published weights are not to be had.
@@ -162,7 +162,7 @@ def build_tagger(recipe: TaggingRecipe, num_classes: int, statistics: Standardiz
 
 
 def _try_one_window(tagger: Tagger, recipe: TaggingRecipe, duration_s: float) -> None:
-    """Too short a window fails here, not after the first epoch."""
+    """Run the network on one window: too short a one fails here, not after the first epoch."""
     unit = evaluation_unit(recipe)
     sizes = {"samples": (), "frames": (recipe.features.n_mels,), "seconds": (NUM_FEATURES,)}[unit]
     with torch.inference_mode():
@@ -170,7 +170,7 @@ def _try_one_window(tagger: Tagger, recipe: TaggingRecipe, duration_s: float) ->
 
 
 def _check_sizes(published: nn.Module, plain: nn.Module, recipe: TaggingRecipe) -> None:
-    """A run is loaded without the published files: the config alone must say how large the network is."""
+    """Check that the config alone tells how large the network is: a run is loaded without the published files."""
     sizes = [{name: value.shape for name, value in network.state_dict().items()} for network in (published, plain)]
     wrong = [name for name in sizes[0].keys() | sizes[1].keys() if sizes[0].get(name) != sizes[1].get(name)]
     if wrong:

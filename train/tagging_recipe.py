@@ -1,4 +1,4 @@
-"""How a model that tags clips is trained: `TaggingRecipe`, what the files of recipes/ answer but those for notes."""
+"""Recipes of models that tag clips: `TaggingRecipe`, as most files of recipes/ return it."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from train.scoring.thresholds import ThresholdSearch
 
 @dataclass(frozen=True, kw_only=True)
 class TaggingRecipe(RunRecipe):
-    """Everything that decides what a run learns that names the instruments of clips."""
+    """Everything that decides what a run learns of the instruments in clips."""
 
     task: ClassVar[str] = "tagging"
     rate_field: ClassVar[str] = "features.sample_rate"

@@ -1,4 +1,4 @@
-"""What a task is: all that a run does that depends on what is learned. train/tasks/ holds one file per task.
+"""The interface of a task: all that depends on what a run learns. train/tasks/ holds one file per task.
 
     task = task_for(recipe, data)                       train/tasks/listing.py
     material = task.load(data)                          the splits that are learned from and chosen by
@@ -44,7 +44,7 @@ class NothingToScoreError(UsageError):
 
 @dataclass(frozen=True)
 class Material(Generic[Split]):
-    """What a run trains on, and what it is chosen by."""
+    """The splits that a run trains on and is chosen by."""
 
     train: Split
     validation: Split
@@ -115,7 +115,7 @@ class Task(ABC, Generic[Split, Heard, Thresholds, Tagger]):
 
     @abstractmethod
     def listen(self, tagger: Tagger, split: Split) -> Heard:
-        """Hear every clip of a split once, in eval mode."""
+        """Run the network over every clip of a split once, in eval mode."""
 
     @abstractmethod
     def figures(self, heard: Heard) -> Figures:
@@ -123,11 +123,11 @@ class Task(ABC, Generic[Split, Heard, Thresholds, Tagger]):
 
     @abstractmethod
     def score(self, figures: Figures) -> float | None:
-        """Judge an epoch; None: it knows too little, or the last one is wanted."""
+        """Score an epoch by its figures; None: too little is known, or the last one is wanted."""
 
     @abstractmethod
     def thresholds(self, tagger: Tagger, data: Data, heard: Heard) -> Thresholds:
-        """Fix thresholds on the validation split, which `heard` is of, and on nothing else."""
+        """Choose thresholds on the validation split, which `heard` is of, and on nothing else."""
 
     @abstractmethod
     def report(self, heard: Heard, thresholds: Thresholds) -> Report:
@@ -135,14 +135,14 @@ class Task(ABC, Generic[Split, Heard, Thresholds, Tagger]):
 
     @abstractmethod
     def intervals(self, heard: Heard, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
-        """Bootstrap the figures over songs."""
+        """Compute intervals of the figures over resampled songs."""
 
     def draw(self, heard: Heard, thresholds: Thresholds, report: Report, folder: Path, title: str) -> list[Path]:
         """Write pictures of a report; answer their paths."""
         return []
 
     def headline(self, report: Report) -> Report:
-        """Pick what a summary says of a split: the model beside a constant predictor."""
+        """Select what a summary shows of a split: the model beside a constant predictor."""
         return {who: report[who] for who in ("model", "constant")}
 
     @abstractmethod
@@ -161,7 +161,7 @@ class Task(ABC, Generic[Split, Heard, Thresholds, Tagger]):
 
     @abstractmethod
     def refusal(self, csv: Path | None) -> str | None:
-        """Say why files cannot be heard, or no table can be written of them, and what can be done; None: they can."""
+        """Explain why files cannot be predicted, or no table written of them, and what to do; None: they can."""
 
     @abstractmethod
     def predict(self, tagger: Tagger, thresholds: Thresholds, path: Path, base: Path | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `--tiny` makes of a recipe: the same path through the code in seconds, to see that everything runs."""
+"""The small form of recipes, `--tiny`: the same path through the code in seconds, to see that everything runs."""
 
 import math
 from dataclasses import replace
@@ -19,7 +19,7 @@ _NOTES_EPOCHS = 8  # enough to see that something is learned
 
 
 def tiny_form(recipe: RunRecipe) -> RunRecipe:
-    """Shrink a recipe of either task."""
+    """Make the small form of a recipe of either task."""
     if isinstance(recipe, NotesRecipe):
         return replace(musescore_multitask_small(), name=recipe.name, epochs=_NOTES_EPOCHS)
     return _tiny_tagging(recipe) if isinstance(recipe, TaggingRecipe) else recipe

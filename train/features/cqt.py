@@ -65,7 +65,7 @@ class CqtConfig:
 
     @property
     def silence(self) -> float:
-        """What a frame of digital silence holds."""
+        """The value of digital silence, in the unit of the scale."""
         return self.floor_db if self.scale == "db" else 0.0
 
     @property

@@ -1,1 +1,1 @@
-"""How weights come about: the loop, losses, optimizers, augmentation from one line of text."""
+"""The fit of weights: loop, checkpoints, losses, optimizers, augmentation from one line of text."""

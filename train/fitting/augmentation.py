@@ -32,7 +32,7 @@ Setting = tuple[str, str]  # field, value as text
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to waveforms, and then to spectrograms (or embeddings)."""
+    """Chains of transforms: of waveforms, and then of spectrograms (or embeddings)."""
 
     waveform: Chain | None = None
     spectrogram: Chain | None = None
@@ -44,7 +44,7 @@ class Augmentation:
 
 
 def preset_names() -> list[str]:
-    """Names of the presets: the functions of augment/presets.py."""
+    """List the names of presets: the functions of augment/presets.py."""
     return sorted(name for name, _ in inspect.getmembers(presets, _is_preset))
 
 
@@ -55,7 +55,7 @@ def _is_preset(item: object) -> bool:
 def make_augmentation(
     text: str, *, sample_rate: int = 16_000, num_samples: int = 48_000, noises: str = "", has_waveform: bool = True
 ) -> Augmentation:
-    """Chains from their description.
+    """Make chains from their description.
 
     Args:
         text: a preset or a list, see above; empty: none.
@@ -130,7 +130,7 @@ def _effects(name: str, settings: tuple[Setting, ...], share: float | None, bank
 
 
 def _preset(name: str, settings: list[Setting], bank: NoiseBank | None) -> tuple[Chain, list[Setting]]:
-    """The preset, made with its own arguments, and the settings that are left."""
+    """Make a preset with its own arguments; return it with the settings that are left."""
     make = getattr(presets, name)
     arguments: dict[str, Any] = {}
     for parameter in inspect.signature(make).parameters.values():
@@ -193,7 +193,7 @@ def _on_waveform(transform: Transform, has_waveform: bool) -> bool:
 
 
 def vary(chain: Chain | None, batch: Batch, rows: Tensor | None, generator: Generator) -> Batch:
-    """Some rows (None: all) of a batch, varied as they are when all rows are.
+    """Vary some rows (None: all) of a batch as they are varied when all rows are.
 
     Parameters are drawn for the whole batch, and mixing takes from all of it: processes that share
     a batch make together what one would make alone.

@@ -28,7 +28,7 @@ _STATE = "state"  # the one metadata key: with two, their order in the file woul
 
 @dataclass
 class Progress:
-    """What a run has done so far; changed by the training loop, epoch after epoch."""
+    """Progress of a run so far; changed by the training loop, epoch after epoch."""
 
     finished_epochs: int = 0
     best_epoch: int = 0  # counted from 1

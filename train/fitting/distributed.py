@@ -21,12 +21,12 @@ Answer = TypeVar("Answer")
 
 
 def rank() -> int:
-    """Number of this process; 0 where there is one alone."""
+    """Return the number of this process; 0 where there is one alone."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Count the processes that train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -50,7 +50,7 @@ def process_group() -> Iterator[None]:
 
 
 def own_rows(num_examples: int) -> torch.Tensor | None:
-    """Indices of this process's examples; None: all.
+    """Select the indices of this process's examples; None: all.
 
     Raises:
         UsageError: fewer examples than processes.
@@ -63,7 +63,7 @@ def own_rows(num_examples: int) -> torch.Tensor | None:
 
 
 def say(line: str) -> None:
-    """Tell the user something, once for all processes."""
+    """Print a line on stderr, once for all processes."""
     if rank() == 0:
         print(line, file=sys.stderr, flush=True)
 
@@ -75,7 +75,7 @@ def barrier() -> None:
 
 
 def from_first(ask: Callable[[], Answer]) -> Answer:
-    """What the first process answers, in all of them.
+    """Call a function in the first process and return its answer in all of them.
 
     Raises:
         TuttiError: it raised this.

@@ -50,7 +50,7 @@ def torch_seed(*numbers: int) -> int:
 
 
 def seed_weights(seed: int) -> None:
-    """Seed torch for the initial weights."""
+    """Set torch's seed for the initial weights."""
     torch.manual_seed(torch_seed(seed, 0, _WEIGHTS))
 
 
@@ -194,13 +194,13 @@ class Loop:
 
 
 class Stopwatch:
-    """How long steps take, and how much of it they wait for their data; wall time of this process."""
+    """Time that steps take, and the part of it that they wait for data; wall time of this process."""
 
     def __init__(self) -> None:
         self._waited_s = self._total_s = 0.0
 
     def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Hand on the same batches; the caller's time between two of them counts as work."""
+        """Yield the same batches; the caller's time between two of them counts as work."""
         asked_s = time.perf_counter()
         for batch in batches:
             got_s = time.perf_counter()
@@ -240,7 +240,7 @@ def _moving_average(network: nn.Module, recipe: RunRecipe, progress: Progress) -
 
 @contextmanager
 def averaged(network: nn.Module, average: Mapping[str, Tensor]) -> Iterator[None]:
-    """Give the network averaged weights within the block; its own where there are none."""
+    """Load averaged weights into the network within the block; its own where there are none."""
     own = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()} if average else {}
     if average:
         network.load_state_dict(average)

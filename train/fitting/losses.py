@@ -41,7 +41,7 @@ LUMEN_FAMILIES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Loss:
-    """Which loss, with what parameters.
+    """Kind of loss, and its parameters.
 
     `cross_entropy` is for classes of which exactly one is present (NSynth's 1,006 instruments).
     """
@@ -65,7 +65,7 @@ class Loss:
             raise ValueError(f"gamma and family_weight must not be negative, got {self.gamma}, {self.family_weight}")
 
     def build(self, pos_weight_C: Tensor | None = None, families: Families | None = None) -> "LossFunction":
-        """The loss itself.
+        """Make the loss itself.
 
         Args:
             pos_weight_C: weight of present labels per class (`positive_weights`).
@@ -98,7 +98,7 @@ class LossFunction:
     families: Families
 
     def __call__(self, logits_BC: Tensor, target_BC: Tensor, mask_BC: Tensor | None = None) -> Tensor:
-        """The mean over what is known; 0 with a gradient of 0 where nothing is.
+        """Average the loss over what is known; 0 with a gradient of 0 where nothing is.
 
         Args:
             logits_BC: before the sigmoid or softmax.
@@ -151,7 +151,7 @@ def focal(
     pos_weight_C: Tensor | None = None,
     negatives_by_present: bool = False,
 ) -> Tensor:
-    """Focal loss per label (B, C): -alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, eq. 5).
+    """Compute the focal loss per label (B, C): -alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, eq. 5).
 
     Linear in the target, so that a soft one is the mix of both answers.
     `negatives_by_present` weighs absent labels by (1 - p)^gamma instead of p^gamma.
@@ -170,7 +170,7 @@ def focal(
 def masked_cross_entropy(
     logits_BC: Tensor, target: Tensor, mask_BC: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Cross-entropy over classes, the mean over examples whose labels are all known.
+    """Average the cross-entropy over classes over the examples whose labels are all known.
 
     Args:
         logits_BC: before the softmax.
@@ -191,7 +191,7 @@ def masked_cross_entropy(
 def to_families(
     logits_BC: Tensor, target_BC: Tensor, known_BC: Tensor, families: Families
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, targets and what is known of each family (B, G): the maximum over its members.
+    """Pool logits, targets and masks of each family (B, G): the maximum over its members.
 
     A family is known where one member is known to be fully present, or where all are known.
     """
@@ -206,7 +206,7 @@ def to_families(
 
 
 def families_of(instruments: Sequence[str], families: Mapping[str, str] | None = None) -> Families:
-    """Class indices of each family, families by name; the taxonomy's, or a mapping such as `LUMEN_FAMILIES`.
+    """List class indices of each family, by name; the taxonomy's families, or those of a mapping as `LUMEN_FAMILIES`.
 
     Raises:
         UsageError: an instrument without a family.
@@ -221,7 +221,7 @@ def families_of(instruments: Sequence[str], families: Mapping[str, str] | None =
 
 
 def _weighted_mean(loss: Tensor, known: Tensor, unknown_weight: float = 0.0) -> Tensor:
-    """Divided by the number of labels that count, not by pos_weight and its like: those keep their meaning."""
+    """Divide by the number of labels that count, not by pos_weight and its like: those keep their meaning."""
     # Where it does not count the loss is cut off, not multiplied by 0: 0 x inf is NaN.
     counted = loss if unknown_weight > 0 else torch.where(known, loss, 0.0)
     weight = torch.where(known, 1.0, unknown_weight)
@@ -232,7 +232,7 @@ def _weighted_mean(loss: Tensor, known: Tensor, unknown_weight: float = 0.0) -> 
 def masked_bce(
     logits_BC: Tensor, presence_BC: Tensor, pos_weight_C: Tensor | None = None, unknown_weight: float = 0.0
 ) -> Tensor:
-    """Binary cross-entropy, the mean over labels; a label that is unknown counts `unknown_weight`.
+    """Average the binary cross-entropy over labels; a label that is unknown counts `unknown_weight`.
 
     Args:
         logits_BC: before the sigmoid.
@@ -247,7 +247,7 @@ def masked_bce(
 
 
 def positive_weights(presence_NC: Tensor, max_weight: float) -> Tensor:
-    """Known absent / known present per class (C,), float32, within [1 / max_weight, max_weight].
+    """Compute known absent / known present per class (C,), float32, within [1 / max_weight, max_weight].
 
     1 where a class lacks one of the two: there is nothing to balance. Lumen 2023's pos_weight,
     with unknown labels left out of both counts; its own has no cap (`math.inf`).

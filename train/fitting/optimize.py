@@ -24,7 +24,7 @@ Schedule: TypeAlias = Callable[[int], float]
 
 @dataclass(frozen=True)
 class OptimizeConfig:
-    """How weights are changed. The defaults are Lumen 2023's for its convolutional networks."""
+    """Settings of the optimizer. The defaults are Lumen 2023's for its convolutional networks."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-4  # peak
@@ -58,7 +58,7 @@ class OptimizeConfig:
 
 
 def warmup_cosine(step: int, num_steps: int, warmup_steps: float) -> float:
-    """Linear to 1, then half a cosine to zero (NSynth pre-training: three epochs, five in fine-tuning)."""
+    """Rise linearly to 1, then fall along half a cosine (NSynth pre-training: three epochs, five in fine-tuning)."""
     if step < warmup_steps:
         return (step + 1) / (math.floor(warmup_steps) + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (num_steps - warmup_steps)))
@@ -72,7 +72,7 @@ def one_cycle(
     final_division: float = 1e4,
     three_phases: bool = False,
 ) -> float:
-    """Up and down once (Smith 2018), along cosines; torch's OneCycleLR over its peak."""
+    """Rise and fall once (Smith 2018), along cosines; torch's OneCycleLR over its peak."""
     first, last = 1 / initial_division, 1 / (initial_division * final_division)
     up = warmup_share * num_steps - 1
     if three_phases:
@@ -89,12 +89,12 @@ def one_cycle(
 
 
 def step_decay(step: int, steps_per_drop: int, drop_factor: float) -> float:
-    """A constant factor smaller every so many steps."""
+    """Reduce by a constant factor every so many steps."""
     return float(drop_factor ** (step // steps_per_drop))
 
 
 def schedule(config: OptimizeConfig, num_steps: int, steps_per_epoch: int) -> Schedule:
-    """Step, from 0 to num_steps - 1, to a factor of the peak learning rate.
+    """Make a function from a step, 0 to num_steps - 1, to a factor of the peak learning rate.
 
     Raises:
         UsageError: fewer steps than a one-cycle's rise needs.
@@ -162,7 +162,7 @@ def parameter_groups(
 
 
 def freeze(network: nn.Module, groups: ParameterGroups, backbone_frozen: bool) -> None:
-    """Say which parameters take a gradient from now on. A frozen one keeps its value: it has none."""
+    """Choose which parameters take a gradient from now on. A frozen one keeps its value: it has none."""
     trained = {*groups.head, *groups.norms} | (set() if backbone_frozen else set(groups.backbone))
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in trained)
@@ -171,7 +171,7 @@ def freeze(network: nn.Module, groups: ParameterGroups, backbone_frozen: bool) -
 
 
 def make_optimizer(network: nn.Module, groups: ParameterGroups, config: OptimizeConfig) -> torch.optim.Optimizer:
-    """Two groups, head and backbone, each with its peak rate in `peak_lr`; never-trained weights are in none."""
+    """Make an optimizer of two groups, head and backbone, each with its peak rate in `peak_lr`; none is frozen."""
     parameters = dict(network.named_parameters())
     rates = {"head": config.learning_rate, "backbone": config.backbone_learning_rate or config.learning_rate}
     names = {"head": groups.head, "backbone": (*groups.backbone, *groups.norms)}
@@ -191,7 +191,7 @@ def make_optimizer(network: nn.Module, groups: ParameterGroups, config: Optimize
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Every group's peak rate times the factor."""
+    """Multiply every group's peak rate by the factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
 
@@ -213,7 +213,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """After an optimizer's step."""
+        """Average the weights in, after an optimizer's step."""
         for name, tensor in network.state_dict().items():
             if tensor.is_floating_point():
                 self.weights[name].lerp_(tensor, 1 - self.decay)
@@ -221,7 +221,7 @@ class MovingAverage:
                 self.weights[name].copy_(tensor)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Go on from saved `weights`.
+        """Load saved `weights`, to go on from them.
 
         Raises:
             KeyError: one is missing.

@@ -1,1 +1,1 @@
-"""What is learned from notes: rolls, network, loss, scores, and from a network back to notes."""
+"""Notes: rolls, network, loss, scores, and the way from a network back to notes."""

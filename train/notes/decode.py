@@ -1,4 +1,4 @@
-"""From a pianoroll of probabilities to notes.
+"""Notes of a pianoroll of probabilities.
 
     notes = decode(probability_IPF, instruments, threshold=0.4, hop_s=0.032, config=DecodeConfig())
 
@@ -22,7 +22,7 @@ VELOCITY = 80
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """What counts as one note."""
+    """Limits of one note."""
 
     max_gap_s: Seconds = 0.04  # a pause no longer than this is a slip: one frame at a hop of 32 ms
     min_note_s: Seconds = 0.05  # anything shorter is one, too: at that hop a note lasts two frames
@@ -42,7 +42,7 @@ def decode(
     hop_s: Seconds,
     config: DecodeConfig,
 ) -> tuple[Note, ...]:
-    """Notes by onset, in seconds; a cell lasts from half a hop before its frame's center to half a hop after it.
+    """List notes by onset, in seconds; a cell lasts from half a hop before its frame's center to half a hop after it.
 
     Args:
         probability_IPF: of each cell; drums have their key as pitch.
@@ -69,7 +69,7 @@ Runs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 def runs(sounding: NDArray[np.bool_]) -> Runs:
-    """Line, first cell and cell after the last one (R,) of every run along the last axis, line by line."""
+    """Find line, first cell and cell after the last one (R,) of every run along the last axis, line by line."""
     lines = sounding.reshape(-1, sounding.shape[-1]).astype(np.int8)
     change = np.diff(lines, axis=1, prepend=0, append=0)
     line_R, begin_R = np.nonzero(change == 1)
@@ -77,7 +77,7 @@ def runs(sounding: NDArray[np.bool_]) -> Runs:
 
 
 def joined(line_R: NDArray[np.int64], begin_R: NDArray[np.int64], end_R: NDArray[np.int64], *, max_gap: int) -> Runs:
-    """Runs of one line with at most so many cells between them become one."""
+    """Join runs of one line with at most so many cells between them."""
     if not len(line_R):
         return line_R, begin_R, end_R
     apart = (np.diff(line_R) != 0) | (begin_R[1:] - end_R[:-1] > max_gap)
@@ -86,7 +86,7 @@ def joined(line_R: NDArray[np.int64], begin_R: NDArray[np.int64], end_R: NDArray
 
 @functools.cache
 def program_of(instrument: str) -> int:
-    """The first General MIDI program that stands for an instrument; 0, the piano, where none does."""
+    """Choose the first General MIDI program that stands for an instrument; 0, the piano, where none does."""
     if instrument_of(DRUMS) == instrument:
         return DRUMS
     return next((program for program in range(DRUMS) if instrument_of(program) == instrument), 0)

@@ -22,7 +22,7 @@ TERMS: tuple[Term, ...] = ("roll", "pitch", "instrument")
 
 
 class RollLogits(NamedTuple):
-    """What the network says of some windows, before the sigmoid; or after it."""
+    """Output of the network for some windows, before the sigmoid; or after it."""
 
     roll: Tensor  # (B, I, P, F)
     instrument: Tensor  # (B, I, F)
@@ -50,11 +50,11 @@ class NotesLoss:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """What is learned."""
+        """The terms that count."""
         return tuple(term for term in TERMS if getattr(self, f"{term}_weight") > 0)
 
     def __call__(self, logits: RollLogits, rolls: Rolls, class_weights_I: Tensor) -> Tensor:
-        """A scalar.
+        """Sum up the terms.
 
         Args:
             logits: of the network.
@@ -76,14 +76,14 @@ class NotesLoss:
         return total
 
     def _mean(self, logits: Tensor, sounding: Tensor, weight: Tensor) -> Tensor:
-        """Cross-entropy, each cell times its weight; the mean over all cells."""
+        """Average the cross-entropy over all cells, each times its weight."""
         return functional.binary_cross_entropy_with_logits(
             logits, sounding.to(logits.dtype), weight, pos_weight=logits.new_tensor(self.present_weight)
         )
 
 
 def class_weights(sounding_I: Sequence[float], power: float) -> Tensor:
-    """(I,): how much an instrument counts, greater for rare ones; 1 for all where power is 0.
+    """Weight instruments (I,), rare ones more; 1 for all where power is 0.
 
     With p the instrument's share of all sounding frames and m the mean share, ((m / p) (1 - p) / (1 - m)) ^ power:
     1 for an instrument of mean frequency (the paper's code, power .3). One that never sounds has 1.

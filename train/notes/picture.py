@@ -24,7 +24,7 @@ _CS = range(24, 109, 12)  # C1 to C8
 
 
 def color_of(index: int) -> tuple[float, float, float]:
-    """Of the class with this index: first the ten strong colors, then their light shades."""
+    """Choose the color of a class by its index: first the ten strong colors, then their light shades."""
     red, green, blue = _COLORS[(2 * index) % 20 + (index // 10) % 2]
     return red, green, blue
 
@@ -37,7 +37,7 @@ def piano_roll_png(
     *,
     title: str,
 ) -> bytes:
-    """A PNG.
+    """Draw a PNG.
 
     Args:
         notes: those of no class are drawn in gray.

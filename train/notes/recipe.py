@@ -1,4 +1,4 @@
-"""How a model that hears notes is trained: `NotesRecipe`, what recipes/musescore_*.py answer."""
+"""Recipes of models that find notes: `NotesRecipe`, as recipes/musescore_*.py return it."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -18,7 +18,7 @@ MUSESCORE_NINE = (
 
 @dataclass(frozen=True, kw_only=True)
 class NotesRecipe(RunRecipe):
-    """Everything that decides what a run learns that hears which notes sound when, and who plays them."""
+    """Everything that decides what a run learns of which notes sound when, and who plays them."""
 
     task: ClassVar[str] = "notes"
     rate_field: ClassVar[str] = "cqt.sample_rate"

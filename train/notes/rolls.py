@@ -45,13 +45,13 @@ class NoteTable:
         return len(self.pitched)
 
     def to(self, device: torch.device) -> "NoteTable":
-        """The same on a device."""
+        """Move the table to a device."""
         return NoteTable(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 @dataclass(frozen=True, eq=False)
 class Rolls:
-    """What sounds in some windows."""
+    """Sounding cells of some windows."""
 
     piano: Tensor  # (B, I, P, F) bool
     instrument: Tensor  # (B, I, F) int8: 1 sounds, 0 does not
@@ -90,12 +90,12 @@ def table_of(notes: NoteArrays, instruments: Sequence[str]) -> NoteTable:
 
 
 def cell_of(time_s: Tensor, hop_s: Seconds) -> Tensor:
-    """The frame, int64, whose cell a time lies in; frame f is centered on f hops."""
+    """Compute the frame, int64, whose cell a time lies in; frame f is centered on f hops."""
     return torch.floor(time_s.double() / hop_s + 0.5).long()
 
 
 def make_rolls(notes: NoteTable, clips_B: Tensor, first_B: Tensor, *, num_frames: int, hop_s: Seconds) -> Rolls:
-    """Rolls of windows of clips, on the device of the notes.
+    """Draw rolls of windows of clips, on the device of the notes.
 
     Args:
         notes: of all clips.
@@ -125,11 +125,11 @@ def make_rolls(notes: NoteTable, clips_B: Tensor, first_B: Tensor, *, num_frames
 
 
 def instrument_roll(piano_BIPF: Tensor) -> Tensor:
-    """(B, I, F) int8: an instrument sounds where any of its pitches does."""
+    """Pool (B, I, F) int8: an instrument sounds where any of its pitches does."""
     return piano_BIPF.any(dim=2).to(torch.int8)
 
 
 def pitch_roll(piano_BIPF: Tensor, pitched_I: Tensor, other_BPF: Tensor) -> Tensor:
-    """(B, P, F) int8: a pitch sounds where any pitched instrument plays it; unknown where only another does."""
+    """Pool (B, P, F) int8: a pitch sounds where any pitched instrument plays it; unknown where only another does."""
     by_class_BPF = piano_BIPF[:, pitched_I].any(dim=1)
     return torch.where(by_class_BPF, PRESENT, torch.where(other_BPF, UNKNOWN, ABSENT)).to(torch.int8)

@@ -32,7 +32,7 @@ _OUTSIDE = NUM_BINS  # a bin for cells that count nowhere
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From which probability on something sounds."""
+    """Least probabilities of what sounds."""
 
     roll: float
     pitch: float
@@ -113,7 +113,7 @@ class Tally:
         return self.clip_instrument.sum(dim=0)
 
     def seconds(self) -> "SecondScores":
-        """Say of each second what sounds in it at all, and the mean probability of its frames."""
+        """Compute what sounds in each second at all, and the mean probability of its frames."""
         heard_S = self._second_frames > 0
         mean_SI = (self._second_probability / self._second_frames.clamp(min=1)[:, None])[heard_S].cpu().numpy()
         present_SI = np.where(self._second_sounding[heard_S].cpu().numpy() > 0, PRESENT, ABSENT).astype(np.int8)
@@ -127,7 +127,7 @@ def _per_class(valid_BF: Tensor, rolls: Rolls) -> Tensor:
 
 
 def _histogram(probability_RXF: Tensor, sounding_RXF: Tensor, valid_RF: Tensor) -> Tensor:
-    """(R, 2, K) int64 on the CPU: one histogram per row, over all other axes."""
+    """Count (R, 2, K) int64 on the CPU: one histogram per row, over all other axes."""
     bins = bin_of(probability_RXF)
     target = sounding_RXF.to(torch.int64)
     counted = valid_RF if probability_RXF.ndim == 2 else valid_RF[:, None]
@@ -139,12 +139,12 @@ def _histogram(probability_RXF: Tensor, sounding_RXF: Tensor, valid_RF: Tensor) 
 
 
 def bin_of(probability: Tensor) -> Tensor:
-    """Bin k holds probabilities from k % up to k + 1 %."""
+    """Compute the bin of a probability: bin k holds those from k % up to k + 1 %."""
     return (probability * NUM_BINS).long().clamp(0, NUM_BINS - 1)
 
 
 def confusions(histogram_X2K: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """True positives, false positives, false negatives (..., K) at thresholds 0, 1 %, ..., 99 %."""
+    """Count true positives, false positives, false negatives (..., K) at thresholds 0, 1 %, ..., 99 %."""
     counts = histogram_X2K.numpy()
     at_least = np.flip(np.flip(counts, -1).cumsum(-1), -1)
     true_positives, false_positives = at_least[..., 1, :], at_least[..., 0, :]
@@ -152,7 +152,7 @@ def confusions(histogram_X2K: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def best_threshold(histogram_2K: Tensor) -> float:
-    """The threshold above 0 with the greatest F1, and so accuracy; of equals the lowest; .5 where nothing sounds."""
+    """Find the threshold above 0 of the greatest F1, and so accuracy; of equals the lowest; .5 where nothing sounds."""
     true_positives, false_positives, false_negatives = confusions(histogram_2K)
     if not true_positives[0]:
         return DEFAULT_THRESHOLD
@@ -161,7 +161,7 @@ def best_threshold(histogram_2K: Tensor) -> float:
 
 
 def best_thresholds(tally: Tally) -> Thresholds:
-    """One for the pianoroll, one for pitches, one per instrument."""
+    """Find thresholds: one for the pianoroll, one for pitches, one per instrument."""
     return Thresholds(
         best_threshold(tally.roll.sum(dim=0)),
         best_threshold(tally.pitch),
@@ -170,7 +170,7 @@ def best_thresholds(tally: Tally) -> Thresholds:
 
 
 def accuracy(true_positives: Any, false_positives: Any, false_negatives: Any) -> Floats:
-    """TP / (TP + FP + FN), mir_eval's multipitch accuracy; NaN where nothing sounds and nothing is heard."""
+    """Compute TP / (TP + FP + FN), mir_eval's multipitch accuracy; NaN where nothing sounds or is predicted."""
     top = np.asarray(true_positives, np.float64)
     bottom = top + false_positives + false_negatives
     values: Floats = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
@@ -186,7 +186,7 @@ class SecondScores:
     rows: list[NDArray[np.int64]]  # (N,): the seconds of each clip
 
     def aucs(self, clips: NDArray[np.int64] | None = None) -> list[float | None]:
-        """Area under the ROC curve of each instrument over seconds (I,), of some clips or all.
+        """Measure the area under the ROC curve of each instrument over seconds (I,), of some clips or all.
 
         An instrument is present in a second in which it sounds at all; its score is the mean over the
         second's frames. None where all seconds are of one kind.
@@ -223,7 +223,7 @@ def counts_at(tally: Tally, thresholds: Thresholds) -> Counts:
 
 
 def _at(histogram_N2K: Tensor, threshold: float) -> NDArray[np.int64]:
-    """True positives, false positives and false negatives (3, N) from one threshold on."""
+    """Count true positives, false positives and false negatives (3, N) from one threshold on."""
     at, counts = round(threshold * NUM_BINS), histogram_N2K.numpy().astype(np.int64, copy=False)
     return np.stack([counts[:, 1, at:].sum(-1), counts[:, 0, at:].sum(-1), counts[:, 1, :at].sum(-1)])
 
@@ -289,7 +289,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def notes_intervals(
     tally: Tally, thresholds: Thresholds, groups: Sequence[str], num_resamples: int
 ) -> dict[str, Interval]:
-    """Bootstrap the figures of `model` over songs; the thresholds stay as they are.
+    """Compute intervals of the figures of `model` over resampled songs; the thresholds stay as they are.
 
     Args:
         tally: of a split.

@@ -66,7 +66,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = kind(num_in, num_out, 3, stride=stride, padding=1)
 
     def forward(self, maps_BDPF: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Maps of the stride's size; on the way up of `size`, which rounded up is twice that of the maps."""
+        """Compute maps of the stride's size; on the way up of `size`, which rounded up is twice that of the maps."""
         options = {"output_size": size} if self.up else {}
         inner = functional.leaky_relu(self.first_norm(self.first(maps_BDPF, **options)), _SLOPE)
         inner = self.second_norm(self.second(inner))
@@ -100,7 +100,7 @@ class Unet(nn.Module):
             nn.init.constant_(cast(Tensor, self.head.bias), math.log(config.prior / (1 - config.prior)))
 
     def forward(self, cqt_B1PF: Tensor) -> Tensor:
-        """Logits."""
+        """Compute logits."""
         left: list[Tensor] = []
         maps = cqt_B1PF
         for block in self.down:
@@ -151,7 +151,7 @@ class NotesTagger(Listener):
 
 
 def any_logit(logits: Tensor, dim: int) -> Tensor:
-    """Logit of the probability that at least one of independent events happens.
+    """Compute the logit of the probability that at least one of independent events happens.
 
     None happens with probability exp(-n), n the sum of softplus(logit); the logit of the rest is log(exp(n) - 1).
     """

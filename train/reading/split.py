@@ -32,11 +32,11 @@ class AudioSplit:
         return len(self.ids)
 
     def clip(self, index: int) -> NDArray[np.int16]:
-        """Samples of one clip."""
+        """Return the samples (T,) int16 of one clip."""
         return self.samples[self.offsets[index] : self.offsets[index + 1]]
 
     def remaining_gain_db(self, target_lufs: Lufs, max_gain_db: Decibels) -> NDArray[np.float32]:
-        """(N,): what the build's true-peak guard held back, for training to apply in float.
+        """Compute the gain (N,) in dB that the build's true-peak guard left out, to apply in float.
 
         Build and training together stay within `max_gain_db`; 0 where loudness is not known.
         """
@@ -69,7 +69,7 @@ def read_table(table: SplitTable) -> AudioSplit:
 
 
 def audio_split(table: SplitTable, samples: NDArray[np.int16]) -> AudioSplit:
-    """A split whose samples are at hand, all clips end to end."""
+    """Combine a table and its clips' samples, end to end, to a split."""
     return AudioSplit(
         ids=table.ids,
         sample_rate=table.sample_rate,

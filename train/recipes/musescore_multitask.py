@@ -9,7 +9,7 @@ from train.notes.recipe import MUSESCORE_NINE, NotesRecipe
 
 
 def musescore_multitask() -> NotesRecipe:
-    """Requirement ids: D24 F8 B6 O7 T3 E5 K1."""
+    """Make the recipe; requirement ids: D24 F8 B6 O7 T3 E5 K1."""
     return NotesRecipe(
         name="musescore_multitask",
         instruments=MUSESCORE_NINE,

@@ -14,7 +14,7 @@ from train.notes.unet import UnetConfig
 
 
 def musescore_multitask_small() -> NotesRecipe:
-    """The classes are all instruments that play in the training split."""
+    """Make the recipe; its classes are all instruments that play in the training split."""
     return NotesRecipe(
         name="musescore_multitask_small",
         cqt=CqtConfig(scale="db"),

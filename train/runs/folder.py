@@ -75,7 +75,7 @@ def opened(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> Itera
 
 
 def finished_run(folder: Path, identity: Mapping[str, Any]) -> Finished | None:
-    """The run of this identity, where it is finished and its files are whole.
+    """Find the run of this identity, where it is finished and its files are whole.
 
     One that is damaged is none: its checkpoint finishes it anew.
     """
@@ -92,7 +92,7 @@ def finished_run(folder: Path, identity: Mapping[str, Any]) -> Finished | None:
 
 
 def _bounded(path: Path) -> bytes:
-    """A file of JSON in a folder that a stranger may have made: a regular one, and no larger than a run's."""
+    """Read a file of JSON in a folder that a stranger may have made: a regular one, and no larger than a run's."""
     return read_bounded(path, saved.CONFIG_BYTES)
 
 
@@ -122,13 +122,13 @@ def check_folder(folder: Path, identity: Mapping[str, Any], *, restart: bool) ->
 
 
 def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """As it is read back: a tuple is a list."""
+    """Convert to what is read back: a tuple is a list."""
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 
 
 def _of_runs(folder: Path) -> list[str]:
-    """What is there under the name of a file or folder that runs write."""
+    """List what is there under the name of a file or folder that runs write."""
     return [name for name in (*FILES, saved.TENSORBOARD, saved.PICTURES) if os.path.lexists(folder / name)]
 
 

@@ -47,7 +47,7 @@ CONFIG_BYTES = 1 << 24  # largest config.json that is read
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """What a run learned from."""
+    """Identity of the data that a run learned from."""
 
     dataset: str
     version: str
@@ -66,7 +66,7 @@ class SavedRun:
 
     @property
     def recipe(self) -> Any:
-        """What it was trained by."""
+        """The recipe it was trained by."""
         return self.task.recipe
 
 
@@ -165,7 +165,7 @@ def load_run(folder: Path, device: torch.device) -> SavedRun:
 
 
 def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """Bring the config of a run of the frame-level system, as it was before tasks, to today's form."""
+    """Convert the config of a run on notes that is older than tasks to today's form."""
     if config.get("task") != "frames" or config["schema_version"] != 1:
         return config
     fresh = {"shuffle_clips": 4096, "train_share": 1.0, "unfreeze": ""}  # what did not exist
@@ -231,7 +231,7 @@ def _check_weights(folder: Path, sha256: str) -> None:
 
 
 def _load_weights(tagger: Listener, folder: Path, sha256: str) -> None:
-    """Give a network the weights of a run.
+    """Load the weights of a run into its network.
 
     Raises:
         IntegrityError: they are not those with this digest, or of another network.

@@ -23,7 +23,7 @@ _AT_ONCE = 64  # clips that are summed among each other
 
 
 def strong_sum(tagger: Tagger, clips: AnyClips, recipe: TaggingRecipe) -> tuple[Presence, Floats]:
-    """Labels and probabilities (N, C) of as many sums as there are clips, each of a first window.
+    """Compute labels and probabilities (N, C) of as many sums as there are clips, each of a first window.
 
     Args:
         tagger: takes waveforms, or log-mel of them.

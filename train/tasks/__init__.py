@@ -1,1 +1,1 @@
-"""What a run learns: one file per task; `train/task.py` says what a task is."""
+"""One file per task: a thing to learn from clips. `train/task.py` is their interface."""

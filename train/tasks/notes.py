@@ -44,7 +44,7 @@ class Windows(NamedTuple):
 
 @dataclass(frozen=True)
 class Heard:
-    """What is said of the clips of a split, and what sounds."""
+    """Probabilities of a split against its notes, as histograms."""
 
     tally: Tally
     groups: tuple[str, ...]  # (N,): the song of each clip
@@ -124,7 +124,7 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
         return NotesStep(module, material.train, self.recipe.loss, self.class_weights(material))
 
     def class_weights(self, material: Material[ScoredClips]) -> Tensor:
-        """Weigh the instruments (I,) by how often they sound in the clips that are learned from."""
+        """Weight the instruments (I,) by how often they sound in the clips that are learned from."""
         clips, power = material.train, self.recipe.loss.class_power
         device = clips.audio.device
         sounding = torch.zeros(len(self.instruments), dtype=torch.int64, device=device)
@@ -138,7 +138,7 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
     # --- figures
 
     def listen(self, tagger: NotesTagger, split: ScoredClips) -> Heard:
-        """Hear whole clips, window by window, and count cells against their notes."""
+        """Run the network over whole clips, window by window, and count cells against their notes."""
         recipe, device, scored = self.recipe, tagger.device, split.scored
         lengths = split.audio.lengths.cpu().numpy()[scored]
         plan = plan_chunks(lengths, Chunking(recipe.window_frames, last="zero"))
@@ -160,7 +160,7 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
         return model
 
     def score(self, figures: Figures) -> float | None:
-        """Judge an epoch by the mean over what is learned; None: something is unknown, or the last one is wanted."""
+        """Average the figures of what is learned; None: one is unknown, or the last epoch is wanted."""
         if self.recipe.select_by == "last":
             return None
         names = {"roll": "roll_accuracy", "pitch": "pitch_accuracy", "instrument": "instrument_macro_f1"}
@@ -176,7 +176,7 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
         return notes_report(heard.tally, thresholds, self.instruments)
 
     def intervals(self, heard: Heard, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
-        """Bootstrap the figures over songs."""
+        """Compute intervals of the figures over resampled songs."""
         return notes_intervals(heard.tally, thresholds, heard.groups, num_resamples)
 
     def table(self, report: Report, title: str) -> str:

@@ -59,7 +59,7 @@ Thresholds: TypeAlias = tuple[float, ...]  # one per class
 
 @dataclass(frozen=True)
 class Tags:
-    """What is said of the clips of a split, and what is known."""
+    """Probabilities of the clips of a split, and their labels."""
 
     presence: Presence  # (N, C)
     probability: Floats  # (N, C)
@@ -155,7 +155,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         return load_clips(data, split, self.recipe, unit=evaluation_unit(self.recipe))
 
     def clips(self, split: AnyClips) -> AnyClips:
-        """Answer the clips themselves."""
+        """Return the clips themselves."""
         return split
 
     def chosen(self, split: AnyClips) -> Indices:
@@ -249,7 +249,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         }
 
     def score(self, figures: Figures) -> float | None:
-        """Judge an epoch; None where validation knows too little, or the last one is wanted.
+        """Score an epoch by its figures; None where validation knows too little, or the last one is wanted.
 
         With cross_entropy f1 means single-label accuracy, which is the micro F1 of one prediction a clip.
         """
@@ -263,7 +263,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         return None if micro is None or macro is None else (micro + macro) / 2
 
     def thresholds(self, tagger: Tagger, data: Data, heard: Tags) -> Thresholds:
-        """Fix thresholds on the validation split, or on sums of its clips."""
+        """Choose thresholds on the validation split, or on sums of its clips."""
         recipe, presence, probability = self.recipe, heard.presence, heard.probability
         if recipe.thresholds_on == "strong_sum":
             if input_of(recipe.model) == "vggish":
@@ -280,7 +280,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         )
 
     def intervals(self, heard: Tags, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
-        """Bootstrap the figures over songs."""
+        """Compute intervals of the figures over resampled songs."""
         generator, cut = np.random.default_rng(0), np.asarray(thresholds)
         return metric_intervals(
             heard.presence, heard.probability, cut, heard.groups, generator, num_resamples=num_resamples
@@ -295,7 +295,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         )
 
     def headline(self, report: Report) -> Report:
-        """Pick the figures that a summary shows."""
+        """Select the figures that a summary shows."""
         return headline(report)
 
     def table(self, report: Report, title: str) -> str:
@@ -314,7 +314,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         return tuple(float(found[name]) for name in self.instruments)
 
     def refusal(self, csv: Path | None) -> str | None:
-        """Say why files cannot be heard; None: they can."""
+        """Explain why files cannot be predicted; None: they can."""
         if input_of(self.recipe.model) != "vggish":
             return None
         return (

@@ -69,7 +69,7 @@ class TaggingStep:
         return self.loss(logits_BC, varied.targets.target, varied.targets.mask) * self._share(varied.targets.mask)
 
     def _share(self, mask_BC: Tensor) -> Tensor | float:
-        """Weigh our part of the known labels over an equal part: the mean over processes is then that of the batch."""
+        """Divide our part of the known labels by an equal part: the mean over processes is then that of the batch."""
         if distributed.world_size() == 1:
             return 1.0
         own = mask_BC.sum().float() + self.recipe.loss.unknown_weight * (~mask_BC).sum()
