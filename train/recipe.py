@@ -9,6 +9,7 @@ name may be left out where one group alone has the field: `learning_rate=1e-3`, 
 
 import dataclasses
 import importlib
+import json
 import pkgutil
 import typing
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 from datasets.errors import UsageError
 from datasets.settings import nearest, with_field
-from datasets.typed_json import as_json, object_of, read_as
+from datasets.typed_json import object_of, read_as
 from train import recipes
 from train.model import load_model
 from train.notes.recipe import NotesRecipe
@@ -98,7 +99,7 @@ def _first_name(override: str) -> str:
 
 def recipe_to_json(recipe: RunRecipe) -> dict[str, Any]:
     """Write all fields, nested ones as objects."""
-    content: dict[str, Any] = as_json(recipe)
+    content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))  # tuples are lists there
     return content
 
 

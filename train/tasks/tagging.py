@@ -121,8 +121,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         unit = training_unit(recipe, varies_waveforms=self.augmentation.waveform is not None)
         train = load_clips(data, "train", recipe, unit=unit)
         statistics = AUDIOSET_STATISTICS if recipe.standardize == "audioset" else None
-        front_end = make_front_end(recipe)
-        if statistics is None and front_end is not None and evaluation_unit(recipe) == "frames":
+        if statistics is None and evaluation_unit(recipe) == "frames" and (front_end := make_front_end(recipe)):
             statistics = standardization(train.frames(front_end.to(data.device)))
         return train, statistics
 
