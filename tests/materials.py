@@ -5,11 +5,17 @@ from typing import Any
 
 import torch
 
-from datasets.manifest import read_manifest
+from datasets.manifest import Manifest, read_manifest
 from train.data import Data
+from train.reading.shards import split_table
+from train.reading.split import AudioSplit, read_table
 from train.run_recipe import RunRecipe
 from train.task import Material
 from train.tasks.listing import task_for
+
+
+def read_split(manifest: Manifest, split: str) -> AudioSplit:
+    return read_table(split_table(manifest, split))
 
 
 def data_of(folder: Path, hot_copies: Path | None = None) -> Data:

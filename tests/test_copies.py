@@ -169,7 +169,7 @@ class Counting:
     def hexdigest(self): return self.inner.hexdigest()
 hashlib.sha256 = Counting
 split = hot_copy(read_manifest(Path(sys.argv[1])), "train", Path(sys.argv[2]))
-print(sum(hashed) >= split.samples.nbytes, len(split))
+print(sum(hashed) >= split.samples.nbytes, len(split.table))
 """
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from dataset_fixture import mixture, reseal, write_dataset
 from exported import FORMATS
+from materials import read_split
 from parquet_mutations import mutated
 
 from datasets.errors import IntegrityError, TuttiError
@@ -29,7 +30,6 @@ from train.data import Data
 from train.front_end import load_clips
 from train.reading.hot_copy import hot_copy
 from train.reading.order import in_sequence
-from train.reading.split import read_split
 from train.recipe import load_recipe
 
 COUNT = max(48, int(os.environ.get("TUTTI_MUTATIONS", "0")))
@@ -49,8 +49,8 @@ def version(tmp_path: Path) -> Path:
 def learned(manifest: Manifest, cache: Path) -> None:
     """What a run reads, in both tiers; whatever is read must be fit to learn from."""
     split, data = read_split(manifest, "train"), Data(manifest, torch.device("cpu"))
-    assert set(np.unique(split.presence)) <= {-1, 0, 1}
-    assert np.isfinite(split.remaining_gain_db(-12.0, 30.0)).all()
+    assert set(np.unique(split.table.presence)) <= {-1, 0, 1}
+    assert np.isfinite(split.table.remaining_gain_db(-12.0, 30.0)).all()
     assert hot_copy(manifest, "train", cache).samples.tobytes() == split.samples.tobytes()
     streamed = load_clips(data, "train", STREAMED, unit="samples")
     every = np.arange(len(streamed))

@@ -13,6 +13,7 @@ import signals
 import soundfile
 import torch
 from dataset_fixture import SAMPLE_RATE, Example, reseal, write_dataset
+from materials import read_split
 
 from datasets.audio import to_int16
 from datasets.errors import IntegrityError
@@ -22,7 +23,6 @@ from train.reading.hot_copy import hot_copy
 from train.reading.order import Draws, Reading, epoch_draws
 from train.reading.resident import linear
 from train.reading.shards import in_order, split_table
-from train.reading.split import read_split
 from train.reading.streaming import Streaming, _Blocks
 
 READING = Reading(length=2_000, batch_size=12, seed=3)
@@ -74,8 +74,8 @@ def test_windows_are_those_of_the_resident_tier_in_the_first_pass_and_in_later_o
     streamed = opened(manifest, gain_db=6.0)
     split = read_split(manifest, "train")
     resident = Clips(
-        torch.from_numpy(split.samples), torch.from_numpy(split.offsets[:-1]), streamed.lengths, streamed.presence,
-        streamed.groups, "samples", streamed.gains,
+        torch.from_numpy(split.samples), torch.from_numpy(split.table.offsets[:-1]), streamed.lengths,
+        streamed.presence, streamed.groups, "samples", streamed.gains,
     )  # fmt: skip
     draws = epoch_draws(replace(READING, batch_size=3), 0, streamed.table.sizes, np.arange(NUM_CLIPS))
     expected = list(resident.batches(draws, 2_000, last))

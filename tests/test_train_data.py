@@ -11,6 +11,7 @@ import pytest
 import signals
 import torch
 from dataset_fixture import INSTRUMENTS, SAMPLE_RATE, Example, reseal, write_dataset
+from materials import read_split
 from numpy.typing import NDArray
 
 from datasets.audio import to_int16
@@ -19,7 +20,6 @@ from datasets.manifest import manifest_path, read_manifest
 from train.data import frames_of
 from train.features import LogMel, LogMelConfig
 from train.reading.resident import linear
-from train.reading.split import AudioSplit, read_split
 
 CPU = torch.device("cpu")
 
@@ -43,25 +43,25 @@ def test_a_split_is_read_back_sample_for_sample_with_its_labels(tmp_path: Path, 
     examples = three_clips()
     write_dataset(tmp_path, examples, rows_per_shard=2, audio_format=audio_format)
     split = read_split(read_manifest(tmp_path), "train")
-    assert split.ids == ("fixture/a@0", "fixture/b@0", "fixture/c@0")
-    assert split.sample_rate == 16_000
+    assert split.table.ids == ("fixture/a@0", "fixture/b@0", "fixture/c@0")
+    assert split.table.sample_rate == 16_000
     assert split.samples.dtype == np.int16
     for index, example in enumerate(examples):
         assert np.array_equal(split.clip(index), example.samples)
-    assert split.presence.tolist() == [[1, -1, -1, 0], [-1, -1, -1, -1], [0, 0, 0, 0]]
+    assert split.table.presence.tolist() == [[1, -1, -1, 0], [-1, -1, -1, -1], [0, 0, 0, 0]]
 
 
 def test_what_the_true_peak_guard_held_back_is_applied_in_float(tmp_path: Path) -> None:
     write_dataset(tmp_path, three_clips())
     split = read_split(read_manifest(tmp_path), "train")
     # At the target; loudness unknown; 3.5 dB short of -12 LUFS.
-    assert split.remaining_gain_db(-12.0, max_gain_db=30.0).tolist() == [0.0, 0.0, 3.5]
-    assert split.remaining_gain_db(-12.0, max_gain_db=5.0).tolist() == [0.0, 0.0, 2.0]  # 3 dB are used up
-    assert split.remaining_gain_db(-20.0, max_gain_db=30.0).tolist() == [0.0, 0.0, 0.0]  # never turned down
+    assert split.table.remaining_gain_db(-12.0, max_gain_db=30.0).tolist() == [0.0, 0.0, 3.5]
+    assert split.table.remaining_gain_db(-12.0, max_gain_db=5.0).tolist() == [0.0, 0.0, 2.0]  # 3 dB are used up
+    assert split.table.remaining_gain_db(-20.0, max_gain_db=30.0).tolist() == [0.0, 0.0, 0.0]  # never turned down
 
     config = LogMelConfig()
-    lengths = np.array([config.num_frames(size) for size in np.diff(split.offsets).tolist()])
-    gains = torch.from_numpy(linear(split.remaining_gain_db(-12.0, max_gain_db=30.0)))
+    lengths = np.array([config.num_frames(size) for size in np.diff(split.table.offsets).tolist()])
+    gains = torch.from_numpy(linear(split.table.remaining_gain_db(-12.0, max_gain_db=30.0)))
     frames = frames_of(split, LogMel(config), lengths, gains, config.n_mels, CPU)
     alone = LogMel(config)(torch.from_numpy(split.clip(2)[None].astype(np.float32) / 32768))[0]
     louder = frames[lengths[:2].sum() :].float() - alone
@@ -74,7 +74,7 @@ def test_only_the_shards_that_the_manifest_lists_are_read(tmp_path: Path) -> Non
     content = json.loads(path.read_text())
     other = tmp_path / "data" / "train-00003-of-00004.parquet"
     other.write_bytes((tmp_path / content["shards"][0]["path"]).read_bytes())
-    assert read_split(read_manifest(tmp_path), "train").ids == ("fixture/a@0", "fixture/b@0", "fixture/c@0")
+    assert read_split(read_manifest(tmp_path), "train").table.ids == ("fixture/a@0", "fixture/b@0", "fixture/c@0")
 
 
 def test_a_split_that_the_dataset_lacks_is_named_with_those_it_has(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_shard_without_rows_is_an_empty_split(tmp_path: Path) -> None:
     write_dataset(tmp_path, three_clips())
     write_empty_shard(tmp_path)
     split = read_split(read_manifest(tmp_path), "validation")
-    assert (len(split), split.presence.shape) == (0, (0, 4))
+    assert (len(split.table), split.table.presence.shape) == (0, (0, 4))
 
 
 def write_empty_shard(folder: Path) -> None:
@@ -181,19 +181,12 @@ def test_rows_that_contradict_their_audio_or_each_other_are_refused_by_name(
         read_split(read_manifest(tmp_path), "train")
 
 
-def test_clips_of_one_length_share_a_batch_and_stay_in_order() -> None:
+def test_clips_of_one_length_share_a_batch_and_stay_in_order(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sizes = [4_000, 8_000, 4_000, 8_000, 4_000]
     clips = [rng.integers(-3_000, 3_000, size).astype(np.int16) for size in sizes]
-    audio = AudioSplit(
-        ids=tuple("abcde"),
-        sample_rate=SAMPLE_RATE,
-        samples=np.concatenate(clips),
-        offsets=np.concatenate([[0], np.cumsum(sizes)]),
-        presence=np.zeros((5, 1), np.int8),
-        loudness_lufs=np.full(5, -12, np.float32),
-        gain_db=np.zeros(5, np.float32),
-    )
+    examples = [Example(f"fixture/{name}@0", "train", clip, {}) for name, clip in zip("abcde", clips, strict=True)]
+    audio = read_split(read_manifest(write_dataset(tmp_path, examples)), "train")
     front_end = LogMel(LogMelConfig(hop_length=160))
     lengths = np.array([25, 50, 25, 50, 0])  # the last one is never drawn
     frames = frames_of(audio, front_end, lengths, torch.ones(5), 64, CPU)

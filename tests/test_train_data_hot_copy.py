@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import signals
 from dataset_fixture import SAMPLE_RATE, Example, reseal, write_dataset
+from materials import read_split
 
 from datasets.audio import to_int16
 from datasets.errors import IntegrityError, StorageError
 from datasets.manifest import Manifest, manifest_path, read_manifest
 from train.reading.hot_copy import hot_copy
-from train.reading.split import read_split
 
 _FORK = multiprocessing.get_context("fork")  # the parent's imports are there: torch alone takes seconds
 
@@ -62,9 +62,9 @@ def test_a_hot_copy_holds_what_the_shards_hold_as_a_map_of_one_file(tmp_path: Pa
     assert isinstance(split.samples, np.memmap)
     assert split.samples.filename == the_file(tmp_path / "cache")
     assert split.samples.tobytes() == expected.samples.tobytes()
-    assert (split.ids, split.sample_rate) == (expected.ids, 16_000)
-    assert split.offsets.tolist() == [0, 3200, 6400, 9600]
-    assert split.presence.tolist() == [[1, -1, -1, -1]] * 3
+    assert (split.table.ids, split.table.sample_rate) == (expected.table.ids, 16_000)
+    assert split.table.offsets.tolist() == [0, 3200, 6400, 9600]
+    assert split.table.presence.tolist() == [[1, -1, -1, -1]] * 3
     assert not split.samples.flags.writeable
 
 
@@ -126,8 +126,8 @@ def test_labels_and_loudness_are_those_of_the_version_that_is_read(tmp_path: Pat
     samples = to_int16(signals.noise(0.2, sample_rate=SAMPLE_RATE, seed=0)[0])
     relabeled = Example("fixture/a@0", "train", samples, {"flute": 1, "cello": 0}, loudness_lufs=-20.0, gain_db=2.5)
     split = hot_copy(dataset(tmp_path / "new", relabeled), "train", tmp_path / "cache")
-    assert split.presence.tolist() == [[0, 1, -1, -1]]
-    assert (split.loudness_lufs.tolist(), split.gain_db.tolist()) == ([-20.0], [2.5])
+    assert split.table.presence.tolist() == [[0, 1, -1, -1]]
+    assert (split.table.loudness_lufs.tolist(), split.table.gain_db.tolist()) == ([-20.0], [2.5])
 
 
 def test_a_content_digest_that_lies_does_not_pass_off_other_samples(tmp_path: Path) -> None:

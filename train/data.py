@@ -153,7 +153,7 @@ def frames_of(
     starts = np.cumsum(lengths) - lengths
     frames = torch.empty((int(lengths.sum()), num_bins), dtype=torch.float16, device=device)
     scales = gains * PCM_SCALE
-    for clips in _batches_of_one_size(np.diff(audio.offsets), np.flatnonzero(lengths)):
+    for clips in _batches_of_one_size(audio.table.sizes, np.flatnonzero(lengths)):
         waveform_BT = torch.from_numpy(np.stack([audio.clip(clip) for clip in clips])).to(device)
         with torch.inference_mode():
             frames_BFM = front_end(waveform_BT.float() * scales[clips].to(device)[:, None])

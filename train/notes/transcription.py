@@ -79,11 +79,6 @@ def transcribe(
     return result
 
 
-def front_end(recipe: NotesRecipe) -> Cqt:
-    """Make what turns waveforms (B, T) into CQT frames (B, F, Q)."""
-    return Cqt(recipe.cqt)
-
-
 def probabilities(tagger: NotesTagger, cqt_BWQ: Tensor) -> RollLogits:
     """Compute the probability of every cell; the tagger is in eval mode."""
     with torch.inference_mode():
@@ -95,7 +90,7 @@ def listen(tagger: NotesTagger, recipe: NotesRecipe, mono: Mono) -> RollLogits:
     with torch.inference_mode():
         # Rounded as in training, where frames are stored in 16 bits.
         waveform_1T = torch.from_numpy(mono).to(tagger.device)[None]
-        frames_FQ = front_end(recipe).to(tagger.device)(waveform_1T)[0].half().float()
+        frames_FQ = Cqt(recipe.cqt).to(tagger.device)(waveform_1T)[0].half().float()
     length = recipe.window_frames
     plan = plan_chunks([len(frames_FQ)], Chunking(length, last="zero"))
     missing = len(plan) * length - len(frames_FQ)

@@ -36,7 +36,7 @@ from datasets.locks import READ_ONLY, lock
 from datasets.manifest import Manifest, canonical_json, digest_of
 from datasets.os_errors import remedy, words
 from train.reading.shards import RowGroup, SplitTable, in_order, read_audio, split_table
-from train.reading.split import AudioSplit, audio_split
+from train.reading.split import AudioSplit
 
 FORMAT = 1  # of the files; another number gives other names
 PCM = np.dtype("<i2")
@@ -82,7 +82,7 @@ def hot_copy(manifest: Manifest, split: str, cache_folder: Path, *, table: Split
     threads = min(os.cpu_count() or 1, MAX_THREADS)
     table = split_table(manifest, split, checked_folder(cache_folder)) if table is None else table
     if not table.sizes.sum():
-        return audio_split(table, np.empty(0, PCM))
+        return AudioSplit(table, np.empty(0, PCM))
     parts = _parts(table)
     path = _path(cache_folder, [part.key for part in parts])
     checked = cache_folder / CHECKED
@@ -101,7 +101,7 @@ def hot_copy(manifest: Manifest, split: str, cache_folder: Path, *, table: Split
             ) from error
     with contextlib.suppress(OSError):  # somebody else's cache, or gone meanwhile
         os.utime(path.with_suffix(".json"))  # `python -m pipelines.cache gc` counts its grace from then
-    return audio_split(table, samples)
+    return AudioSplit(table, samples)
 
 
 def _path(cache_folder: Path, keys: list[str]) -> Path:

@@ -38,21 +38,6 @@ MAX_THREADS = 8  # that hash: more do not make one disk faster
 _COLUMNS = ["id", "group", "sample_rate", "num_samples", "presence", "loudness_lufs", "gain_db", "audio_sha256"]
 
 
-def remaining_gain_db(
-    loudness_lufs_N: NDArray[np.float32],
-    gain_db_N: NDArray[np.float32],
-    target_lufs: Lufs,
-    max_gain_db: Decibels,
-) -> NDArray[np.float32]:
-    """Compute the gain (N,) in dB that the build's true-peak guard left out, to apply in float.
-
-    Build and training together stay within `max_gain_db`; 0 where loudness is not known.
-    """
-    wanted = np.minimum(target_lufs - loudness_lufs_N, max_gain_db - gain_db_N)
-    gain: NDArray[np.float32] = np.nan_to_num(np.maximum(wanted, 0), nan=0.0).astype(np.float32)
-    return gain
-
-
 @dataclass(frozen=True)
 class RowGroup:
     """Rows of a shard that are read together."""
@@ -98,8 +83,13 @@ class SplitTable:
         return np.repeat(np.arange(len(self.groups)), [group.size for group in self.groups])
 
     def remaining_gain_db(self, target_lufs: Lufs, max_gain_db: Decibels) -> NDArray[np.float32]:
-        """Compute the gain (N,) in dB left for training; see `remaining_gain_db` of this module."""
-        return remaining_gain_db(self.loudness_lufs, self.gain_db, target_lufs, max_gain_db)
+        """Compute the gain (N,) in dB that the build's true-peak guard left out, to apply in float.
+
+        Build and training together stay within `max_gain_db`; 0 where loudness is not known.
+        """
+        wanted = np.minimum(target_lufs - self.loudness_lufs, max_gain_db - self.gain_db)
+        gain: NDArray[np.float32] = np.nan_to_num(np.maximum(wanted, 0), nan=0.0).astype(np.float32)
+        return gain
 
     def decode(self, path: Path, clip: int, audio: Any) -> NDArray[np.int16]:
         """Decode all samples (T,) int16 of a clip and compare them with its digest.

@@ -1,6 +1,6 @@
 """A split's figures, for metrics.json and for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -118,16 +118,23 @@ def table(report: Report, title: str) -> str:
     lines = [f"{title}: {report['num_clips']} clips, {report['num_known_labels']} known labels", ""]
     lines.append(f"{'':24}{'model':>8}{'best constant':>16}")
     for name, words in _figures(report).items():
-        lines.append(f"{words:24}{_figure(report['model'][name]):>8}{_figure(report['constant'][name]):>16}")
+        lines.append(f"{words:24}{figure(report['model'][name]):>8}{figure(report['constant'][name]):>16}")
     lines += ["", f"{'':24}{'P':>8}{'R':>8}{'F1':>8}{'AP':>8}{'present':>9}{'known':>8}"]
     for name, row in report["per_class"].items():
-        figures = "".join(f"{_figure(row[key]):>8}" for key in ("precision", "recall", "f1", "average_precision"))
+        figures = "".join(f"{figure(row[key]):>8}" for key in ("precision", "recall", "f1", "average_precision"))
         lines.append(f"{name:24}{figures}{row['support']:>9}{row['known']:>8}")
-    for name, interval in report.get("intervals", {}).items():
-        if name in _FIGURES and interval["low"] is not None:
-            lines.append(f"{_FIGURES[name]:24}95 % of resampled songs: {interval['low']:.3f} to {interval['high']:.3f}")
-    return "\n".join(lines)
+    return "\n".join(lines + interval_lines(report, _FIGURES))
 
 
-def _figure(value: float | None) -> str:
+def interval_lines(report: Report, words: Mapping[str, str]) -> list[str]:
+    """Format the intervals of some figures, if the report has any; figures are called by these words."""
+    return [
+        f"{words[name]:24}95 % of resampled songs: {interval['low']:.3f} to {interval['high']:.3f}"
+        for name, interval in report.get("intervals", {}).items()
+        if name in words and interval["low"] is not None
+    ]
+
+
+def figure(value: float | None) -> str:
+    """Format a figure; a dash where nothing is known."""
     return "-" if value is None else f"{value:.3f}"

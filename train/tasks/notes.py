@@ -19,6 +19,7 @@ from train.chunking import Chunking, plan_chunks
 from train.clips import AnyClips
 from train.data import Data, share_of_songs
 from train.features import Standardization, standardization
+from train.features.cqt import Cqt
 from train.fitting import distributed
 from train.notes import transcription
 from train.notes.clips import ScoredClips, instruments_of, load_scored_clips
@@ -29,6 +30,7 @@ from train.notes.scores import Tally, Thresholds, best_thresholds, notes_interva
 from train.notes.unet import NotesTagger, Unet
 from train.reading.order import Draws, Indices, in_sequence
 from train.scoring.bootstrap import Interval
+from train.scoring.report import figure, interval_lines
 from train.task import Figures, Material, Report, Task
 
 MIN_STD = {"db": 1.0, "magnitude": 1e-3}  # a bin that hardly moves must not become noise; 1e-3: -60 dB
@@ -77,7 +79,7 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
     def load(self, data: Data) -> Material[ScoredClips]:
         """Open the training and the validation split, and take statistics of the training split's CQT."""
         train, validation = (self.load_split(data, split) for split in ("train", "validation"))
-        frames = train.audio.frames(transcription.front_end(self.recipe).to(data.device))
+        frames = train.audio.frames(Cqt(self.recipe.cqt).to(data.device))
         statistics = standardization(frames, min_std=MIN_STD[self.recipe.cqt.scale])
         return Material(train, validation, self.chosen(train), statistics)
 
@@ -184,16 +186,12 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
         lines = [f"{title}: {report['num_clips']} clips", "", f"{'':24}{'model':>8}{'all sounds':>12}"]
         for name, value in report["model"].items():
             constant = report["constant"].get(name)
-            lines.append(f"{name.replace('_', ' '):24}{_figure(value):>8}{_figure(constant):>12}")
+            lines.append(f"{name.replace('_', ' '):24}{figure(value):>8}{figure(constant):>12}")
         names = ("precision", "recall", "f1", "roll_accuracy", "second_auc")
         lines += ["", f"{'':24}{'P':>8}{'R':>8}{'F1':>8}{'roll':>8}{'AUC':>8}{'frames':>9}"]
         for instrument, row in report["per_instrument"].items():
-            lines.append(f"{instrument:24}{''.join(f'{_figure(row[name]):>8}' for name in names)}{row['frames']:>9}")
-        for name, interval in report.get("intervals", {}).items():
-            if name in self.compared and interval["low"] is not None:
-                words = f"95 % of resampled songs: {interval['low']:.3f} to {interval['high']:.3f}"
-                lines.append(f"{name.replace('_', ' '):24}{words}")
-        return "\n".join(lines)
+            lines.append(f"{instrument:24}{''.join(f'{figure(row[name]):>8}' for name in names)}{row['frames']:>9}")
+        return "\n".join(lines + interval_lines(report, {name: name.replace("_", " ") for name in self.compared}))
 
     # --- runs and files
 
@@ -246,7 +244,3 @@ class NotesStep:
         loss: Tensor = self.loss(logits, rolls, self.weight_of_instrument)
         # A mean over our examples: the mean over processes is that of the batch where each counts by its examples.
         return loss * (len(batch.clips) * distributed.world_size() / size)
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
