@@ -35,7 +35,7 @@ SLOW = (
     "lumen_convnext_sum2",
 )  # fmt: skip
 # Recipes for other data than clips of several instruments have tests of their own.
-OWN_DATA = ("openmic_bilstm", "nsynth_pretrain", "musescore_multitask")
+OWN_DATA = ("openmic_bilstm", "nsynth_pretrain", "musescore_multitask", "musescore_multitask_small")
 HEARING_AUDIO = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in recipe_names()
