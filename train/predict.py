@@ -70,7 +70,7 @@ def predict_file(path: Path, run: SavedRun, base: Path | None = None) -> dict[st
 
 
 def _targets(options: argparse.Namespace, task: AnyTask) -> dict[Path, IsOurs]:
-    """List what may be written, and how a file of an earlier prediction is told."""
+    """List what may be written, and how a file of an earlier prediction is recognized."""
     header = f"{','.join(COLUMNS)}\n".encode()
     targets: dict[Path, IsOurs] = {} if options.csv is None else {options.csv: lambda head: head.startswith(header)}
     if options.plot is not None:
@@ -96,7 +96,7 @@ def next_name(path: Path, names: list[str]) -> str:
 
 
 def _each_file(options: argparse.Namespace, run: SavedRun) -> tuple[list[dict[str, Any]], int]:
-    """Predict all files that can be read, told as they come; also the exit code."""
+    """Predict all files that can be read, printed one by one; also the exit code."""
     files: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
     names: list[str] = []

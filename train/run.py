@@ -314,7 +314,7 @@ def _first_facts(task: AnyTask, folder: Path, *, changed: bool) -> dict[str, Any
 
 
 def _summary_of(task: AnyTask, done: Finished, folder: Path) -> dict[str, Any]:
-    """Report a run that has nothing left to do; no time is told, as none was spent.
+    """Report a run that has nothing left to do; it took no time.
 
     Raises:
         IntegrityError: its figures are not those of a run.

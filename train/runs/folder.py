@@ -92,7 +92,7 @@ def finished_run(folder: Path, identity: Mapping[str, Any]) -> Finished | None:
 
 
 def _bounded(path: Path) -> bytes:
-    """Read a file of JSON in a folder that a stranger may have made: a regular one, and no larger than a run's."""
+    """Read a file of JSON in a folder of unknown origin: a regular one, and no larger than a run writes."""
     return read_bounded(path, saved.CONFIG_BYTES)
 
 
