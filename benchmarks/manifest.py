@@ -68,7 +68,7 @@ def _another(row: ClipRow, number: int, rng: np.random.Generator) -> ClipRow:
     return row
 
 
-def _measured(rng: np.random.Generator) -> dict[str, Any]:
+def _measured(rng: np.random.Generator) -> Any:
     return {
         "pcm_sha256": rng.bytes(32).hex(),
         "native_sha256": rng.bytes(DIGEST_DIGITS // 2).hex(),

@@ -77,13 +77,13 @@ def decode(line: bytes) -> ClipRow:
     return row
 
 
-def _problem(row: ClipRow) -> str:
+def _problem(row: Mapping[str, Any]) -> str:
     from datasets.manifest_schema import row_problems  # only where something is wrong
 
     return next(iter(row_problems(row)), "a value has another type or size than the schema allows")
 
 
-def unpack(line: bytes) -> ClipRow:
+def unpack(line: bytes) -> dict[str, Any]:
     """Decode a line into a row without checking the values of its fields.
 
     Raises:
@@ -101,7 +101,7 @@ def unpack(line: bytes) -> ClipRow:
     if not implied:
         raise ValueError(f"not a clip row: its id is {fields['id'][:MAX_DIGITS]!r}, not source/key@start_ms")
     labels, audio = fields.pop("labels", {}), fields.pop("audio", None)
-    row: ClipRow = {**implied, "status": "kept", **fields, "labels": _unpack_labels(labels)}
+    row: dict[str, Any] = {**implied, "status": "kept", **fields, "labels": _unpack_labels(labels)}
     if audio is not None:
         row["audio"] = _unpack_audio(audio)
         end_s = row["end_s"] if "end_s" in row else _implied_end(row)

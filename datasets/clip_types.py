@@ -6,11 +6,64 @@ because every row of hundreds of thousands is asked when it is read. A test hold
 
 import functools
 import re
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypeAlias, TypedDict, TypeGuard
 
-from datasets.record import SPLITS
+from datasets.record import SPLITS, Decibels, Lufs, Seconds
 
-ClipRow: TypeAlias = dict[str, Any]
+LabelEntry: TypeAlias = list[Any]  # [presence, confidence, origin]
+
+
+class AudioEntry(TypedDict):
+    """Facts of a clip's audio; see manifests/README.md."""
+
+    pcm_sha256: str
+    native_sha256: str
+    source_sha256: str
+    sketch: NotRequired[str]  # earlier versions have none
+    sample_rate: int
+    num_samples: int
+    native_sample_rate: int
+    codec: str
+    decoder: str
+    loudness_lufs: Lufs | None
+    gain_db: Decibels
+    true_peak_dbtp: Decibels | None
+    silence_share: float
+
+
+class AlignmentEntry(TypedDict):
+    """Delay of a recording against its score."""
+
+    delay_s: Seconds
+    score: float
+
+
+class ClipRow(TypedDict):
+    """One clip, kept or not, as a manifest says; see manifests/README.md."""
+
+    id: str
+    source: str
+    recording: str
+    group: str
+    partition: str
+    start_s: Seconds
+    end_s: NotRequired[Seconds]
+    license: str
+    acquired: NotRequired[str]
+    quality: NotRequired[float]
+    labels: dict[str, LabelEntry]  # by instrument
+    audio: NotRequired[AudioEntry]  # of every kept clip
+    num_notes: NotRequired[int]
+    notes_sha256: NotRequired[str]
+    alignment: NotRequired[AlignmentEntry]
+    status: str  # "kept", "rejected", "gone", "pending"
+    split: NotRequired[str]  # of kept clips
+    stage: NotRequired[str]  # of the others, as all that follows
+    reason: NotRequired[str]
+    value: NotRequired[float]
+    detail: NotRequired[str]
+
 
 MAX_TEXT = 1 << 16  # characters of an id, a name in a corpus, a licence, an explanation
 MAX_LABELS = 10_000
@@ -39,7 +92,7 @@ _NO_SKETCH = "0" * 16
 _DECODERS = ("libsndfile", "pyav")
 
 
-def fits(row: ClipRow) -> bool:
+def fits(row: Mapping[str, Any]) -> TypeGuard[ClipRow]:
     """Whether a row keeps to the schema; whatever JSON it holds."""
     keys = row.keys()
     if row.get("status") == "kept":

@@ -17,13 +17,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, TypeVar, cast
 
 from datasets.bounded import CHUNK_BYTES, open_regular, read_bounded, read_json, regular_status
 from datasets.clip_line import DIGEST_DIGITS, decode
 from datasets.clip_line import ClipRow as ClipRow
 from datasets.errors import IntegrityError, UsageError
 from datasets.heartbeat import beat
+from datasets.manifest_types import BucketEntry, CountsEntry, ManifestContent
 from datasets.record import PRESENT, SPLITS, Clip, Rejected
 from datasets.shard_info import ShardInfo, canonical_labels
 
@@ -41,6 +42,7 @@ LISTED_PATH = re.compile(
 )
 
 Json: TypeAlias = Any
+Row = TypeVar("Row", bound=Mapping[str, Any])
 
 
 def canonical_json(value: Json) -> str:
@@ -76,7 +78,7 @@ def bucket_of(clip_id: str) -> str:
 def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
     """Make the manifest's row of a clip: short, without nulls; unknown labels are left out."""
     clip = row.clip if isinstance(row, Rejected) else row
-    fields: ClipRow = {
+    fields: dict[str, Any] = {
         "id": clip.id,
         "source": clip.source,
         "recording": clip.recording,
@@ -110,7 +112,7 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
         fields["detail"] = row.detail[:DETAIL_CHARACTERS] or None
     else:
         fields |= {"status": "kept", "split": clip.split}
-    return {key: value for key, value in fields.items() if value is not None}
+    return cast(ClipRow, {key: value for key, value in fields.items() if value is not None})
 
 
 def root_digest(rows: Iterable[ClipRow]) -> str:
@@ -126,12 +128,12 @@ def _content_of(row: ClipRow) -> Json:
     return [row["id"], row["split"], row["audio"]["pcm_sha256"], row["labels"], *notes]
 
 
-def split_digest(rows: Iterable[ClipRow]) -> str:
+def split_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     """Hash which clip is in which split, whatever the audio."""
     return _digest_kept(rows, lambda row: [row["id"], row["split"]])
 
 
-def _digest_kept(rows: Iterable[ClipRow], content: Callable[[ClipRow], Json]) -> str:
+def _digest_kept(rows: Iterable[Row], content: Callable[[Row], Json]) -> str:
     # Lines, not rows, are held and sorted: a tenth of the memory.
     lines = sorted((row["id"], canonical_json(content(row))) for row in rows if row["status"] == "kept")
     digest = hashlib.sha256()
@@ -140,7 +142,7 @@ def _digest_kept(rows: Iterable[ClipRow], content: Callable[[ClipRow], Json]) ->
     return digest.hexdigest()
 
 
-def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) -> dict[str, Any]:
+def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) -> CountsEntry:
     """Count rows by status, split, source, reason, and present labels by split; one row at a time."""
     statuses: dict[str, Counter[str]] = defaultdict(Counter)  # by source, and so on
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
@@ -155,14 +157,15 @@ def count_rows(rows: Iterable[Mapping[str, Any]], instruments: Sequence[str]) ->
         splits[source][row["split"]] += 1
         present[row["split"]].update(name for name, label in row["labels"].items() if label[0] == PRESENT)
     all_splits, all_reasons = sum(splits.values(), Counter()), sum(reasons.values(), Counter())
+    sources: Any = {
+        source: {"kept": 0, **statuses[source], "reasons": dict(reasons[source]), "splits": dict(splits[source])}
+        for source in sorted(statuses)
+    }
     return {
         "kept": all_splits.total(),
         "rejected": dict(all_reasons),
         "splits": {split: all_splits[split] for split in SPLITS},
-        "sources": {
-            source: {"kept": 0, **statuses[source], "reasons": dict(reasons[source]), "splits": dict(splits[source])}
-            for source in sorted(statuses)
-        },
+        "sources": sources,
         "present": {split: {name: present[split][name] for name in instruments} for split in SPLITS},
     }
 
@@ -172,7 +175,7 @@ class Manifest:
     """A dataset version on disk."""
 
     folder: Path  # the version folder
-    content: Mapping[str, Json]  # manifest.json
+    content: ManifestContent  # manifest.json
 
     @property
     def version(self) -> str:
@@ -242,7 +245,7 @@ class Manifest:
         for bucket in self.content["clips"]:
             yield from self.bucket_rows(bucket)
 
-    def bucket_rows(self, bucket: Mapping[str, Json]) -> list[ClipRow]:
+    def bucket_rows(self, bucket: BucketEntry) -> list[ClipRow]:
         """Read the rows of one entry of `clips`.
 
         Raises:
@@ -347,7 +350,7 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(version, read_content(within(version, "manifest/manifest.json")))
 
 
-def read_content(path: Path) -> Mapping[str, Json]:
+def read_content(path: Path) -> ManifestContent:
     """Read a manifest.json and check it against the schema.
 
     Raises:
@@ -363,4 +366,4 @@ def read_content(path: Path) -> Mapping[str, Json]:
 
     if (problem := manifest_problem(content)) is not None:
         raise IntegrityError(f"{path}: not a manifest: {problem}; restore it from a copy")
-    return content
+    return cast(ManifestContent, content)

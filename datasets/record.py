@@ -139,10 +139,10 @@ class Clip:
     audio: StoredAudio | None = None  # set by prepare
     embedding: str | None = None  # blob of its vector, set by embed
     fingerprint: str | None = None  # blob of its audio fingerprint, set by embed
-    quality: float | None = None  # cleanlab label quality in [0, 1], set by outliers
+    quality: float | None = None  # cleanlab label quality in [0, 1], set by curate
     notes: tuple[Note, ...] | None = None  # what sounds, in seconds of the clip; None: no corpus says
     alignment: Alignment | None = None  # set by prepare where the recording has a score; corrected already
-    defect: Defect | None = None  # set by a reader; fetch rejects the clip for it
+    defect: Defect | None = None  # set by a reader; select rejects the clip for it
     split: str | None = None  # set by split
     shard: str | None = None  # path of its shard within the version folder, set by split
 
@@ -163,7 +163,7 @@ class Rejected:
     """A clip that does not enter the dataset, and why. It keeps its row in the manifest."""
 
     clip: Clip
-    stage: str
+    stage: str  # file name of the stage in pipelines/stages that rejected it
     reason: str  # one word of the vocabulary in manifests/README.md
     value: float | None = None  # the measured quantity that decided, where there is one
     detail: str = ""  # for people; never part of a digest

@@ -51,6 +51,13 @@ def shield(text: str) -> str:
     return _ACTS.sub(lambda found: printable(without_secrets(found[0])), text)
 
 
+def note(message: str) -> None:
+    """Print a word to the user on stderr, if it can be printed."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(f"note: {message}", file=sys.stderr, flush=True)
+
+
 def overwrite(line: str, stream: IO[str] | None = None) -> None:
     """Show a line of progress in place of the one before; for terminals."""
     target = sys.stderr if stream is None else stream

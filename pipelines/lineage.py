@@ -32,13 +32,13 @@ class KnownSplits:
         return by_clip or {self.groups[group] for _, group in pairs if group in self.groups}
 
 
-def known_splits(parent: Path | None) -> KnownSplits:
+def known_splits(version: Path | None) -> KnownSplits:
     """Read the splits of a version folder; empty where there is none."""
-    if parent is None:
+    if version is None:
         return KnownSplits()
     clips: dict[str, str] = {}
     groups: dict[str, str] = {}
-    for row in read_manifest(parent).clip_rows():
+    for row in read_manifest(version).clip_rows():
         if row["status"] == "kept":
             clips[row["id"]] = row["split"]
             groups[row["group"]] = max(row["split"], groups.get(row["group"], SPLITS[0]), key=SPLITS.index)

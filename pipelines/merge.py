@@ -22,6 +22,7 @@ from datasets.command import Parser, run_command
 from datasets.errors import IntegrityError, UsageError
 from datasets.files import default_cache_folder, write_file
 from datasets.manifest import bucket_of
+from datasets.streams import note
 from pipelines.acquisition.ledger import Attempt, Ledger, availability_from, line_of
 from pipelines.acquisition.origins import read_file
 from pipelines.cache.store import Cache
@@ -132,7 +133,7 @@ def _copy_files(sources: Iterable[Path], cache: Cache, attempts: Mapping[str, Se
                     raise IntegrityError(f"has {path.stat().st_size:,} bytes, the ledger says {one.num_bytes:,}")
                 copied.append(cache.receive(read_file(path), label=key, sha256=sha256, md5=None).num_bytes)
             except IntegrityError as error:
-                print(f"note: {path}: {error}; left out, the next build asks for it again", file=sys.stderr)
+                note(f"{path}: {error}; left out, the next build asks for it again")
     return copied
 
 

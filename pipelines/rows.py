@@ -1,10 +1,22 @@
-"""Rows that travel between stages, beside those of datasets/record.py."""
+"""Rows that travel between stages, beside those of datasets/record.py, in the order of the flow."""
 
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from datasets.record import ABSENT, PRESENT, UNKNOWN
+from datasets.manifest import ClipRow
+from datasets.record import ABSENT, PRESENT, UNKNOWN, Clip, Label, Rejected, Seconds
+from datasets.source import Input, LocalFile
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """A source whose remote files are all in the cache, and what else it reads here."""
+
+    source: str
+    files: tuple[LocalFile, ...]
+    inputs: tuple[Input, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,98 @@ class ClipSummary:
         """Pack the labels: a byte each, where a tuple takes eight."""
         if not isinstance(self.presence, array):
             object.__setattr__(self, "presence", array("b", self.presence))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Match:
+    """Two clips that hold the same audio; `id_a` < `id_b`."""
+
+    id_a: str
+    id_b: str
+    offset_s: Seconds  # where b begins in a's time; negative: before a
+    overlap_s: Seconds
+    overlap_share: float  # of the shorter clip
+    score: float  # share of equal bits along the overlap, in (0.5, 1]
+    correlation: float | None = None  # of the waveforms, in [0, 1]; None: not looked at
+
+
+@dataclass(frozen=True)
+class Curation:
+    """All clips that survived cleaning, and what curation found of them, by id."""
+
+    clips: Sequence[ClipSummary]
+    quality: Mapping[str, float] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)  # clips to be dropped -> the label in doubt
+    labels: Mapping[str, Mapping[str, Label]] = field(default_factory=dict)  # pseudo-labels to add
+    matches: tuple[Match, ...] = ()
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def relabelled(self, clip: ClipSummary, instruments: Sequence[str]) -> ClipSummary:
+        """Add the pseudo-labels to a summary."""
+        added = self.labels.get(clip.id)
+        if not added:
+            return clip
+        given = zip(instruments, clip.presence, strict=True)
+        return replace(clip, presence=tuple(added[name].presence if name in added else value for name, value in given))
+
+
+LABEL_OUTLIER = "label_outlier"  # the one reason for which `curate` rejects a clip
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Decision of the global steps about one clip."""
+
+    id: str
+    group: str  # after joining
+    split: str | None = None
+    shard: str | None = None
+    reason: str | None = None  # set where the clip is rejected
+    detail: str = ""
+    quality: float | None = None
+    labels: tuple[tuple[str, Label], ...] = ()  # pseudo-labels that it gains
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Proof and report of the global steps, for the manifest."""
+
+    split: Mapping[str, Any]
+    curation: Mapping[str, Any] | None  # None: a version that is rebuilt says nothing of it
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """The decision for every clip, and the proof that it is sound."""
+
+    assignments: tuple[Assignment, ...]  # sorted by id
+    certificate: dict[str, Any]
+    curation: Mapping[str, Any] = field(default_factory=dict)  # report
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """All rows whose ids fall into one bucket of the manifest."""
+
+    name: str
+    rows: tuple[Clip | Rejected | ClipRow, ...]  # a ClipRow is copied as it is
+
+
+@dataclass(frozen=True)
+class BucketInfo:
+    """One written file of clip rows."""
+
+    path: str
+    num_rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to be written; it may have no clips."""
+
+    path: str
+    clips: tuple[Clip, ...]
 
 
 def conflict(a: Sequence[int], b: Sequence[int]) -> bool:

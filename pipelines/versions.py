@@ -14,7 +14,6 @@ to stay with an old version, do not build.
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -27,12 +26,13 @@ from datasets.errors import IntegrityError, TuttiError, UsageError
 from datasets.files import remove as remove_tree
 from datasets.manifest import manifest_path, read_manifest
 from datasets.printable import printable
+from datasets.streams import note
 from pipelines.build.output import Output
 from pipelines.verify.check import verify
+from pipelines.verify.findings import VERSION_NAME
 
 DAY_S = 86_400.0
 _REMOVED = ".removed-"  # how a version on its way out is called
-VERSION_NAME = re.compile(r"[0-9a-f]{12}")
 ANCESTORS = 1  # versions back along `parent` that are kept: the one to compare with
 
 
@@ -64,17 +64,17 @@ def versions(root: Path) -> list[Version]:
             content = read_manifest(folder).content
         except TuttiError as error:
             mark = ", the current one" if folder.name == current else ""
-            print(f"note: version {folder.name}{mark} is damaged and left out: {error}", file=sys.stderr)
+            note(f"version {folder.name}{mark} is damaged and left out: {error}")
             damaged += 1
             continue
-        parent = content.get("parent") or {}
+        parent = content.get("parent")
         made_s = manifest_path(folder).stat().st_mtime
         found.append(
             Version(
                 folder.name,
                 str(content.get("release", "1.0.0")),
                 str(content["root_digest"]),
-                parent.get("version"),
+                None if parent is None else parent["version"],
                 int(content["counts"]["kept"]),
                 made_s,
                 folder.name == current,
@@ -183,7 +183,7 @@ def use_command(arguments: argparse.Namespace) -> int:
         if before != arguments.version:
             output.point_to(arguments.version)
     if lost := manifest.content.get("incomplete"):
-        print(f"note: version {arguments.version} is incomplete ({', '.join(sorted(lost))})", file=sys.stderr)
+        note(f"version {arguments.version} is incomplete ({', '.join(sorted(lost))})")
     words = "was current before" if before == arguments.version else f"is current now, before it {before or 'none'}"
     _show(arguments, {"current": arguments.version, "before": before}, [f"{arguments.version} {words}"])
     return 0

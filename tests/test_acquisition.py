@@ -285,4 +285,4 @@ def test_every_stage_run_twice_over_gives_the_same_dataset(sample_mirror, sample
          "--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]
     ) == 0  # fmt: skip
     assert summary(capsys)["version"] == read_manifest(sample_build).version
-    assert {"download", "select", "fetch", "prepare", "clean", "split", "write", "clip rows", "manifest"} <= stages
+    assert {"download", "select", "fetch", "prepare", "clean", "split", "write", "clip_rows", "manifest"} <= stages

@@ -72,7 +72,7 @@ def test_every_judged_clip_keeps_its_quality_whether_it_stays_or_goes(curated):
     going = [row for row in rows.values() if row.get("reason") == "label_outlier"]
     assert going
     for row in going:
-        assert (row["stage"], row["value"]) == ("outliers", row["quality"])
+        assert (row["stage"], row["value"]) == ("curate", row["quality"])
         assert row["detail"].startswith("given ")
         assert ", suggested " in row["detail"]
 

@@ -117,6 +117,13 @@ def test_added_clips_have_the_reason_that_kept_them_out_before(differ: Pair) -> 
     assert found.reasons == (("removed", "private", 1),)
 
 
+def test_a_stage_of_another_name_is_no_difference(differ):
+    found = differ([lost("x")], [lost("x") | {"stage": "fetch"}])
+
+    assert found.reasons == ()
+    assert found.settings == ()
+
+
 def test_changed_audio_from_the_same_upstream_samples_is_a_change_of_processing(differ: Pair) -> None:
     found = differ([kept("x")], [kept("x", pcm="b")])
 

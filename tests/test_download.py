@@ -272,8 +272,8 @@ def test_a_video_that_the_mirror_lacks_is_gone_with_all_its_clips(mirror, cache)
     rows = fetched(mirror, cache)
 
     assert [(row.clip.id, row.stage, row.reason, row.status) for row in rows] == [
-        ("audioset/-abc_DEF123@0", "download", "not_in_mirror", "gone"),
-        ("audioset/-abc_DEF123@9", "download", "not_in_mirror", "gone"),
+        ("audioset/-abc_DEF123@0", "fetch", "not_in_mirror", "gone"),
+        ("audioset/-abc_DEF123@9", "fetch", "not_in_mirror", "gone"),
     ]
     assert rows[0].detail == "www.youtube.com/watch/-abc_DEF123.*"
 
@@ -284,7 +284,7 @@ def test_a_video_with_a_wrong_checksum_rejects_its_clips_and_is_not_stored(mirro
 
     rows = fetched(mirror, cache)
 
-    assert [(row.stage, row.reason, row.status) for row in rows] == [("download", "checksum", "rejected")] * 2
+    assert [(row.stage, row.reason, row.status) for row in rows] == [("fetch", "checksum", "rejected")] * 2
     assert f"expected {SHA256}" in rows[0].detail
     assert isinstance(rows[0], Rejected)
     assert stored_files(cache) == []

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from rows import clip, human, stored
 
 from datasets.record import ABSENT, PRESENT, UNKNOWN, Rejected
+from pipelines.curation.duplicates import find_duplicates, join_groups
 from pipelines.rows import ClipSummary, conflict
-from pipelines.stages.duplicates import find_duplicates, join_groups, summarize
+from pipelines.stages.curate import summarize
 
 P, A, U = PRESENT, ABSENT, UNKNOWN
 

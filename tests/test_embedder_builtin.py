@@ -46,7 +46,7 @@ def test_the_protocol_is_a_name_a_dimension_a_digest_and_rows_of_float32():
     assert (embedder.name, rows.shape, rows.dtype) == ("builtin", (2, embedder.dimension), np.float32)
     assert len(embedder.digest) == 64
     assert embedder.embed([]).shape == (0, embedder.dimension)
-    assert embedder_of(EmbedConfig().named("builtin")) is embedder
+    assert embedder_of(EmbedConfig().with_embedder("builtin")) is embedder
 
 
 @needs_weights
@@ -242,7 +242,7 @@ def test_the_module_needs_no_beam_and_no_transformers():
 
 
 def test_configurations_travel_to_workers():
-    config = EmbedConfig().named("builtin")
+    config = EmbedConfig().with_embedder("builtin")
 
     assert pickle.loads(pickle.dumps(config)) == config
     assert builtin.BuiltinEmbedder.name == "builtin"

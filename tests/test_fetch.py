@@ -114,7 +114,7 @@ def test_a_video_whose_decoder_is_killed_is_pending_for_that_and_the_ledger_hold
     with no_decoder_lives():
         rows = ask(cache)
 
-    assert states(rows) == [("download", "pending", "decoder_killed")]
+    assert states(rows) == [("fetch", "pending", "decoder_killed")]
     assert ledger(cache).attempts(f"youtube/{VIDEO}") == []
     (row,) = ask(cache)
     assert row.media.sha256 == hashlib.sha256(FULL).hexdigest()
@@ -129,7 +129,7 @@ def test_an_own_file_whose_decoder_is_killed_is_neither_passed_over_nor_looked_f
     with no_decoder_lives():
         rows = ask(cache, own_roots=(str(own),))
 
-    assert states(rows) == [("download", "pending", "decoder_killed")]
+    assert states(rows) == [("fetch", "pending", "decoder_killed")]
     assert site.calls() == {}
     (row,) = ask(cache, own_roots=(str(own),))
     assert row.clips[0].acquired == "own"
@@ -145,16 +145,16 @@ def test_a_transient_failure_is_pending_and_asked_for_in_the_next_run(site, cach
 
 def test_a_removed_video_is_pending_and_gone_only_at_the_second_sighting_a_day_later(site, cache):
     site.fails(VIDEO, "Video unavailable. This video has been removed by the uploader")
-    assert states(ask(cache)) == [("download", "pending", "removed")]
-    assert states(ask(cache)) == [("download", "pending", "removed")]  # within the day: not even asked
+    assert states(ask(cache)) == [("fetch", "pending", "removed")]
+    assert states(ask(cache)) == [("fetch", "pending", "removed")]  # within the day: not even asked
     assert site.calls() == {VIDEO: 1}
 
     sighted(cache, "removed", age_s=0)
-    assert states(ask(cache)) == [("download", "pending", "removed")]
+    assert states(ask(cache)) == [("fetch", "pending", "removed")]
     old = Cache(cache.root.parent / "old")
     sighted(old, "removed", age_s=DAY_S + 60)
-    assert states(ask(old)) == [("download", "gone", "removed")]
-    assert states(ask(old)) == [("download", "gone", "removed")]
+    assert states(ask(old)) == [("fetch", "gone", "removed")]
+    assert states(ask(old)) == [("fetch", "gone", "removed")]
     assert site.calls() == {VIDEO: 2}
 
 
@@ -162,7 +162,7 @@ def test_what_is_gone_is_asked_for_again_where_the_user_says_so(site, cache):
     for age_s in (3 * DAY_S, DAY_S):
         sighted(cache, "private", age_s)
     site.video(VIDEO, media=FULL)
-    assert states(ask(cache)) == [("download", "gone", "private")]
+    assert states(ask(cache)) == [("fetch", "gone", "private")]
 
     assert [type(row) for row in ask(cache, retry=frozenset({"private"}))] == [Recording]
 
@@ -170,14 +170,14 @@ def test_what_is_gone_is_asked_for_again_where_the_user_says_so(site, cache):
 def test_a_file_that_is_shorter_than_the_video_is_no_success(site, cache):
     site.video(VIDEO, media=FULL, duration=60.0)
 
-    assert states(ask(cache)) == [("download", "pending", "timeout")]
+    assert states(ask(cache)) == [("fetch", "pending", "timeout")]
     assert ledger(cache).availability(f"youtube/{VIDEO}").detail == "only 6.0 s of 60.0 s arrived"
 
 
 def test_a_file_that_no_decoder_reads_is_no_success(site, cache):
     site.video(VIDEO, media=FULL[:200] + bytes(len(FULL) - 200))
 
-    assert states(ask(cache)) == [("download", "pending", "no_formats")]
+    assert states(ask(cache)) == [("fetch", "pending", "no_formats")]
     assert list((cache.root / "blobs").rglob("*")) == []
 
 
@@ -185,7 +185,7 @@ def test_nothing_is_asked_offline(site, cache, monkeypatch):
     monkeypatch.setenv("TUTTI_OFFLINE", "1")
     site.video(VIDEO, media=FULL)
 
-    assert states(ask(cache)) == [("download", "pending", "offline")]
+    assert states(ask(cache)) == [("fetch", "pending", "offline")]
     assert site.calls() == {}
 
 
@@ -197,7 +197,7 @@ def test_repeated_walls_stop_everything_and_make_nothing_gone(site, cache):
     with pytest.raises(TryLaterError, match="youtube") as caught:
         ask(cache, videos[5])
 
-    assert found == [[("download", "pending", "bot")]] * 5
+    assert found == [[("fetch", "pending", "bot")]] * 5
     assert caught.value.exit_code == 75
     assert sum(site.calls().values()) == 5
     assert {state.status for state in ledger(cache).all()} == {"pending"}

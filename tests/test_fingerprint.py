@@ -17,7 +17,8 @@ from signals import Waveform, encoded, noise, silence
 
 from datasets import audio
 from pipelines.curation.fingerprint import SILENT, Agreement, Words, agreement, fingerprint
-from pipelines.curation.near_duplicates import Match, find_near_duplicates
+from pipelines.curation.near_duplicates import find_near_duplicates
+from pipelines.rows import Match
 
 
 def pcm(duration_s: float = 3.0, *, seed: int = 0, scale: float = 0.1) -> NDArray[np.int16]:

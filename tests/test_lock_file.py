@@ -24,7 +24,7 @@ from pipelines.diff.__main__ import main as diff
 from pipelines.render import media, synthesizer
 from pipelines.stages.curate import judging_tools
 from pipelines.stages.embed import EmbedConfig
-from pipelines.stages.write import TOOLS, tool_versions
+from pipelines.stages.manifest import TOOLS, tool_versions
 
 RATE = 16_000
 

@@ -12,7 +12,7 @@ from conftest import ROOT
 from datasets.errors import TryLaterError, YieldError
 from datasets.machine import MACHINE_REASONS, MachineError
 from datasets.manifest import Manifest
-from pipelines.build.job import check_yield
+from pipelines.build.checks import check_yield
 from pipelines.recipe import Recipe
 from pipelines.stages.split import SplitConfig
 

@@ -34,6 +34,7 @@ from pipelines.acquisition.origins import Origins
 from pipelines.cache.store import Cache
 from pipelines.stages.fetch import fetch
 from pipelines.stages.prepare import PrepareConfig, prepare
+from pipelines.stages.select import without_defects
 
 CLASSES = ("flute", "piano", "violin")
 GOOD = {"good0": 0.05, "good1": 0.3, "good2": 1.1}  # id -> seconds that its audio lies late
@@ -274,13 +275,11 @@ def test_recordings_without_a_score_are_cut_as_before(recording_of):
 # --- fetch
 
 
-def test_a_defective_clip_is_rejected_before_anything_is_fetched(tmp_path):
+def test_a_defective_clip_is_rejected_before_anything_is_fetched():
     bad = clip("musescore/a@0", audio=None, defect=Defect("pitch_range", 12.0, "too low"))
     recording = Recording(Media("musescore:mp3/nowhere.mp3"), (bad,))
 
-    (row,) = fetch(recording, origins=Origins(local_roots=(("musescore", str(tmp_path)),)), cache=Cache(tmp_path))
-
-    assert row == Rejected(bad, "select", "pitch_range", 12.0, "too low")
+    assert list(without_defects(recording)) == [Rejected(bad, "select", "pitch_range", 12.0, "too low")]
 
 
 def test_the_other_clips_of_its_recording_are_fetched(tmp_path):
@@ -290,7 +289,8 @@ def test_the_other_clips_of_its_recording_are_fetched(tmp_path):
     recording = Recording(Media("musescore:a.mp3"), (bad, good), tune(0).notes)
     origins = Origins(local_roots=(("musescore", str(tmp_path)),))
 
-    rejected, fetched = fetch(recording, origins=origins, cache=Cache(tmp_path / "cache"))
+    rejected, sound = without_defects(recording)
+    (fetched,) = fetch(sound, origins=origins, cache=Cache(tmp_path / "cache"))
 
     assert rejected.clip == bad
     assert fetched.clips == (replace(good, acquired="own"),)

@@ -19,6 +19,7 @@ from signals import silence
 from datasets import audio
 from datasets.record import ABSENT, PRESENT, UNKNOWN
 from datasets.shard import read_shard
+from pipelines.curation.duplicates import join_groups
 from pipelines.curation.fingerprint import Fingerprint, fingerprint
 from pipelines.curation.near_duplicates import (
     Match,
@@ -30,7 +31,6 @@ from pipelines.curation.near_duplicates import (
     links,
 )
 from pipelines.rows import ClipSummary
-from pipelines.stages.duplicates import join_groups
 
 Samples = NDArray[np.int16]
 P, A, U = PRESENT, ABSENT, UNKNOWN

@@ -7,7 +7,7 @@ from rows import human
 
 from datasets.record import Recording, Rejected
 from datasets.sources import folder
-from pipelines.stages.download import SourceFiles
+from pipelines.rows import SourceFiles
 from pipelines.stages.select import SelectConfig, select
 
 CLASSES = ("cello", "piano")

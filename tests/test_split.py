@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from datasets.errors import IntegrityError, UsageError
 from datasets.record import ABSENT, PRESENT, UNKNOWN
-from pipelines.rows import ClipSummary
-from pipelines.stages.curate import Curation
-from pipelines.stages.split import Assignment, SplitConfig, certify, grouped, plan_split, rule_for
+from pipelines.rows import Assignment, ClipSummary, Curation
+from pipelines.stages.split import SplitConfig, certify, grouped, plan_split, rule_for
 
 CLASSES = ("cello", "voice")
 HALF = {"train": 0.5, "validation": 0.5}
@@ -23,7 +22,7 @@ def summary(id, partition="pool", group=None, pcm=None, presence=(PRESENT, UNKNO
 
 
 def planned(clips, config=OFFICIAL, seed=0):
-    return plan_split((clips, Curation()), config=config, instruments=CLASSES, seed=seed)
+    return plan_split(Curation(clips), config=config, instruments=CLASSES, seed=seed)
 
 
 def splits(clips, config=OFFICIAL, seed=0):

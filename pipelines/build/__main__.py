@@ -16,7 +16,7 @@ from pipelines.engine.heap import configure_allocator, skip_final_gc
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     unread = "nobody reads stdout any more; what was built is published"
     return run_command(_command, argv, then="then run the build again", unread=unread)
 

@@ -30,7 +30,7 @@ exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 4 drift beyond the r
 
 
 def build_parser() -> Parser:
-    """All flags of the build command."""
+    """Build the parser of the build command."""
     what = "Build a dataset: upstream archives in, Parquet shards with a manifest out."
     parser = Parser("python -m pipelines.build", what, EPILOG, passes_on=True)
     add = parser.add_argument
@@ -71,12 +71,12 @@ def build_parser() -> Parser:
 
 
 def flag_names() -> list[str]:
-    """Our flags, for suggestions."""
+    """List our flags, for suggestions."""
     return build_parser().flags()
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Our arguments, and the flags left for Beam.
+    """Parse our arguments; return them and the flags left for Beam.
 
     Raises:
         UsageError: a wrong value, or flags that do not go together.
@@ -108,7 +108,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def output_root(arguments: argparse.Namespace) -> Path:
-    """Where the versions go.
+    """Return the folder where the versions go.
 
     Raises:
         UsageError: --frozen names no manifest.

@@ -11,38 +11,39 @@ from dataclasses import replace
 from typing import TypeVar
 
 from datasets.errors import CacheDamageError
-from pipelines.build.plan import Plan, note
+from datasets.streams import note
+from pipelines.build.plan import Build
 
 MORE_PASSES = 2  # the second for what rots meanwhile; a disk that damages what is written to it is beyond us
 
 Answer = TypeVar("Answer")
 
 
-def heal(plan: Plan, work: Callable[[Plan], Answer]) -> tuple[Plan, Answer]:
-    """Do the work of a plan, again with a wary cache where damage is met.
+def heal(build: Build, work: Callable[[Build], Answer]) -> tuple[Build, Answer]:
+    """Run the work of a build, again with a wary cache where damage is met.
 
     Returns:
-        The plan that was carried out, and the answer of the work.
+        The build that was carried out, and the answer of the work.
 
     Raises:
         CacheDamageError: damage was met in every pass.
     """
     for number in range(1, MORE_PASSES + 1):
         try:
-            return plan, work(plan)
+            return build, work(build)
         except CacheDamageError as error:
             note(f"{str(error).partition(';')[0]}; this build makes it again, with all others that are damaged")
-            plan = _wary(plan, number)
+            build = _wary(build, number)
     try:
-        return plan, work(plan)
+        return build, work(build)
     except CacheDamageError as error:
         raise CacheDamageError(f"{error}; damage was met {number + 1} times in a row: check the disk") from error
 
 
-def _wary(plan: Plan, number: int) -> Plan:
-    """The same plan for another pass, which begins with nothing staged and counts its own progress."""
-    output = replace(plan.output, run=f"{plan.output.run}-{number}")
+def _wary(build: Build, number: int) -> Build:
+    """Prepare the same build for another pass, which begins with nothing staged and counts its own progress."""
+    output = replace(build.output, run=f"{build.output.run}-{number}")
     shutil.rmtree(output.staging, ignore_errors=True)
     output.staging.mkdir()
     output.progress.mkdir(parents=True)
-    return replace(plan, output=output, cache=replace(plan.cache, wary=True))
+    return replace(build, output=output, cache=replace(build.cache, wary=True))

@@ -1,4 +1,4 @@
-"""What a command line makes a build read, outside the cache."""
+"""The inputs that a build reads outside the cache, by its command line."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ from pipelines.recipe import Recipe
 
 
 def named_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
-    """Inputs that flags name; to be looked at before the recipe is made of them."""
+    """Yield the inputs that flags name; to be looked at before the recipe is made of them."""
     for kind, named in (("version", arguments.frozen), ("version", _named(arguments.parent))):
         if named is not None:
             yield Input(kind, str(Path(named).absolute()))  # type: ignore[arg-type]
@@ -30,7 +30,7 @@ def named_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
 
 
 def recipe_inputs(recipe: Recipe) -> Iterator[Input]:
-    """Inputs that a recipe names: folders of sources and weights; soundfonts and FluidSynth, where it renders."""
+    """Yield the inputs that a recipe names: folders of sources and weights, soundfonts, FluidSynth."""
     for config in recipe.sources.values():
         if root := getattr(config, "root", ""):
             yield Input("files", str(Path(root).absolute()))
@@ -44,7 +44,7 @@ def recipe_inputs(recipe: Recipe) -> Iterator[Input]:
 
 
 def _synthesizer() -> Iterator[Path]:
-    """The file of the FluidSynth library, where it is installed and the system says what it has loaded."""
+    """Locate the file of the FluidSynth library, where it is installed and the system says what it has loaded."""
     from pipelines.render import synthesizer
 
     with contextlib.suppress(UsageError, OSError):

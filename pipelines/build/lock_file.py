@@ -1,4 +1,4 @@
-"""What decides a dataset beside its recipe: the inputs and tools that a manifest names, held against others.
+"""Inputs and tools that a manifest names, compared with others: they decide a dataset beside its recipe.
 
     told = differing(listed.content, built.content, ("in the manifest", "here"))
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets.errors import UsageError
 from datasets.manifest import Manifest
+from datasets.manifest_types import ManifestContent
 from datasets.printable import printable
 from datasets.scores.soundfonts import FAVORITE, INSTALL, VARIABLE
 from datasets.source import inputs_of
@@ -29,8 +30,8 @@ Entries = Iterable[Mapping[str, Any]]  # of `inputs` or `files` in a manifest's 
 Sides = tuple[str, str]  # what to call the two: ("in the manifest", "here")
 
 
-def differing(before: Mapping[str, Any], now: Mapping[str, Any], sides: Sides) -> list[str]:
-    """Inputs, remote files and tools that differ between two manifests, in words; empty: none does."""
+def differing(before: ManifestContent, now: ManifestContent, sides: Sides) -> list[str]:
+    """Describe inputs, remote files and tools that differ between two manifests; empty: none does."""
     words = []
     for source in sorted(before["sources"].keys() & now["sources"].keys()):
         old, new = before["sources"][source], now["sources"][source]
@@ -38,14 +39,14 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any], sides: Sides) -
         for side, entry in enumerate((old, new)):
             for found in entry.get("inputs", ()):
                 kinds[found["kind"]][side].append(found)
-            for found in entry["files"]:
-                kinds[f"file {found['name']}"][side].append(found)
+            for file in entry["files"]:
+                kinds[f"file {file['name']}"][side].append(file)
         words += [_versus(source, kind, *found, sides) for kind, found in sorted(kinds.items()) if _differ(*found)]
     return words + differing_tools(before, now, sides)
 
 
-def differing_tools(before: Mapping[str, Any], now: Mapping[str, Any], sides: Sides) -> list[str]:
-    """Tools of other versions, in words; one that a side does not name says nothing."""
+def differing_tools(before: ManifestContent, now: ManifestContent, sides: Sides) -> list[str]:
+    """Describe tools of other versions; one that a side does not name says nothing."""
     old, new = (_tools(content) for content in (before, now))
     return [
         printable(f"{name} {old[name]} {sides[0]}, {new[name]} {sides[1]}")
@@ -55,34 +56,34 @@ def differing_tools(before: Mapping[str, Any], now: Mapping[str, Any], sides: Si
 
 
 def foreign_inputs(listed: Manifest, recipe: Recipe) -> list[str]:
-    """Inputs of a manifest that are others on this machine, each with the remedy; before anything is made of them.
+    """Describe inputs of a manifest that are others on this machine, each with the remedy.
 
     Raises:
         UsageError: none of its soundfonts is here, so no recording can be made again; or FluidSynth is missing.
     """
     told = []
     for source, config in sorted(recipe.sources.items()):
-        named = listed.content["sources"].get(source, {}).get("inputs")
-        if not named:
+        entry = listed.content["sources"].get(source)
+        if entry is None or not (named := entry.get("inputs")):
             continue
         here = [asdict(found) for found in inputs_of(source, config)]
         for kind in sorted({found["kind"] for found in named}):
-            then, now = ([found for found in side if found["kind"] == kind] for side in (named, here))
+            then, now = ([found for found in side if found["kind"] == kind] for side in (list[Any](named), here))
             if not _differ(then, now):
                 continue
             line = f"{_versus(source, kind, then, now, ('in the manifest', 'here'))}: {_remedy(kind, then)}"
             if kind == "soundfont" and not _digests(then) & _digests(now):
                 raise UsageError(line)
             told.append(line)
-    then = listed.content["tools"].get("fluidsynth")
-    if then is not None and then != (version := synthesizer.version()):
-        both = f"fluidsynth {printable(then)} in the manifest, {version} here"
+    named_version = listed.content["tools"].get("fluidsynth")
+    if named_version is not None and named_version != (version := synthesizer.version()):
+        both = f"fluidsynth {printable(named_version)} in the manifest, {version} here"
         told.append(f"{both}: it may sound otherwise; install that version")
     return told
 
 
-def _tools(content: Mapping[str, Any]) -> dict[str, Any]:
-    """All tools: those of the audio, and those that judged the labels."""
+def _tools(content: ManifestContent) -> dict[str, Any]:
+    """Merge all tools: those of the audio, and those that judged the labels."""
     return {**content["tools"], **content.get("curation", {}).get("tools", {})}
 
 

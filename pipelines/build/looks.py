@@ -1,4 +1,4 @@
-"""How the inputs of a build look: taken before they are read, and again when the build is done.
+"""Looks of a build's inputs, taken before they are read, and again when the build is done.
 
 A look holds names, sizes, times and inodes of all files, and the contents of small tables (labels, checksums). Links
 are followed, each folder once. What a build itself writes, where its output or cache lies within an input, is left out.
@@ -48,7 +48,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Look:
-    """How an input looked."""
+    """The look of an input: digests and stamps, not contents."""
 
     digest: str | None  # of all there is to see; None: it could not be looked at
     folders: Mapping[str, str] = field(default_factory=dict)  # path below the input -> digest of what builds read there
@@ -57,7 +57,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Looks:
-    """How all inputs looked before a build read them."""
+    """The looks of all inputs before a build read them."""
 
     of: Mapping[Input, Look]
     begun_ns: int  # time of a file written just before
@@ -69,7 +69,7 @@ Own = Mapping[tuple[int, int], tuple[str, ...]]  # device and inode of a folder 
 
 
 def own_names(outputs: Iterable[Path], cache: Path) -> Own:
-    """What builds write, wherever it lies within an input.
+    """Find what builds write, wherever it lies within an input.
 
     Args:
         outputs: roots; those that are not there yet hold nothing.
@@ -85,7 +85,7 @@ def own_names(outputs: Iterable[Path], cache: Path) -> Own:
 
 
 def look_at(wanted: Input, own: Own) -> Look:
-    """A file, a folder or a version as it looks now.
+    """Digest how a file, a folder or a version looks now.
 
     Args:
         wanted: no web address.
@@ -125,7 +125,7 @@ def _look_below(top: str, own: Own) -> Look:
 
 
 def _walk(top: str, own: Own) -> Iterator[tuple[str, list[Stamp], list[int]]]:
-    """Path below the top, stamps of the files and their inodes, of each folder once; links are followed."""
+    """Yield path below the top, stamps of the files and their inodes, of each folder once; links are followed."""
     seen: set[tuple[int, int]] = set()
     waiting = [""]
     while waiting:
@@ -190,7 +190,7 @@ def _is_noise(name: str) -> bool:
 
 
 def settled_looks(inputs: Callable[[], Iterable[Input]], look: LookAt, places: Sequence[Path]) -> Looks:
-    """Look at all inputs, again after a moment where one has only just changed.
+    """Record the look of all inputs, again after a moment where one has only just changed.
 
     Args:
         inputs: names them; what one says of others is read after it was looked at.
@@ -208,12 +208,12 @@ def settled_looks(inputs: Callable[[], Iterable[Input]], look: LookAt, places: S
 
 
 def _settled_at_ns(changed_ns: int) -> int:
-    """From which time on a change of a file gets another time than the last one."""
+    """Compute the time from which on a change of a file gets another time than the last one."""
     return changed_ns + (TICK_NS if changed_ns % 1_000_000_000 else COARSE_TICK_NS)
 
 
 def _fresh_time_ns(folder: Path) -> int | None:
-    """Time of a file written now, by the clock of its file system; None where none can be written."""
+    """Read the time of a file written now, by the clock of its file system; None where none can be written."""
     place = next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
     try:
         return fresh_status(place).st_ctime_ns
@@ -222,7 +222,7 @@ def _fresh_time_ns(folder: Path) -> int | None:
 
 
 def changed_inputs(before: Looks, look: LookAt) -> list[str]:
-    """What looks otherwise than before the build, as paths for people; noise beside the inputs does not count."""
+    """List what looks otherwise than before the build, as paths for people; noise beside the inputs does not count."""
     changed: list[str] = []
     for wanted, then in before.of.items():
         now = look(wanted)
@@ -238,7 +238,7 @@ def changed_inputs(before: Looks, look: LookAt) -> list[str]:
 
 
 def _newer_files(folder: str, since_ns: int) -> list[str]:
-    """Files of a folder that changed since a time; the folder itself where none did: one is gone."""
+    """List the files of a folder that changed since a time; the folder itself where none did: one is gone."""
     found = []
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         place = os.path.join(folder, name)
@@ -257,6 +257,6 @@ def _newer_files(folder: str, since_ns: int) -> list[str]:
 
 
 def shown(paths: Sequence[str]) -> str:
-    """The first of some paths, and how many there are."""
+    """Format the first of some paths, and how many there are."""
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return ", ".join(paths[:SHOWN]) + more

@@ -40,26 +40,26 @@ class Output:
 
     @property
     def staging(self) -> Path:
-        """Where a build writes; becomes a version folder by one rename."""
+        """Folder into which a build writes; it becomes a version by one rename."""
         return self.root / ".building"
 
     @property
     def progress(self) -> Path:
-        """Where the workers of a build tell how far they are."""
+        """Folder in which the workers of a build tell how far they are."""
         return self.root / ".progress" / self.run
 
     @property
     def log(self) -> Path:
-        """What Beam and its workers said during the last build; holds times, unlike everything else."""
+        """Output of Beam and its workers during the last build; holds times, unlike everything else."""
         return self.root / "run.log"
 
     def current(self) -> str | None:
-        """The version that `current` points to, if it points to one that is there."""
+        """Return the version that `current` points to, if it points to one that is there."""
         name, problem = self.pointed_at()
         return None if problem else name
 
     def pointed_at(self) -> tuple[str | None, str]:
-        """Name of the version that `current` points to, and what is wrong with the pointer, if anything."""
+        """Return the name of the version that `current` points to, and what is wrong with the pointer, if anything."""
         link = self.root / "current"
         try:
             target = link.readlink()
@@ -92,7 +92,7 @@ class Output:
 
     @contextlib.contextmanager
     def held(self, wait_s: float) -> Iterator[None]:
-        """Let nobody else write to the output; the lock ends with the process, however it ends.
+        """Lock the output against others; the lock ends with the process, however it ends.
 
         Raises:
             UsageError: see `check`.

@@ -1,11 +1,10 @@
-"""What stands in an output root before a build: its versions as far as they can be trusted.
+"""Versions that stand in an output root before a build, as far as they can be trusted.
 
 Splits hold from a version whose manifest and clip rows have the digests that its name promises, and that is complete:
 from the current one, or its nearest complete ancestor. Where the current version cannot be read, the newest sound one
 counts instead. Nothing here ends a build because a version is damaged: it is built anew.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from datasets.manifest import Manifest, canonical_json, file_sha256, manifest_pa
 from datasets.printable import printable
 from pipelines.build.output import Output
 from pipelines.recipe import Recipe, as_json
-from pipelines.verify.findings import check_manifest_json
+from pipelines.verify.findings import VERSION_NAME, check_manifest_json
 
-VERSION_NAME = re.compile(r"[0-9a-f]{12}")
 SPLIT_RULES = ("name", "split", "seed")  # of a recipe: what decides splits
 SHOWN = 5  # settings that are named
 MAX_CHARACTERS = 60  # of a setting's value that is shown
@@ -35,7 +33,7 @@ class Standing:
 
 
 def standing(output: Output) -> Standing:
-    """Look at the versions of an output root."""
+    """Find the versions of an output root that count."""
     name, problem = output.pointed_at()
     current = None if name is None or problem else sound_version(output.root / "versions" / name)
     if name is not None and not problem and current is None:
@@ -46,7 +44,7 @@ def standing(output: Output) -> Standing:
 
 
 def sound_versions(root: Path) -> Iterator[Manifest]:
-    """Versions whose manifest and clip rows are as their name promises, the newest first."""
+    """Yield versions whose manifest and clip rows are as their name promises, the newest first."""
     folders = [folder for folder in (root / "versions").glob("*") if VERSION_NAME.fullmatch(folder.name)]
     for folder in sorted(folders, key=lambda folder: (-_made_ns(folder), folder.name)):
         if (manifest := sound_version(folder)) is not None:
@@ -61,7 +59,7 @@ def _made_ns(folder: Path) -> int:
 
 
 def sound_version(folder: Path) -> Manifest | None:
-    """A version, if its manifest and clip rows have the digests that its folder's name promises."""
+    """Read a version, if its manifest and clip rows have the digests that its folder's name promises."""
     try:
         manifest = read_manifest(folder)
         if manifest.folder.name != folder.name or check_manifest_json(manifest):
@@ -73,19 +71,20 @@ def sound_version(folder: Path) -> Manifest | None:
 
 
 def complete_ancestor(manifest: Manifest) -> Manifest | None:
-    """The version, or the nearest one that it came from, that lacks nothing; None where that is gone."""
+    """Find the nearest version that lacks nothing: this one, or one that it came from; None where that is gone."""
     seen: set[str] = set()
     at: Manifest | None = manifest
     while at is not None and "incomplete" in at.content:
         seen.add(at.folder.name)
-        name = str((at.content.get("parent") or {}).get("version", ""))
+        parent = at.content.get("parent")
+        name = "" if parent is None else parent["version"]
         is_new = VERSION_NAME.fullmatch(name) and name not in seen
         at = sound_version(at.folder.parent / name) if is_new else None
     return at
 
 
 def parent_of(found: Standing, recipe: Recipe) -> Path | None:
-    """The version whose splits hold for a recipe: complete, and split by the same rules."""
+    """Return the version whose splits hold for a recipe: complete, and split by the same rules."""
     if found.complete is None:
         return None
     before, now = found.complete.content["recipe"], as_json(recipe)
@@ -93,7 +92,7 @@ def parent_of(found: Standing, recipe: Recipe) -> Path | None:
 
 
 def refuse_another(output: Output, found: Standing, recipe: Recipe, flag: str) -> None:
-    """Let no dataset take the place of another one unseen.
+    """Refuse to put a dataset unseen in the place of another one.
 
     Args:
         output: root that is to be written.
@@ -122,7 +121,7 @@ def refuse_another(output: Output, found: Standing, recipe: Recipe, flag: str) -
 
 
 def losses(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a recipe no longer does that the current version's did, in words.
+    """Describe what a recipe no longer does that the current version's did.
 
     Args:
         before: the recipe of the current version, as JSON.

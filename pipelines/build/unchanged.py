@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from datasets.addresses import Credentials
 from datasets.errors import TuttiError
 from datasets.files import default_cache_folder, write_file
 from datasets.manifest import digest_of
+from datasets.manifest_types import ManifestContent
 from datasets.scores.soundfonts import VARIABLE
 from pipelines.build.arguments import output_root
 from pipelines.build.looks import Input, Look, LookAt, Looks, Own, look_at, own_names
@@ -32,7 +33,7 @@ FLAGS_WITHOUT_EFFECT_ON_OUTPUT = ("wait", "stall_timeout", "replace", *ACCESS, *
 
 
 def summary_if_unchanged(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> str | None:
-    """The summary of a build that has nothing to do, as a line of JSON; None: it must run, or be asked for."""
+    """Recall the summary of a build that has nothing to do, as a line of JSON; None: it must run, or be asked for."""
     start_s = time.perf_counter()
     asked_otherwise = any(getattr(arguments, flag) for flag in FLAGS_THAT_BUILD_NOTHING)
     if asked_otherwise or os.environ.get("TUTTI_CRASH_AT") or os.environ.get("TUTTI_FAIL_AT"):
@@ -81,7 +82,7 @@ def remember(arguments: argparse.Namespace, looks: Looks, output: Path, summary:
     write_file(output / STATE, json.dumps(state).encode(), durable=False)
 
 
-def is_final(looks: Looks, manifest: Mapping[str, Any]) -> bool:
+def is_final(looks: Looks, manifest: ManifestContent) -> bool:
     """Whether the same command could find nothing else: all inputs known, nothing pending or unexpectedly lost."""
     counts = manifest["counts"]
     lost = any(source.get("pending") for source in counts["sources"].values()) or "incomplete" in manifest
@@ -90,19 +91,19 @@ def is_final(looks: Looks, manifest: Mapping[str, Any]) -> bool:
 
 
 def forget(output: Path) -> None:
-    """Let the next build of an output run."""
+    """Forget the last build of an output, so that the next one runs."""
     (output / STATE).unlink(missing_ok=True)
 
 
 def looker(arguments: argparse.Namespace) -> LookAt:
-    """What looks at the inputs of a command."""
+    """Return the function that looks at the inputs of a command."""
     outputs = [output_root(arguments), *([arguments.publish] if arguments.publish else [])]
     cache = arguments.cache_dir or default_cache_folder()
     return lambda wanted: look_of(wanted, own_names(outputs, cache), arguments.credentials)
 
 
 def look_of(wanted: Input, own: Own, credentials: Credentials) -> Look:
-    """How an input looks without reading it all; of a web mirror, its checksums."""
+    """Digest how an input looks without reading it all; of a web mirror, its checksums."""
     if wanted.kind != "web":
         return look_at(wanted, own)
     from pipelines.acquisition.mirror_look import look_of_mirror  # it imports requests
@@ -111,12 +112,12 @@ def look_of(wanted: Input, own: Own, credentials: Credentials) -> Look:
 
 
 def version_in(output: Path) -> Input:
-    """The current version of an output root."""
+    """Name the current version of an output root as an input."""
     return Input("files", str(output / "current"))
 
 
 def remembered_input(kind: Any, path: str, arguments: argparse.Namespace) -> Input:
-    """An input as `remember` wrote it."""
+    """Read an input as `remember` wrote it."""
     return Input(kind, arguments.mirror if kind == "web" else path)
 
 

@@ -39,19 +39,19 @@ class Table:
             )
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "Table":
-        """The rows with these indices, in their order."""
+        """Take the rows with these indices, in their order."""
         ids, groups = tuple(self.ids[row] for row in rows), tuple(self.groups[row] for row in rows)
         index = np.asarray(rows, dtype=np.intp)
         return replace(self, ids=ids, groups=groups, embeddings=self.embeddings[index], presence=self.presence[index])
 
     def sorted(self) -> "Table":
-        """By id, so that no sum depends on the order of arrival."""
+        """Sort by id, so that no sum depends on the order of arrival."""
         return self.take(sorted(range(len(self.ids)), key=self.ids.__getitem__))
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Of the logistic regressions."""
+    """Settings of the logistic regressions."""
 
     folds: int = 10  # Lumen 2023
     deals: int = 4  # of songs into folds, averaged: with few songs, who sits with whom is luck
@@ -75,7 +75,7 @@ class LinearModel:
     bias: Floats  # (C,)
 
     def logits(self, embedding: NDArray[np.float32]) -> Floats:
-        """Of one embedding (D,): (C,). One row at a time, so that no bit depends on what else is in a batch."""
+        """Compute logits (C,) of one embedding (D,), so that no bit depends on what else is in a batch."""
         result: Floats = self.weight @ embedding.astype(np.float64) + self.bias
         return result
 
@@ -89,7 +89,7 @@ class FoldAssignment:
     seed: int
 
     def model_for(self, group: str) -> LinearModel:
-        """The model that has not heard a group."""
+        """Return the model that was not fitted on a group."""
         fold = self.fold_of.get(group)
         return self.models[fold_by_digest(group, len(self.models), self.seed) if fold is None else fold]
 
@@ -101,7 +101,7 @@ class CrossFit:
     deals: tuple[FoldAssignment, ...]
 
     def logits(self, table: Table) -> Floats:
-        """Out-of-fold logits (N, C), mean over the deals, of any clips, in the fit or not."""
+        """Compute out-of-fold logits (N, C), mean over the deals, of any clips, in the fit or not."""
         rows = [
             sum(deal.model_for(group).logits(embedding) for deal in self.deals) / len(self.deals)
             for group, embedding in zip(table.groups, table.embeddings, strict=True)
@@ -110,12 +110,12 @@ class CrossFit:
 
 
 def digest_number(text: str, seed: int) -> int:
-    """A number below 2**64 that depends on the text and the seed only."""
+    """Hash text and seed to a number below 2**64."""
     return int.from_bytes(hashlib.sha256(f"{seed}|{text}".encode()).digest()[:8], "big")
 
 
 def fold_by_digest(group: str, folds: int, seed: int) -> int:
-    """The fold of a group that no fit has seen."""
+    """Choose the fold of a group that no fit has seen."""
     return digest_number(group, seed) % folds
 
 
@@ -125,7 +125,7 @@ def sampled(group: str, *, num_rows: int, config: FitConfig, seed: int) -> bool:
 
 
 def bounded(table: Table, config: FitConfig, seed: int) -> Table:
-    """At most `max_sample` clips, whole songs in the order of their digests; sorted by id."""
+    """Sample at most `max_sample` clips, whole songs in the order of their digests; sorted by id."""
     if len(table.ids) <= config.max_sample:
         return table.sorted()
     rank = {group: (digest_number(group, seed), group) for group in set(table.groups)}
@@ -136,7 +136,7 @@ def bounded(table: Table, config: FitConfig, seed: int) -> Table:
 
 
 def assign_folds(groups: Sequence[str], labels: NDArray[np.int8], folds: int, seed: int) -> dict[str, int]:
-    """Deal groups into folds so that every label is spread; the order of rows does not matter.
+    """Assign groups to folds so that every label is spread; the order of rows does not matter.
 
     Largest groups first, ties by digest; each goes to the fold that has the fewest clips of its own labels,
     then the fewest clips.
@@ -169,7 +169,7 @@ def fit_linear(
     config: FitConfig,
     balanced: bool = False,
 ) -> LinearModel:
-    """Regularized logistic regression on standardized features: softmax, or one logit where there are two classes.
+    """Fit a regularized logistic regression on standardized features: softmax, or one logit for two classes.
 
     Args:
         embeddings: (N, D).
@@ -249,13 +249,13 @@ def cross_fit(
 
 
 def softmax(logits: Floats) -> Floats:
-    """Probabilities (N, C) of logits (N, C)."""
+    """Compute probabilities (N, C) of logits (N, C)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Floats = powers / powers.sum(axis=1, keepdims=True)
     return shares
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Probabilities of logits of any shape."""
+    """Compute probabilities of logits of any shape."""
     result: Floats = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
     return result

@@ -54,7 +54,7 @@ class Fingerprint:
 
 
 def fingerprint(samples: NDArray[np.int16]) -> Fingerprint:
-    """The fingerprint of a prepared clip.
+    """Compute the fingerprint of a prepared clip.
 
     Args:
         samples: mono int16 (num_samples,) at 16 kHz. Shorter than 0.272 s gives no words.
@@ -77,7 +77,7 @@ def fingerprint(samples: NDArray[np.int16]) -> Fingerprint:
 
 
 def num_bytes(num_samples: int) -> int:
-    """Length of the words of a clip."""
+    """Compute the length of the words of a clip."""
     if num_samples < WINDOW + HOP:
         return 0
     halved = (num_samples + 1) // 2
@@ -85,7 +85,7 @@ def num_bytes(num_samples: int) -> int:
 
 
 def band_energies(samples: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Energy in 33 logarithmic bands, (num_frames, 33); full scale is 1.
+    """Compute the energy in 33 logarithmic bands, (num_frames, 33); full scale is 1.
 
     In double precision: then processors that round differently still agree about the signs.
     """
@@ -109,13 +109,13 @@ def _band_edges() -> NDArray[np.intp]:
 
 
 def _energy_of(rms: float) -> float:
-    """Summed spectral power of a windowed frame with this RMS (Parseval, one side of the spectrum)."""
+    """Compute the spectral power of a windowed frame with this RMS (Parseval, one side of the spectrum)."""
     return rms**2 * WINDOW / 2 * float(np.sum(np.hanning(WINDOW // 2) ** 2)) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How two fingerprints agree at one offset."""
+    """Agreement of two fingerprints at one offset."""
 
     bit_error_rate: float  # along the whole overlap; 0.5 where there is nothing to compare
     worst: float  # the same, in the worst half second
@@ -123,7 +123,7 @@ class Agreement:
 
 
 def agreement(a: Words, b: Words, offset: int) -> Agreement:
-    """How b agrees with a where it is laid `offset` words after a's begin."""
+    """Measure how b agrees with a where it is laid `offset` words after a's begin."""
     start, end = max(offset, 0), min(len(a), len(b) + offset)
     if end <= start:
         return Agreement(0.5, 0.5, 0)

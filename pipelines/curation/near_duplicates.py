@@ -37,7 +37,7 @@ from pipelines.curation.fingerprint import (
     Words,
     agreement,
 )
-from pipelines.rows import ClipSummary, conflict
+from pipelines.rows import ClipSummary, Match, conflict
 
 Samples = NDArray[np.int16]
 # (num_hits, 4): clip a < clip b by their place in the sorted ids, offset of b in hops, number of equal words
@@ -53,7 +53,7 @@ NUM_WHITE_BANDS = 12  # third octaves of the four octaves from 200 to 3200 Hz
 
 @dataclass(frozen=True)
 class NearDuplicateConfig:
-    """When two clips hold the same audio."""
+    """Limits within which two clips hold the same audio."""
 
     # Measured on 319 clips of real recordings, 14 changes of 100 of them: the medians of copies are .00 to .11, the
     # worst .17 (Vorbis at 50 kbit/s: .21; MP3 at 64 kbit/s of a source 50 dB below full scale: .23). Distinct clips
@@ -79,25 +79,12 @@ class NearDuplicateConfig:
             raise ValueError(f"neighbors {self.neighbors}: at least one")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Match:
-    """Two clips that hold the same audio; `id_a` < `id_b`."""
-
-    id_a: str
-    id_b: str
-    offset_s: Seconds  # where b begins in a's time; negative: before a
-    overlap_s: Seconds
-    overlap_share: float  # of the shorter clip
-    score: float  # share of equal bits along the overlap, in (0.5, 1]
-    correlation: float | None = None  # of the waveforms, in [0, 1]; None: not looked at
-
-
 def find_near_duplicates(
     fingerprints: Mapping[str, Fingerprint],
     config: NearDuplicateConfig | None = None,
     load: Callable[[str], Samples] | None = None,
 ) -> list[Match]:
-    """All pairs of clips with the same audio, sorted; the order of the mapping does not matter.
+    """Find all pairs of clips with the same audio, sorted; the order of the mapping does not matter.
 
     Args:
         fingerprints: clip id -> fingerprint.
@@ -117,7 +104,7 @@ def find_near_duplicates(
 
 
 def candidates(prints: list[Fingerprint], neighbors: int) -> Iterator[tuple[int, int, list[int]]]:
-    """Pairs that share words, each with its likeliest offsets in hops, in order of the pairs."""
+    """Yield pairs that share words, each with its likeliest offsets in hops, in order of the pairs."""
     words = np.concatenate([np.zeros(0, np.uint32), *(item.words for item in prints)])
     starts = np.cumsum([0, *(len(item.data) // 4 for item in prints)])
     num_ranges = max(1, -(-len(words) // RANGE_WORDS))
@@ -130,7 +117,7 @@ def candidates(prints: list[Fingerprint], neighbors: int) -> Iterator[tuple[int,
 
 
 def hash_hits(words: Words, starts: NDArray[np.int64], part: int, num_ranges: int, neighbors: int) -> Hits:
-    """Alignments at which two clips share a word of one hash range and agree around it.
+    """Find alignments at which two clips share a word of one hash range and agree around it.
 
     Time is near-linear and memory bounded whatever the words are: a word is compared with the next
     `neighbors` equal ones only. A word that occurs too often to tell anything costs no more; of a set of
@@ -162,7 +149,7 @@ def hash_hits(words: Words, starts: NDArray[np.int64], part: int, num_ranges: in
 
 
 def _tallied(parts: list[Hits]) -> Hits:
-    """One row for every alignment, sorted, with the sum of its votes."""
+    """Merge rows to one for every alignment, sorted, with the sum of its votes."""
     rows = np.concatenate([np.zeros((0, 4), np.int64), *parts])
     rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
     first = np.flatnonzero(np.any(np.diff(rows[:, :3], axis=0, prepend=-1) != 0, axis=1))
@@ -173,7 +160,7 @@ def _tallied(parts: list[Hits]) -> Hits:
 
 
 def _probed(words: Words, starts: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> Hits:
-    """The hits among pairs of places with equal words: of different clips, and alike all around."""
+    """Keep the hits among pairs of places with equal words: of different clips, and alike all around."""
     clip_a, clip_b = (np.searchsorted(starts, place, side="right") - 1 for place in (left, right))
     different = clip_a != clip_b
     left, right, clip_a, clip_b = left[different], right[different], clip_a[different], clip_b[different]
@@ -190,14 +177,14 @@ def _probed(words: Words, starts: NDArray[np.int64], left: NDArray[np.int64], ri
 
 
 def overlap_samples(num_a: int, num_b: int, offset: int) -> int:
-    """Samples that two clips share where b begins `offset` samples after a."""
+    """Count the samples that two clips share where b begins `offset` samples after a."""
     return min(num_a, num_b + offset) - max(0, offset)
 
 
 def confirm(
     id_a: str, id_b: str, fingerprints: Mapping[str, Fingerprint], offsets: list[int], config: NearDuplicateConfig
 ) -> Match | None:
-    """The best alignment of two clips whose whole overlap is the same audio, or nothing.
+    """Find the best alignment of two clips whose whole overlap is the same audio, or nothing.
 
     Args:
         id_a: the lower id.
@@ -229,7 +216,7 @@ def confirm(
 
 
 def confirm_on_audio(match: Match, a: Samples, b: Samples, config: NearDuplicateConfig) -> Match | None:
-    """The match with the correlation of its waveforms, its offset to the sample; nothing where they differ.
+    """Measure a match on its waveforms: correlation, offset to the sample; nothing where they differ.
 
     Args:
         match: found by the fingerprints.
@@ -254,7 +241,7 @@ def confirm_on_audio(match: Match, a: Samples, b: Samples, config: NearDuplicate
 
 
 def correlate(a: Samples, b: Samples, max_lag: int) -> tuple[int, float]:
-    """The best lag of b behind a, in samples, and their correlation there, in [0, 1].
+    """Find the best lag of b behind a, in samples, and their correlation there, in [0, 1].
 
     Both are flattened to equal energy in all third octaves of the fingerprint's range first: otherwise
     one loud bass note is all that counts. The sign of a waveform does not matter (swapped polarity).
@@ -274,7 +261,7 @@ def correlate(a: Samples, b: Samples, max_lag: int) -> tuple[int, float]:
 
 
 def _flattened(samples: Samples, size: int) -> NDArray[np.complex128]:
-    """Spectrum (size // 2 + 1,) with unit energy in each of the bands, none outside."""
+    """Compute the spectrum (size // 2 + 1,) with unit energy in each of the bands, none outside."""
     taper = np.hanning(samples.size)  # an edge is a click in every band, also where the music has nothing
     spectrum = scipy.fft.rfft(samples * taper / 32768, size)
     flat = np.zeros(spectrum.size, np.complex128)
@@ -288,7 +275,7 @@ def _flattened(samples: Samples, size: int) -> NDArray[np.complex128]:
 
 
 def links(matches: Sequence[Match], clips: Mapping[str, ClipSummary]) -> list[list[str]]:
-    """The pairs of groups that share audio, for `join_groups`: then no split can separate them."""
+    """List the pairs of groups that share audio, for `join_groups`: then no split can separate them."""
     pairs = {tuple(sorted((clips[match.id_a].group, clips[match.id_b].group))) for match in matches}
     return [list(pair) for pair in sorted(pairs)]
 
@@ -296,7 +283,7 @@ def links(matches: Sequence[Match], clips: Mapping[str, ClipSummary]) -> list[li
 def leak_report(
     matches: Sequence[Match], clips: Mapping[str, ClipSummary], splits: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """What shares audio, and whether it should: for the manifest and the report, as JSON.
+    """Report what shares audio, and whether it should: for the manifest and the report, as JSON.
 
     Args:
         matches: in any order.

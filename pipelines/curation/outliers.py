@@ -37,7 +37,7 @@ LUMEN_CUTOFFS = {"irmas": 0.11, "audioset": 0.13}  # Lumen 2023, text and figure
 
 @dataclass(frozen=True)
 class OutlierConfig:
-    """How labels are judged."""
+    """Settings by which labels are judged."""
 
     mode: Literal["calibrated", "fixed"] = "calibrated"
     fit: FitConfig = field(default_factory=FitConfig)
@@ -83,7 +83,7 @@ class FoldModels:
     low_quality: float = 1.0  # below it lies the largest share of the sample that may go
 
     def report(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Describe the models for the manifest."""
         return {
             "kind": self.kind,
             "classes": list(self.classes),
@@ -105,7 +105,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one clip. `quality` None: not judged, kept."""
+    """Verdict on one clip. `quality` None: not judged, kept."""
 
     keep: bool
     quality: float | None
@@ -114,7 +114,7 @@ class Verdict:
 
 
 def kind_of(presence: NDArray[np.int8]) -> Kind:
-    """`single` where every labelled clip has exactly one instrument present; presence (N, C)."""
+    """Return `single` where every labelled clip has exactly one instrument present; presence (N, C)."""
     labelled = presence[(presence != UNKNOWN).any(axis=1)]
     return "single" if len(labelled) > 0 and ((labelled == PRESENT).sum(axis=1) == 1).all() else "multi"
 
@@ -205,7 +205,7 @@ def _fit_multi(
 
 
 def score(models: FoldModels, table: Table) -> Floats:
-    """Out-of-fold logits (N, K) of any clips of the corpus; a row depends on its clip only, to the last bit.
+    """Compute out-of-fold logits (N, K) of any clips of the corpus; a row depends on its clip only, to the last bit.
 
     Rounded to 1e-6, so that another machine's last bits do not reach a manifest.
     """
@@ -228,7 +228,7 @@ def _logits(fits: tuple[CrossFit, ...], kind: Kind, table: Table) -> Floats:
 
 
 def assess(models: FoldModels, table: Table, logits: Floats, config: OutlierConfig) -> Scores:
-    """Quality of every clip.
+    """Compute the quality of every clip.
 
     Args:
         models: of the corpus.
@@ -297,7 +297,7 @@ def _assess_multi(models: FoldModels, table: Table, logits: Floats, config: Outl
 
 
 def cutoff_of(models: FoldModels, config: OutlierConfig, source: str | None = None) -> float:
-    """The quality below which a clip is dropped; `source` is its corpus, where several share the models."""
+    """Return the quality below which a clip is dropped; `source` is its corpus, where several share the models."""
     if config.mode == "fixed":
         return config.fixed_cutoffs.get(source or models.source, config.other_fixed_cutoff)
     gap = config.max_gap if models.kind == "single" else config.max_gap_multi

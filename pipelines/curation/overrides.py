@@ -29,7 +29,7 @@ TEXTS = {presence: text for text, presence in PRESENCES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What a person says about one instrument in one clip."""
+    """A person's word on one instrument in one clip."""
 
     id: str  # of the clip
     instrument: str
@@ -38,7 +38,7 @@ class Override:
 
 
 def apply_overrides(clip_id: str, labels: Labels, overrides: Sequence[Override]) -> Labels:
-    """Labels of a clip after the corrections: origin "human", confidence None as for every human label.
+    """Apply corrections to the labels of a clip: origin "human", confidence None as for every human label.
 
     Args:
         clip_id: of the clip.
@@ -55,7 +55,7 @@ def apply_overrides(clip_id: str, labels: Labels, overrides: Sequence[Override])
 
 
 def ordered_overrides(overrides: Iterable[Override]) -> tuple[Override, ...]:
-    """The corrections sorted by clip and instrument: equal contents make equal recipes.
+    """Sort corrections by clip and instrument: equal contents make equal recipes.
 
     Raises:
         UsageError: two of them speak about the same instrument of the same clip.
@@ -68,13 +68,13 @@ def ordered_overrides(overrides: Iterable[Override]) -> tuple[Override, ...]:
 
 
 def unmatched_ids(overrides: Iterable[Override], clip_ids: Iterable[str]) -> tuple[str, ...]:
-    """Sorted ids that are corrected but that no clip has: misspelled, or no longer in the dataset."""
+    """List ids that are corrected but that no clip has: misspelled, or no longer in the dataset; sorted."""
     wanted = {override.id for override in overrides}
     return tuple(sorted(wanted.difference(clip_ids)))
 
 
 def read_overrides(path: Path, instruments: Collection[str] | None = None) -> tuple[Override, ...]:
-    """The corrections in a CSV file, ordered.
+    """Read the corrections in a CSV file, ordered.
 
     Args:
         path: of the file, UTF-8; the column `note` may be absent.
@@ -101,7 +101,7 @@ def read_overrides(path: Path, instruments: Collection[str] | None = None) -> tu
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every row below the header that is not empty; the last line of a long one."""
+    """Yield line number and cells of every row below the header that is not empty; the last line of a long one."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = tuple(cell.strip() for cell in next(reader, []))
@@ -132,7 +132,7 @@ def _parse(cells: Sequence[str], where: str, instruments: Collection[str] | None
 
 
 def overrides_csv(overrides: Iterable[Override]) -> str:
-    """The corrections as a CSV file, ordered, LF."""
+    """Format the corrections as a CSV file, ordered, LF."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)

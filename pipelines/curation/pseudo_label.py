@@ -1,4 +1,4 @@
-"""What kind of guitar? Clips labelled just `guitar` get `acoustic_guitar`, `electric_guitar`, both, or stay unknown.
+"""Kinds of guitars: clips labelled just `guitar` get `acoustic_guitar`, `electric_guitar`, both, or stay unknown.
 
     splitter, report = fit(clips, acoustic=3, electric=4, config=config, seed=0)   clips whose labels name the kind
     verdict = label(splitter, group, embedding, config)          row by row: "acoustic", "electric", "both", None
@@ -30,7 +30,7 @@ Kind = Literal["acoustic", "electric", "both"]
 
 @dataclass(frozen=True)
 class GuitarConfig:
-    """When a guitar gets a kind."""
+    """Thresholds at which a guitar gets a kind."""
 
     mode: Literal["calibrated", "hard"] = "calibrated"
     low: float = 0.3  # calibrated probability of electric, at or below: acoustic; Lumen's code asks .7 for a kind
@@ -63,13 +63,13 @@ class GuitarSplitter:
 
     @property
     def origin(self) -> str:
-        """Who says so."""
+        """Origin of the labels."""
         return f"pseudo:{self.digest[:12]}"
 
 
 @dataclass(frozen=True)
 class GuitarVerdict:
-    """Of one clip; `kind` None: unknown."""
+    """Verdict on one clip; `kind` None: unknown."""
 
     kind: Kind | None
     electric: float  # calibrated probability that it is electric rather than acoustic
@@ -122,7 +122,7 @@ def fit(
 
 
 def label(splitter: GuitarSplitter, group: str, embedding: NDArray[np.float32], config: GuitarConfig) -> GuitarVerdict:
-    """The kind of one clip's guitar. The embedding (D,) alone decides, and the group, which names unheard models."""
+    """Decide the kind of one clip's guitar by its embedding (D,) and the models that were not fitted on its group."""
     row = Table(("",), (group,), embedding[None], np.zeros((1, 0), np.int8))
     logit = float(splitter.kinds.logits(row)[0, 0])
     electric = round(float(sigmoid(np.array(splitter.slope * logit + splitter.offset))), 6)
@@ -134,7 +134,7 @@ def label(splitter: GuitarSplitter, group: str, embedding: NDArray[np.float32], 
 
 
 def labels_of(verdict: GuitarVerdict, splitter: GuitarSplitter, config: GuitarConfig) -> dict[str, Label]:
-    """The labels that a verdict adds to a clip; none where it abstains.
+    """Return the labels that a verdict adds to a clip; none where it abstains.
 
     One kind heard says nothing of the other, which may play too: it stays unknown, but is absent in mode "hard".
     """
@@ -150,7 +150,7 @@ def labels_of(verdict: GuitarVerdict, splitter: GuitarSplitter, config: GuitarCo
 
 
 def platt(logits: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Slope and offset of the sigmoid that turns out-of-fold logits (N,) into probabilities of label 1.
+    """Fit slope and offset of the sigmoid that turns out-of-fold logits (N,) into probabilities of label 1.
 
     Each row counts so that both labels weigh the same. A slope below 0 would turn answers round: it becomes 0.
     """
@@ -165,7 +165,7 @@ def platt(logits: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def _detector(table: Table, column: int, other: int, config: GuitarConfig, seed: int) -> tuple[CrossFit | None, float]:
-    """One kind against what is no guitar; with the other kind among the others, no clip could be both."""
+    """Fit one kind against what is no guitar; with the other kind among the others, no clip could be both."""
     here, there = (table.presence[:, index] == PRESENT for index in (column, other))
     rest = table.take(np.flatnonzero(~there))
     labels = here[~there].astype(np.int64)

@@ -1,4 +1,4 @@
-"""What curation found, as tables beside the manifest: `report/curation.parquet` and `report/curation.json`.
+"""Report of curation, as tables beside the manifest: `report/curation.parquet` and `report/curation.json`.
 
 One row per clip: the corpus, what it was labelled, its quality and rank in its source, whether it was
 dropped and what would fit better, the guitar's pseudo-label, and two coordinates of its embedding.
@@ -8,7 +8,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,36 +17,15 @@ from numpy.typing import NDArray
 
 from datasets.files import write_file
 from datasets.manifest import canonical_json
-from datasets.record import PRESENT, Label
-from pipelines.rows import ClipSummary
+from datasets.record import PRESENT
+from pipelines.rows import ClipSummary, Curation
 
 MAX_FITTED = 5_000  # clips that decide the axes; more turn them little
 
 
-class Found(Protocol):
-    """What the report is made of."""
-
-    @property
-    def quality(self) -> Mapping[str, float]:
-        """Label quality by clip id."""
-
-    @property
-    def doubts(self) -> Mapping[str, str]:
-        """Dropped clips."""
-
-    @property
-    def labels(self) -> Mapping[str, Mapping[str, Label]]:
-        """Pseudo-labels."""
-
-    @property
-    def report(self) -> Mapping[str, Any]:
-        """Facts about the models."""
-
-
 def write_report(
     folder: Path,
-    clips: Sequence[ClipSummary],
-    found: Found,
+    found: Curation,
     given: Mapping[str, tuple[str, str]],
     instruments: Sequence[str],
     vector: Callable[[str], NDArray[np.float32]],
@@ -55,12 +34,12 @@ def write_report(
 
     Args:
         folder: is created.
-        clips: sorted by id, with embeddings.
-        found: the curation.
+        found: the curation; its clips are sorted by id and have embeddings.
         given: id -> the label in question and what would fit better.
         instruments: names for the presence vectors.
         vector: reads an embedding by its blob.
     """
+    clips = found.clips
     rank = ranks(clips, found.quality)
     places = principal_axes([clip.embedding or "" for clip in clips], vector)
     columns: dict[str, list[Any]] = defaultdict(list)
@@ -98,7 +77,7 @@ def write_report(
 
 
 def ranks(clips: Sequence[ClipSummary], quality: Mapping[str, float]) -> dict[str, int]:
-    """Place of each scored clip in its source, the worst first (Lumen 2023's rank plots)."""
+    """Compute the place of each scored clip in its source, the worst first (Lumen 2023's rank plots)."""
     order = sorted((clip.source, quality[clip.id], clip.id) for clip in clips if clip.id in quality)
     seen: Counter[str] = Counter()
     result = {}
@@ -111,7 +90,7 @@ def ranks(clips: Sequence[ClipSummary], quality: Mapping[str, float]) -> dict[st
 def drop_table(
     clips: Sequence[ClipSummary], doubts: Mapping[str, str], instruments: Sequence[str]
 ) -> dict[str, dict[str, list[int]]]:
-    """Source -> instrument -> [dropped, all] of the clips where it is present (Lumen 2023's table of removals)."""
+    """Count, by source and instrument, [dropped, all] of the clips where it is present (Lumen 2023's removals)."""
     table: dict[str, dict[str, list[int]]] = defaultdict(lambda: {name: [0, 0] for name in instruments})
     for clip in clips:
         for name, value in zip(instruments, clip.presence, strict=True):
@@ -122,7 +101,7 @@ def drop_table(
 
 
 def principal_axes(blobs: Sequence[str], vector: Callable[[str], NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Coordinates (N, 2) on the first two principal axes of the standardized embeddings.
+    """Compute coordinates (N, 2) on the first two principal axes of the standardized embeddings.
 
     The axes are fitted on evenly spaced clips; each points where its largest loading is positive.
     """

@@ -31,7 +31,7 @@ Ratios: TypeAlias = Mapping[str, float]  # split -> wanted share of the clips; p
 def stratify_groups(
     counts: Counts, sizes: Sizes, ratios: Ratios, *, seed: int, settled: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Split of every group.
+    """Choose the split of every group.
 
     The label with the fewest groups left is dealt first, the groups with most clips of it ahead.
     Each goes to the split that lacks, relative to its ratio, most of the label; in a tie, most
@@ -80,7 +80,7 @@ def stratify_groups(
 
 
 def stratify_groups_skmultilearn(counts: Counts, sizes: Sizes, ratios: Ratios, *, seed: int) -> dict[str, str]:
-    """Split of every group by scikit-multilearn's IterativeStratification, as Lumen 2023 did.
+    """Choose the split of every group by scikit-multilearn's IterativeStratification, as Lumen 2023 did.
 
     It sees one row per group with the union of its labels, not how many clips have them, nor how
     many there are. Quadratic in the groups. Global `np.random` is left as it was.
@@ -105,7 +105,7 @@ def stratify_groups_skmultilearn(counts: Counts, sizes: Sizes, ratios: Ratios, *
 
 
 def label_deviation(counts: Counts, assignment: Mapping[str, str], ratios: Ratios) -> list[float]:
-    """Per label: the worst |share of its clips - wanted share| over the splits, in [0, 1].
+    """Compute, per label, the worst |share of its clips - wanted share| over the splits, in [0, 1].
 
     A label without clips deviates by 0.
 
@@ -120,30 +120,10 @@ def label_deviation(counts: Counts, assignment: Mapping[str, str], ratios: Ratio
     return [float(value) for value in np.where(totals_C > 0, deviation_C, 0.0)]
 
 
-def label_distribution_distance(counts: Counts, sizes: Sizes, assignment: Mapping[str, str]) -> float:
-    """LD of Sechidis 2011, counted in clips: 0 is perfect.
-
-    The mean over labels and splits of |odds of the label in the split - its odds overall|, where
-    odds are clips with the label per clip without; "without" counts as 1 where it is 0.
-
-    Raises:
-        ValueError: a group has no split in `assignment`.
-    """
-    if not any(len(row) for row in counts.values()):  # no groups or no labels
-        return 0.0
-    names = sorted(set(assignment.values()))
-    counts_SC = _totals(counts, assignment, names)
-    sizes_S = _totals({group: (sizes[group],) for group in counts}, assignment, names)
-    odds_SC = counts_SC / np.maximum(sizes_S - counts_SC, 1)
-    counts_C = counts_SC.sum(axis=0)
-    odds_C = counts_C / np.maximum(sizes_S.sum() - counts_C, 1)
-    return float(np.abs(odds_SC - odds_C).mean())
-
-
 def _deal(
     amounts: NDArray[np.integer], sizes: NDArray[np.int64], dealt: list[int], filled: list[int], shares: list[float]
 ) -> NDArray[np.intp]:
-    """Split of each group in turn; counts up `dealt` (of the amount) and `filled` (clips) per split.
+    """Choose the split of each group in turn; counts up `dealt` (of the amount) and `filled` (clips) per split.
 
     With want = share * total - dealt, the split with the greatest want / share is the one with the
     least dealt / share: in this form equal needs are equal floats.
@@ -174,7 +154,7 @@ def _in_digest_order(groups: Iterable[str], seed: int) -> list[str]:
 
 
 def _arrays(groups: Sequence[str], counts: Counts, sizes: Sizes) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Clips (G,) and clips per label (G, C)."""
+    """Count clips (G,) and clips per label (G, C)."""
     if counts.keys() != sizes.keys():
         group = min(counts.keys() ^ sizes.keys())
         raise ValueError(f"group {group!r}: expected counts and a size, got only one of them")
@@ -191,7 +171,7 @@ def _arrays(groups: Sequence[str], counts: Counts, sizes: Sizes) -> tuple[NDArra
 
 
 def _matrix(groups: Sequence[str], counts: Counts) -> NDArray[np.int32]:
-    """Clips per label (G, C); of NSynth's 300,000 groups and 1,006 labels 1.2 GB."""
+    """Count clips per label (G, C); of NSynth's 300,000 groups and 1,006 labels 1.2 GB."""
     num_labels = len(counts[groups[0]]) if groups else 0
     for group in groups:
         if len(counts[group]) != num_labels:
@@ -203,7 +183,7 @@ def _matrix(groups: Sequence[str], counts: Counts) -> NDArray[np.int32]:
 
 
 def _totals(counts: Counts, assignment: Mapping[str, str], names: Sequence[str]) -> NDArray[np.int64]:
-    """Clips per label (S, C) of each split."""
+    """Sum clips per label (S, C) of each split."""
     groups = list(counts)
     for group in groups:
         if assignment.get(group) not in names:
@@ -215,7 +195,7 @@ def _totals(counts: Counts, assignment: Mapping[str, str], names: Sequence[str])
 
 @contextlib.contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Seed the global legacy generator, and put it back as it was."""
+    """Set the seed of the global legacy generator, and put it back as it was."""
     state = np.random.get_state()
     np.random.seed(int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big"))
     try:

@@ -15,16 +15,14 @@ from pathlib import Path
 
 from datasets.command import Parser, run_command
 from datasets.manifest import canonical_json
-from pipelines.diff.compare import (
-    compare,
-)
+from pipelines.diff.compare import compare
 from pipelines.verify.findings import open_manifest
 
 MAX_HEARD = 1_000  # changed clips that the command compares by ear unless told: half a minute
 
 
 def build_parser() -> Parser:
-    """All flags."""
+    """Build the parser of all flags."""
     parser = Parser("python -m pipelines.diff", "What differs between two versions of a dataset.")
     parser.add_argument("a", metavar="A", type=Path, help="manifest, version folder or output root: before")
     parser.add_argument("b", metavar="B", type=Path, help="the same: after")
@@ -36,7 +34,7 @@ def build_parser() -> Parser:
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """The report that a parsed command line asks for."""
+    """Write the report that a parsed command line asks for."""
     from pipelines.diff.report import markdown, text
     from pipelines.diff.sound import listener
 
@@ -48,7 +46,7 @@ def run(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(_command, argv)
 
 

@@ -1,10 +1,10 @@
-"""What differs between two versions of a dataset, clip by clip and setting by setting."""
+"""Differences between two versions of a dataset, clip by clip and setting by setting."""
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets.manifest import ClipRow, Manifest, canonical_json
@@ -26,7 +26,7 @@ from pipelines.diff.difference import (
 
 @dataclass(frozen=True, slots=True)
 class _Brief:
-    """What is kept of A's rows while B's are read: some hundred bytes each."""
+    """The part of A's rows that is kept while B's are read: some hundred bytes each."""
 
     split: str | None  # None: not kept
     reason: str
@@ -37,8 +37,40 @@ class _Brief:
     present: tuple[str, ...]
 
 
+_NO_ROW = _Brief(None, NOT_LISTED, "", "", "", "", ())
+
+
+@dataclass
+class _Found:
+    """Differences of the clips that were compared so far."""
+
+    added: list[Moved] = field(default_factory=list)
+    gone: list[Moved] = field(default_factory=list)
+    relabelled: list[Relabelled] = field(default_factory=list)
+    resplit: list[Resplit] = field(default_factory=list)
+    changed: list[Changed] = field(default_factory=list)
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def compare(self, clip_id: str, old: _Brief, new: _Brief) -> None:
+        """Note how a clip of A and of B differ."""
+        if new.split is None:
+            if old.split is not None:
+                self.gone.append(Moved(clip_id, old.split, new.reason, old.present))
+            elif old.reason != new.reason:
+                self.reasons[old.reason, new.reason] += 1
+        elif old.split is None:
+            self.added.append(Moved(clip_id, new.split, old.reason, new.present))
+        else:
+            if old.split != new.split:
+                self.resplit.append(Resplit(clip_id, old.split, new.split))
+            if old.pcm != new.pcm:
+                self.changed.append(Changed(clip_id, new.split, _how(old, new)))
+            if old.labels != new.labels:
+                self.relabelled += _relabelled(clip_id, new.split, json.loads(old.labels), json.loads(new.labels))
+
+
 def compare(a: Manifest, b: Manifest, same_sound: SameSound | None = None) -> Difference:
-    """What differs from A to B.
+    """Compare two versions.
 
     Args:
         a: the earlier version.
@@ -50,56 +82,37 @@ def compare(a: Manifest, b: Manifest, same_sound: SameSound | None = None) -> Di
         IntegrityError: a clip row cannot be read; `verify` says more.
     """
     before = {row["id"]: _brief(row) for row in a.clip_rows()}
-    added: list[Moved] = []
-    gone: list[Moved] = []
-    relabelled: list[Relabelled] = []
-    resplit: list[Resplit] = []
-    changed: dict[str, tuple[str, str]] = {}
-    reasons: Counter[tuple[str, str]] = Counter()
+    found = _Found()
     splits: dict[str, Counter[str]] = {"a": Counter(), "b": Counter()}
     present: dict[str, Counter[tuple[str, str]]] = {"a": Counter(), "b": Counter()}
-    for one in before.values():
-        _count(one, splits["a"], present["a"])
+    for old in before.values():
+        _count(old, splits["a"], present["a"])
     for row in b.clip_rows():
-        clip_id, new = row["id"], _brief(row)
+        new = _brief(row)
         _count(new, splits["b"], present["b"])
-        old = before.pop(clip_id, None)
-        if old is None or old.split is None:
-            if new.split is not None:
-                reason = NOT_LISTED if old is None else old.reason
-                added.append(Moved(clip_id, new.split, reason, new.present))
-            elif old is None or old.reason != new.reason:
-                reasons[NOT_LISTED if old is None else old.reason, new.reason] += 1
-            continue
-        if new.split is None:
-            gone.append(Moved(clip_id, old.split, new.reason, old.present))
-            continue
-        if old.split != new.split:
-            resplit.append(Resplit(clip_id, old.split, new.split))
-        if old.pcm != new.pcm:
-            changed[clip_id] = (new.split, _how(old, new))
-        if old.labels != new.labels:
-            relabelled += _relabelled(clip_id, new.split, json.loads(old.labels), json.loads(new.labels))
+        found.compare(row["id"], before.pop(row["id"], _NO_ROW), new)
     for clip_id, old in before.items():
-        if old.split is not None:
-            gone.append(Moved(clip_id, old.split, NOT_LISTED, old.present))
-        else:
-            reasons[old.reason, NOT_LISTED] += 1
-    unheard = frozenset(clip_id for clip_id, (_, how) in changed.items() if how == "unheard")
-    heard = same_sound(unheard) if same_sound is not None and unheard else {}
-    verdicts = {clip_id: "equivalent" if alike else "other" for clip_id, alike in heard.items()}
+        found.compare(clip_id, old, _NO_ROW)
     return Difference(
         _side(a, splits["a"]),
         _side(b, splits["b"]),
-        tuple(sorted(added)),
-        tuple(sorted(gone)),
-        tuple(sorted(Changed(clip_id, split, verdicts.get(clip_id, how)) for clip_id, (split, how) in changed.items())),
-        tuple(sorted(relabelled, key=lambda one: (one.id, one.instrument))),
-        tuple(sorted(resplit)),
-        tuple(sorted((was, now, count) for (was, now), count in reasons.items())),
+        tuple(sorted(found.added)),
+        tuple(sorted(found.gone)),
+        tuple(sorted(_listened(found.changed, same_sound))),
+        tuple(sorted(found.relabelled, key=lambda one: (one.id, one.instrument))),
+        tuple(sorted(found.resplit)),
+        tuple(sorted((was, now, count) for (was, now), count in found.reasons.items())),
         tuple(_balance(a, b, splits, present)),
         tuple(_settings(a.content, b.content)),
     )
+
+
+def _listened(changed: Sequence[Changed], same_sound: SameSound | None) -> list[Changed]:
+    """Add the verdict of `same_sound` to changed clips that were unheard."""
+    unheard = frozenset(one.id for one in changed if one.how == "unheard")
+    heard = same_sound(unheard) if same_sound is not None and unheard else {}
+    verdicts = {clip_id: "equivalent" if alike else "other" for clip_id, alike in heard.items()}
+    return [replace(one, how=verdicts.get(one.id, one.how)) for one in changed]
 
 
 NOTES_DIGITS = 12  # of their digest, shown to people
@@ -117,7 +130,7 @@ def _brief(row: ClipRow) -> _Brief:
 
 
 def _how(old: _Brief, new: _Brief) -> str:
-    """What to call other samples, as far as the manifests know."""
+    """Name the kind of change of other samples, as far as the manifests know."""
     if old.native == new.native:
         return "processing"
     if not (old.sketch and new.sketch):
@@ -172,7 +185,7 @@ COUNTED = {
 
 
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Setting]:
-    """What differs in the manifests but follows from no clip: recipe, tools, sources, classes."""
+    """Yield what differs in the manifests but follows from no clip: recipe, tools, sources, classes."""
     for name in sorted((a.keys() | b.keys()) - COUNTED - {"recipe_sha256"}):
         yield from _fields(name, a.get(name), b.get(name))
 

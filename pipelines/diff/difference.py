@@ -109,12 +109,12 @@ class Difference:
         return self.a.root_digest == self.b.root_digest
 
     def as_json(self) -> dict[str, Any]:
-        """As an object of JSON; `canonical_json` of it depends on the two manifests only."""
+        """Return an object of JSON; `canonical_json` of it depends on the two manifests only."""
         return asdict(self) | {"same_contents": self.same_contents, "drift": drift(self)}
 
 
 def drift(difference: Difference) -> dict[str, float]:
-    """Shares that a recipe can hold against thresholds; all are 0 where the contents are the same.
+    """Compute shares that a recipe can hold against thresholds; all are 0 where the contents are the same.
 
     `gone`, `changed` (other audio, or not listened to), `equivalent`, `relabelled` (clips with a
     changed presence) and `resplit` are shares of A's kept clips, `added` too. `class_loss` is the

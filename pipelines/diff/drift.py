@@ -1,4 +1,4 @@
-"""How far a new version may be from the one that readers have: beyond it, nothing is published (exit code 4).
+"""Thresholds of drift from the version that readers have: beyond them nothing is published (exit code 4).
 
 A scheduled rebuild should notice that a tenth of a corpus has vanished, or that an instrument has all but gone.
 """
@@ -31,7 +31,7 @@ class DriftConfig:
                 raise ValueError(f"drift.{name} must not be negative, got {limit}")
 
     def limits(self) -> dict[str, float]:
-        """The thresholds that are set."""
+        """Return the thresholds that are set."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -29,7 +29,7 @@ class Section:
 
 
 def text(difference: Difference) -> str:
-    """For a terminal."""
+    """Format for a terminal."""
     parts = [_headline(difference)]
     for section in sections(difference):
         parts.append("\n".join([section.title, *_columns(section.table), *(f"  {line}" for line in section.lines)]))
@@ -37,7 +37,7 @@ def text(difference: Difference) -> str:
 
 
 def markdown(difference: Difference) -> str:
-    """For a pull request: the counts in the open, the clips folded."""
+    """Format for a pull request: the counts in the open, the clips folded."""
     parts = [f"### {_headline(difference)}"]
     for section in sections(difference):
         table = [f"| {' | '.join(map(_escaped, row))} |" for row in section.table]
@@ -62,7 +62,7 @@ def _headline(difference: Difference) -> str:
 
 
 def sections(difference: Difference) -> Iterator[Section]:
-    """The parts of a report that have something to say."""
+    """Yield the parts of a report that have something to say."""
     table: Table
     if not difference.same_contents:
         yield Section("Clips by split", _by_split(difference))
@@ -197,7 +197,7 @@ def _some(items: Iterable[str]) -> tuple[str, ...]:
 
 
 def _columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with aligned columns; numbers to the right."""
+    """Format rows with aligned columns; numbers to the right."""
     if not table:
         return []
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]

@@ -28,7 +28,7 @@ COLUMNS = ["id", "audio", "sample_rate", "num_samples"]
 
 
 def listener(a: Manifest, b: Manifest, max_clips: int) -> SameSound | None:
-    """What judges changed clips: the first `max_clips` by id; None where a version's shards are not here."""
+    """Return the judge of changed clips: the first `max_clips` by id; None where a version's shards are not here."""
     if max_clips < 1 or not all(side.path(info.path).is_file() for side in (a, b) for info in side.shards()):
         return None
 
@@ -53,7 +53,7 @@ def sounds_alike(a: NDArray[np.int16], b: NDArray[np.int16]) -> bool:
 
 
 def stored_samples(manifest: Manifest, ids: AbstractSet[str]) -> Iterator[tuple[str, NDArray[np.int16]]]:
-    """Id and samples at 16 kHz of some clips, in the order of the shards; other audio is not read.
+    """Yield id and samples at 16 kHz of some clips, in the order of the shards; other audio is not read.
 
     Raises:
         IntegrityError: a clip cannot be decoded.
@@ -69,7 +69,7 @@ def stored_samples(manifest: Manifest, ids: AbstractSet[str]) -> Iterator[tuple[
 
 
 def _is_short(row: Mapping[str, Any]) -> bool:
-    """A longer clip is not heard: fingerprints take several times its samples."""
+    """Whether a clip is compared: fingerprints take several times its samples."""
     return bool(row["num_samples"] <= MAX_SECONDS * row["sample_rate"])
 
 

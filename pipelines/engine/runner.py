@@ -91,14 +91,7 @@ def run(
 
     def work() -> None:
         try:
-            start = time.perf_counter()
-            pipeline = beam.Pipeline(options=options)
-            construct(pipeline)
-            seconds["construct"] = time.perf_counter() - start
-            result = pipeline.run()
-            result.wait_until_finish()
-            _require_results(result)
-            seconds["run"] = time.perf_counter() - start - seconds["construct"]
+            _run_to_end(construct, options, seconds)
         except BaseException as error:
             failure.append(error)
 
@@ -124,6 +117,19 @@ def run(
     if failure:
         raise unwrap_runner_error(failure[0]) from failure[0]
     return seconds
+
+
+def _run_to_end(
+    construct: Callable[[beam.Pipeline], object], options: PipelineOptions, seconds: dict[str, float]
+) -> None:
+    start_s = time.perf_counter()
+    pipeline = beam.Pipeline(options=options)
+    construct(pipeline)
+    seconds["construct"] = time.perf_counter() - start_s
+    result = pipeline.run()
+    result.wait_until_finish()
+    _require_results(result)
+    seconds["run"] = time.perf_counter() - start_s - seconds["construct"]
 
 
 def _require_results(result: object) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from datasets.manifest import ClipRow
+from datasets.manifest_types import ManifestContent, SourceEntry
 from datasets.record import SPLITS
 from datasets.shard import NOTES_TYPE, schema
 from datasets.shard_info import ShardInfo
@@ -84,7 +85,7 @@ def count_kept(rows: Iterable[ClipRow]) -> Counts:
     return Counts(by_split, dict(sorted(licenses.items())), dict(sorted(sources.items())), {})
 
 
-def dataset_card(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo], *, usage: str) -> str:
+def dataset_card(content: ManifestContent, counts: Counts, shards: Sequence[ShardInfo], *, usage: str) -> str:
     """Write a card that `load_dataset(folder)` follows, where the shards lie below `data/`.
 
     Args:
@@ -96,7 +97,7 @@ def dataset_card(content: Mapping[str, Any], counts: Counts, shards: Sequence[Sh
     return f"---\n{front_matter(content, counts, shards)}---\n\n{readme(content, counts, usage=usage)}"
 
 
-def front_matter(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> str:
+def front_matter(content: ManifestContent, counts: Counts, shards: Sequence[ShardInfo]) -> str:
     """Write what the hub and `load_dataset` read: licences, task, size, files per split, features."""
     splits = [split for split in counts.splits if counts.splits[split]]  # without rows it cannot be loaded there
     num_bytes = {split: sum(shard.num_bytes for shard in shards if shard.split == split) for split in splits}
@@ -142,7 +143,7 @@ def yaml_string(text: str) -> str:
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
-def _sample_rate(content: Mapping[str, Any]) -> int:
+def _sample_rate(content: ManifestContent) -> int:
     return int(content["recipe"]["prepare"]["sample_rate"])
 
 
@@ -181,7 +182,7 @@ def size_category(num_clips: int) -> str:
     return next((name for limit, name in _SIZES if num_clips < limit), "n>10M")
 
 
-def readme(content: Mapping[str, Any], counts: Counts, *, usage: str) -> str:
+def readme(content: ManifestContent, counts: Counts, *, usage: str) -> str:
     """Write what a person reads: what it is, how to load it, whose it is."""
     first = next((split for split in counts.splits if counts.splits[split]), SPLITS[0])
     sample_rate, num_classes = _sample_rate(content), len(content["instruments"])
@@ -216,7 +217,7 @@ def readme(content: Mapping[str, Any], counts: Counts, *, usage: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def source_table(sources: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]) -> str:
+def source_table(sources: Mapping[str, SourceEntry], counts: Mapping[str, int]) -> str:
     """Write a table of the corpora that clips come from."""
     rows = []
     for name, entry in sources.items():

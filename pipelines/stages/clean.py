@@ -1,4 +1,4 @@
-"""Stage 3, clean: what no training set should hold. One reason per clip, the first that fits.
+"""Clean: what no training set should hold. One reason per clip, the first that fits.
 
 | reason | rule | source |
 |---|---|---|
@@ -8,7 +8,7 @@
 | silent | mean amplitude < 0.0005, where a recipe asks for it | NSynth pre-training (Zhong 2023), its code |
 
 Files that no decoder reads were rejected by prepare as `undecodable`; duplicates need to see
-all clips and are found in `duplicates.py`.
+all clips and are found by `split`.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ class CleanConfig:
 
 
 def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
-    """The clip with the labels that people corrected, or why it must go."""
+    """Refuse a clip that no training set should hold; apply to others the labels that people corrected."""
     audio = clip.audio
     if audio is None:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare before clean")

@@ -1,4 +1,4 @@
-"""Stages 5 and 6, curate: pseudo-labels of guitars, label quality, near-duplicates; one global step.
+"""Curate: pseudo-labels of guitars, label quality, near-duplicates; one global step.
 
 It works on summaries and embeddings, fits on bounded samples, and decides nothing silently: every
 score, doubt and pseudo-label becomes part of a clip's row, and the report lies beside the manifest.
@@ -11,24 +11,24 @@ hard clips would flatter every model. What a person corrected is never dropped.
 
 import importlib.metadata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from datasets.record import PRESENT, UNKNOWN, Label
+from datasets.record import PRESENT, UNKNOWN, Clip, Label, Rejected
 from pipelines.cache.store import Cache
 from pipelines.curation import outliers, pseudo_label
 from pipelines.curation.crossfit import Table
-from pipelines.curation.near_duplicates import Match, NearDuplicateConfig, find_near_duplicates
+from pipelines.curation.near_duplicates import NearDuplicateConfig, find_near_duplicates
 from pipelines.curation.outliers import OutlierConfig
 from pipelines.curation.overrides import Override, unmatched_ids
 from pipelines.curation.pseudo_label import GuitarConfig
 from pipelines.curation.report import write_report
-from pipelines.rows import ClipSummary
+from pipelines.rows import ClipSummary, Curation, Match
 from pipelines.stages.embed import EmbedConfig, embedder_of, facts_of, read_embedding, read_fingerprint, samples_of
 
 KINDS = ("acoustic_guitar", "electric_guitar")
@@ -36,7 +36,7 @@ KINDS = ("acoustic_guitar", "electric_guitar")
 
 @dataclass(frozen=True)
 class CurateConfig:
-    """What curation may do."""
+    """Switches of curation."""
 
     drop: Literal["train", "all", "none"] = "train"  # outliers of which clips go; all keep their score
     pool: bool = True  # one model for all corpora with one instrument a clip: with noise planted, both gained
@@ -45,76 +45,79 @@ class CurateConfig:
 
 
 @dataclass(frozen=True)
-class Curation:
-    """What curation found, by clip id."""
+class CurationRules:
+    """Rules by which clips are judged: a recipe's settings, classes and seed."""
 
-    quality: Mapping[str, float] = field(default_factory=dict)
-    doubts: Mapping[str, str] = field(default_factory=dict)  # clips to be dropped -> the label in doubt
-    labels: Mapping[str, Mapping[str, Label]] = field(default_factory=dict)  # pseudo-labels to add
-    matches: tuple[Match, ...] = ()
-    report: Mapping[str, Any] = field(default_factory=dict)
+    instruments: tuple[str, ...]  # names for the presence vectors
+    trains_only: Mapping[str, bool]  # "source/partition" -> whether its clips can only train
+    config: CurateConfig = field(default_factory=CurateConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)  # "none": nothing is judged
+    outliers: OutlierConfig = field(default_factory=OutlierConfig)
+    guitars: GuitarConfig = field(default_factory=GuitarConfig)
+    near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
+    overrides: tuple[Override, ...] = ()  # corrections by people; the clips have them already
+    seed: int = 0  # of folds
 
-    def relabelled(self, clip: ClipSummary, instruments: Sequence[str]) -> ClipSummary:
-        """A summary with its pseudo-labels."""
-        added = self.labels.get(clip.id)
-        if not added:
-            return clip
-        given = zip(instruments, clip.presence, strict=True)
-        return replace(clip, presence=tuple(added[name].presence if name in added else value for name, value in given))
+    def drops(self, clip: ClipSummary) -> bool:
+        """Whether the clip goes where its label is in doubt."""
+        trains = self.trains_only[f"{clip.source}/{clip.partition}"]
+        return self.config.drop == "all" or (self.config.drop == "train" and trains)
 
 
-def curate(
-    clips: Sequence[ClipSummary],
-    *,
-    config: CurateConfig,
-    embed: EmbedConfig,
-    outlier: OutlierConfig,
-    guitar: GuitarConfig,
-    near_duplicate: NearDuplicateConfig,
-    trains_only: Mapping[str, bool],
-    overrides: Sequence[Override],
-    instruments: Sequence[str],
-    seed: int,
-    cache: Cache,
-    folder: Path,
-) -> tuple[list[ClipSummary], Curation]:
-    """Judge all clips that survived cleaning.
+def summarize(row: Clip | Rejected, instruments: Sequence[str]) -> Iterator[ClipSummary]:
+    """Yield the summary of a clip that is still in, nothing for a rejected one."""
+    if isinstance(row, Rejected):
+        return
+    clip = row
+    if clip.audio is None:
+        raise ValueError(f"{clip.id}: has no stored audio; run prepare first")
+    labels = [clip.labels.get(name) for name in instruments]
+    presence = [UNKNOWN if label is None else label.presence for label in labels]
+    guitar = clip.labels.get("guitar")
+    yield ClipSummary(
+        id=clip.id,
+        source=clip.source,
+        partition=clip.partition,
+        group=clip.group,
+        pcm_sha256=clip.audio.pcm_sha256,
+        presence=presence,
+        blob=clip.audio.blob,
+        num_samples=clip.audio.num_samples,
+        generic_guitar=UNKNOWN if guitar is None else guitar.presence,
+        embedding=clip.embedding,
+        fingerprint=clip.fingerprint,
+    )
+
+
+def curate(clips: Sequence[ClipSummary], *, rules: CurationRules, cache: Cache, staging: Path) -> Curation:
+    """Score labels, label guitars and find near-duplicates among all clips that survived cleaning.
 
     Args:
         clips: in any order.
-        config: what may be done.
-        embed: the embedder; "none": nothing is judged.
-        outlier: how labels are judged.
-        guitar: how guitars are told apart.
-        near_duplicate: when two clips hold the same audio.
-        trains_only: "source/partition" -> whether its clips can only train.
-        overrides: corrections by people; the clips have them already.
-        instruments: names for the presence vectors.
-        seed: of folds.
+        rules: see there.
         cache: holds embeddings, fingerprints and samples.
-        folder: the version folder; the report goes to `report/`.
+        staging: folder that becomes the version; the report goes to `report/`.
 
     Raises:
         YieldError: a corpus's models are no better than chance.
     """
     clips = sorted(clips, key=lambda clip: clip.id)
-    unmatched = unmatched_ids(overrides, (clip.id for clip in clips))
-    corrected = {"overrides": {"labels": len(overrides), "clips_not_there": list(unmatched)}}
-    if embed.embedder == "none" or not clips:
-        return clips, Curation(report={"embedder": {"name": "none"}, **corrected})
-    settled = frozenset(override.id for override in overrides)
-    judged = _score_labels(clips, config, outlier, trains_only, settled, instruments, seed, cache)
-    labels, guitars = _label_guitar_kinds(clips, config, guitar, embed, instruments, seed, cache)
-    matches = _find_matches(clips, config, near_duplicate, cache)
-    report = {"embedder": facts_of(embed), "outliers": judged.report, "guitars": guitars, **corrected}
-    report["tools"] = judging_tools(embed)
-    curation = Curation(judged.quality, judged.doubts, labels, matches, report)
-    write_report(folder / "report", clips, curation, judged.given, instruments, partial(read_embedding, cache=cache))
-    return list(clips), curation
+    unmatched = unmatched_ids(rules.overrides, (clip.id for clip in clips))
+    corrected = {"overrides": {"labels": len(rules.overrides), "clips_not_there": list(unmatched)}}
+    if rules.embed.embedder == "none" or not clips:
+        return Curation(clips, report={"embedder": {"name": "none"}, **corrected})
+    judged = _score_labels(clips, rules, cache)
+    labels, guitars = _label_guitar_kinds(clips, rules, cache)
+    matches = _find_matches(clips, rules, cache)
+    report = {"embedder": facts_of(rules.embed), "outliers": judged.report, "guitars": guitars, **corrected}
+    report["tools"] = judging_tools(rules.embed)
+    curation = Curation(clips, judged.quality, judged.doubts, labels, matches, report)
+    write_report(staging / "report", curation, judged.given, rules.instruments, partial(read_embedding, cache=cache))
+    return curation
 
 
 def judging_tools(embed: EmbedConfig) -> dict[str, str]:
-    """Versions of the libraries that judge labels, and of those that the embedder runs on."""
+    """Collect versions of the libraries that judge labels, and of those that the embedder runs on."""
     names = ["cleanlab", "scikit-learn"]
     if embed.embedder != "logmel":
         names += ["torch"] if embed.embedder == "builtin" else ["torch", "transformers"]
@@ -129,52 +132,42 @@ class _Judged:
     report: dict[str, Any]
 
 
-def _score_labels(
-    clips: Sequence[ClipSummary],
-    config: CurateConfig,
-    outlier: OutlierConfig,
-    trains_only: Mapping[str, bool],
-    settled: Collection[str],
-    instruments: Sequence[str],
-    seed: int,
-    cache: Cache,
-) -> _Judged:
-    judged = _Judged({}, {}, {}, {})
-    for corpus, members in sorted(corpora(clips, pool=config.pool).items()):
+def _score_labels(clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache) -> _Judged:
+    judged, settings = _Judged({}, {}, {}, {}), rules.outliers
+    settled = {override.id for override in rules.overrides}
+    for corpus, members in sorted(corpora(clips, pool=rules.config.pool).items()):
         table = table_of(members, cache)
-        models = outliers.fit(table, source=corpus.name, config=outlier, seed=seed, kind=corpus.kind)
+        models = outliers.fit(table, source=corpus.name, config=settings, seed=rules.seed, kind=corpus.kind)
         if isinstance(models, outliers.Skipped):
             judged.report[corpus.title] = {"skipped": models.note}
             continue
-        scores = outliers.assess(models, table, outliers.score(models, table), outlier)
+        scores = outliers.assess(models, table, outliers.score(models, table), settings)
         counts = {source: Counter(doubted=0, judged=0) for source in corpus.sources}
         for row, clip in enumerate(members):
-            verdict = outliers.judge(scores, row, outliers.cutoff_of(models, outlier, clip.source))
+            verdict = outliers.judge(scores, row, outliers.cutoff_of(models, settings, clip.source))
             if verdict.quality is None or verdict.given is None or verdict.suggested is None:
                 continue
             judged.quality[clip.id] = verdict.quality
-            given, suggested = _describe_disagreement(clip, verdict.given, verdict.suggested, instruments)
+            given, suggested = _describe_disagreement(clip, verdict.given, verdict.suggested, rules.instruments)
             judged.given[clip.id] = given, suggested
             counts[clip.source]["judged"] += 1
-            trains = trains_only[f"{clip.source}/{clip.partition}"]
-            goes = config.drop == "all" or (config.drop == "train" and trains)
-            if not verdict.keep and goes and clip.id not in settled:
+            if not verdict.keep and clip.id not in settled and rules.drops(clip):
                 judged.doubts[clip.id] = f"given {given}, suggested {suggested}"
                 counts[clip.source]["doubted"] += 1
-        judged.report[corpus.title] = _models_report(models, outlier, counts, instruments)
+        judged.report[corpus.title] = _models_report(models, rules, counts)
     return judged
 
 
 def _models_report(
-    models: outliers.FoldModels, config: OutlierConfig, counts: Mapping[str, Counter[str]], instruments: Sequence[str]
+    models: outliers.FoldModels, rules: CurationRules, counts: Mapping[str, Counter[str]]
 ) -> dict[str, Any]:
     report = models.report()
-    report["classes"] = [instruments[column] for column in report["classes"]]
+    report["classes"] = [rules.instruments[column] for column in report["classes"]]
     sources = {
-        source: {"cutoff": round(outliers.cutoff_of(models, config, source), 6), **dict(sorted(count.items()))}
+        source: {"cutoff": round(outliers.cutoff_of(models, rules.outliers, source), 6), **dict(sorted(count.items()))}
         for source, count in counts.items()
     }
-    return report | {"mode": config.mode, "sources": sources}
+    return report | {"mode": rules.outliers.mode, "sources": sources}
 
 
 def _describe_disagreement(
@@ -187,24 +180,24 @@ def _describe_disagreement(
 
 
 class Corpus(NamedTuple):
-    """What is judged by one set of models."""
+    """Clips that are judged by one set of models."""
 
     sources: tuple[str, ...]
     kind: outliers.Kind
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
         return "+".join(self.sources)
 
     @property
     def title(self) -> str:
-        """For the report."""
+        """Name for the report."""
         return f"{self.name}/{self.kind}"
 
 
 def corpora(clips: Iterable[ClipSummary], *, pool: bool) -> dict[Corpus, list[ClipSummary]]:
-    """Clips that are judged together, sorted by id: all with one instrument a clip, and each source's others."""
+    """Group clips that are judged together, sorted by id: all with one instrument a clip, and each source's others."""
     partitions: dict[tuple[str, str], list[ClipSummary]] = defaultdict(list)
     for clip in clips:
         partitions[clip.source, clip.partition].append(clip)
@@ -218,7 +211,7 @@ def corpora(clips: Iterable[ClipSummary], *, pool: bool) -> dict[Corpus, list[Cl
 
 
 def table_of(clips: Sequence[ClipSummary], cache: Cache) -> Table:
-    """Embeddings and labels of clips, aligned."""
+    """Stack embeddings and labels of clips."""
     vectors = [read_embedding(_required(clip.embedding, clip), cache) for clip in clips]
     ids, groups = tuple(clip.id for clip in clips), tuple(clip.group for clip in clips)
     return Table(ids, groups, np.stack(vectors), _presence(clips))
@@ -235,16 +228,11 @@ def _required(blob: str | None, clip: ClipSummary) -> str:
 
 
 def _label_guitar_kinds(
-    clips: Sequence[ClipSummary],
-    config: CurateConfig,
-    guitar: GuitarConfig,
-    embed: EmbedConfig,
-    instruments: Sequence[str],
-    seed: int,
-    cache: Cache,
+    clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache
 ) -> tuple[dict[str, Mapping[str, Label]], dict[str, Any]]:
-    """Pseudo-labels of guitars whose kind nobody names, and the report on who gave them."""
-    if not config.guitars or not set(KINDS) <= set(instruments):
+    """Label guitars whose kind nobody names; return the labels and the report on the models."""
+    settings, instruments = rules.guitars, rules.instruments
+    if not rules.config.guitars or not set(KINDS) <= set(instruments):
         return {}, {"skipped": "switched off, or the recipe lacks a kind of guitar"}
     columns = [instruments.index(name) for name in KINDS]
     open_guitars = [
@@ -253,33 +241,32 @@ def _label_guitar_kinds(
     ]  # fmt: skip
     known = corpora(clips, pool=False).get(Corpus(("irmas",), "single"), [])
     songs = [len({clip.group for clip in known if clip.presence[column] == PRESENT}) for column in columns]
-    if not open_guitars or min(songs) < guitar.min_songs:
-        needed = f"IRMAS teaches with {songs[0]} acoustic and {songs[1]} electric songs, {guitar.min_songs} are needed"
-        return {}, {"skipped": f"{len(open_guitars)} guitars of unknown kind; {needed}"}
+    if not open_guitars or min(songs) < settings.min_songs:
+        taught = f"IRMAS teaches with {songs[0]} acoustic and {songs[1]} electric songs"
+        unknown = f"{len(open_guitars)} guitars of unknown kind"
+        return {}, {"skipped": f"{unknown}; {taught}, {settings.min_songs} are needed"}
     splitter, report = pseudo_label.fit(
         table_of(known, cache),
         acoustic=columns[0],
         electric=columns[1],
-        config=guitar,
-        seed=seed,
-        embedder=embedder_of(embed).digest,
+        config=settings,
+        seed=rules.seed,
+        embedder=embedder_of(rules.embed).digest,
     )
     labels: dict[str, Mapping[str, Label]] = {}
     for clip in open_guitars:
         vector = read_embedding(_required(clip.embedding, clip), cache)
-        verdict = pseudo_label.label(splitter, clip.group, vector, guitar)
-        if added := pseudo_label.labels_of(verdict, splitter, guitar):
+        verdict = pseudo_label.label(splitter, clip.group, vector, settings)
+        if added := pseudo_label.labels_of(verdict, splitter, settings):
             labels[clip.id] = added
     return labels, report | {"guitars": len(open_guitars), "told": len(labels)}
 
 
-def _find_matches(
-    clips: Sequence[ClipSummary], config: CurateConfig, near_duplicate: NearDuplicateConfig, cache: Cache
-) -> tuple[Match, ...]:
-    if not config.near_duplicates:
+def _find_matches(clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache) -> tuple[Match, ...]:
+    if not rules.config.near_duplicates:
         return ()
     blobs = {clip.id: clip.blob for clip in clips}
     prints = {
         clip.id: read_fingerprint(_required(clip.fingerprint, clip), clip.num_samples, cache) for clip in clips
     }  # fmt: skip
-    return tuple(find_near_duplicates(prints, near_duplicate, lambda clip_id: samples_of(blobs[clip_id], cache)))
+    return tuple(find_near_duplicates(prints, rules.near_duplicates, lambda clip_id: samples_of(blobs[clip_id], cache)))

@@ -1,4 +1,4 @@
-"""Stage 1, download: the files that a source names -> verified blobs in the cache.
+"""Download: the files that a source names -> verified blobs in the cache.
 
 Asked in this order: the cache (hashed again before its first use in a run), the user's own folders,
 then the mirror, or without one the publisher and the mirrors that the source lists. What nobody
@@ -19,7 +19,7 @@ from datasets.archive import gunzip
 from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
 from datasets.locks import READ_ONLY, lock
 from datasets.manifest import digest_of
-from datasets.source import Input, LocalFile, RemoteFile, inputs_of, load_source
+from datasets.source import LocalFile, RemoteFile, inputs_of, load_source
 from pipelines.acquisition.http import NotFound, discard, fetch_file
 from pipelines.acquisition.origins import Origins, http_rules, is_http, mirror_path, mirror_sums, mirror_url
 from pipelines.acquisition.own_audio import find_file
@@ -28,22 +28,14 @@ from pipelines.cache import results
 from pipelines.cache.soundness import DAMAGE, Blob, hash_file
 from pipelines.cache.store import Cache
 from pipelines.engine.progress import reporter
+from pipelines.rows import SourceFiles
 
 _SHA256 = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
 @dataclass(frozen=True)
-class SourceFiles:
-    """A source whose remote files are all in the cache, and what else it reads here."""
-
-    source: str
-    files: tuple[LocalFile, ...]
-    inputs: tuple[Input, ...] = ()
-
-
-@dataclass(frozen=True)
 class Pins:
-    """What is known about a file before it is fetched."""
+    """Checksums that are known of a file before it is fetched."""
 
     sha256: str | None
     md5: str | None
@@ -53,7 +45,7 @@ class Pins:
 def download(
     source: str, *, configs: Mapping[str, Any], origins: Origins, cache: Cache, progress: Path | None = None
 ) -> SourceFiles:
-    """Bring all remote files of a source into the cache.
+    """Fetch all remote files of a source into the cache.
 
     Args:
         source: its name.
@@ -76,7 +68,7 @@ def download(
 def download_file(
     source: str, remote: RemoteFile, origins: Origins, cache: Cache, progress: Path | None = None
 ) -> LocalFile:
-    """One remote file; see `download`."""
+    """Fetch one remote file; see `download`."""
     # Of two builds the second finds what the first fetched. Where nothing can be written, nothing is to be kept apart.
     with lock(cache.lock_path(remote.url), unless=READ_ONLY):
         blob, verified_by, resolved = _obtain(source, remote, origins, cache, progress)
@@ -107,7 +99,7 @@ def _obtain(
 
 
 def pins_of(remote: RemoteFile, origins: Origins, cache: Cache) -> Pins:
-    """The checksums that a file must have: the mirror's, else those in the source's code."""
+    """Collect the checksums that a file must have: the mirror's, else those in the source's code."""
     if listed := mirror_sums(origins, cache).get(mirror_path(remote.url)):
         return Pins(listed, None, "mirror")
     if remote.sha256 is not None:
@@ -119,7 +111,7 @@ def pins_of(remote: RemoteFile, origins: Origins, cache: Cache) -> Pins:
 
 
 def known_by_md5(url: str, md5: str, cache: Cache) -> str | None:
-    """The sha256 of the blob that has a published md5, if it is here.
+    """Find the sha256 of the blob that has a published md5, if it is here.
 
     Where that is not remembered any more, the blobs that were remembered for the file are hashed: what has the md5 is
     the file, whoever named it.
@@ -138,7 +130,7 @@ def known_by_md5(url: str, md5: str, cache: Cache) -> str | None:
 
 
 def seen_first(url: str, cache: Cache) -> str | None:
-    """The checksum that a file had when it was first used; None: it was not used yet.
+    """Recall the checksum that a file had when it was first used; None: it was not used yet.
 
     Raises:
         IntegrityError: what was remembered is damaged: another file must not take its place unseen.
@@ -192,7 +184,7 @@ def _from_mirror(
 def _from_upstream(
     source: str, remote: RemoteFile, pins: Pins, cache: Cache, progress: Path | None
 ) -> tuple[Blob, str]:
-    """From the publisher, else from the first listed mirror that works; the first failure is the one told."""
+    """Fetch from the publisher, else from the first listed mirror that works; the first failure is the one told."""
     failures: list[Exception] = []
     for url in (remote.url, *remote.mirrors):
         try:
@@ -244,7 +236,7 @@ def _pin_first_use(url: str, blob: Blob, pins: Pins, cache: Cache) -> None:
 
 
 def _own(path: Path, cache: Cache, *, label: str, sha256: str | None, md5: str | None) -> Blob:
-    """A file of the user's own; its blob is hashed before it is used."""
+    """Copy a file of the user's own; its blob is hashed before it is used."""
     return receive_own(path, replace(cache, wary=True), label=label, sha256=sha256, md5=md5)
 
 

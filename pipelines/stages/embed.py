@@ -1,4 +1,4 @@
-"""Stage 4, embed: what a clip sounds like, as one vector and one fingerprint; both lie in the cache.
+"""Embed: what a clip sounds like, as one vector and one fingerprint; both lie in the cache.
 
 The recipe names its embedder, and it is never replaced by what happens to be there: without the
 weights the build says what to do. `none` leaves labels as given: nothing is embedded or curated.
@@ -28,22 +28,22 @@ SCALE = 32_768  # of 16-bit PCM
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """Which embedder."""
+    """The embedder, and how it is run."""
 
     embedder: str = "none"  # "none", "logmel", "builtin" (trained), "ast", or an AST on the hub: "owner/name@revision"
     folder: str = field(default="", metadata={"local": True})  # an AST's weights on this machine
     resize_positions: bool = False  # AST: short clips on a position grid of their own length, about 4 times faster
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # AST: auto is bfloat16 on a GPU
 
-    def named(self, name: str) -> "EmbedConfig":
-        """As `--embedder` says: a name, or a folder with weights."""
+    def with_embedder(self, name: str) -> "EmbedConfig":
+        """Take the embedder that `--embedder` says: a name, or a folder with weights."""
         if Path(name).is_dir():
             return replace(self, embedder="ast", folder=str(Path(name).absolute()))
         return replace(self, embedder=name, folder="")
 
 
 def embed(clip: Clip, *, config: EmbedConfig, cache: Cache) -> Clip:
-    """The clip with its embedding and its fingerprint; computed once for the same samples and embedder."""
+    """Embed and fingerprint a clip; computed once for the same samples and embedder."""
     if config.embedder == "none":
         return clip
     if clip.audio is None:
@@ -82,7 +82,7 @@ def _stored(stage: str, key: str, num_bytes: int, make: Callable[[], bytes], cac
 
 @functools.lru_cache(maxsize=1)
 def embedder_of(config: EmbedConfig) -> Embedder:
-    """The embedder of a configuration, one per process.
+    """Load the embedder of a configuration, one per process.
 
     Raises:
         UsageError: its weights cannot be had; the message says what to do.
@@ -102,7 +102,7 @@ def embedder_of(config: EmbedConfig) -> Embedder:
 
 
 def ensure_weights(config: EmbedConfig) -> None:
-    """Have the weights here before anything else is done; a hub's are fetched.
+    """Fetch the embedder's weights, so that a build without them fails early.
 
     Raises:
         UsageError: they cannot be had; the message says what to do.
@@ -114,13 +114,13 @@ def ensure_weights(config: EmbedConfig) -> None:
 
 
 def samples_of(blob: str, cache: Cache) -> NDArray[np.int16]:
-    """The stored samples of a clip: mono int16."""
+    """Decode the stored samples of a clip: mono int16."""
     decoded = audio.decode(cache.read_blob(blob), blob)
     return audio.to_int16(decoded.waveform[0])
 
 
 def read_embedding(blob: str, cache: Cache) -> NDArray[np.float32]:
-    """An embedding from the cache: (D,), finite.
+    """Read an embedding from the cache: (D,), finite.
 
     Raises:
         CacheDamageError: it is none; it is put aside, so that it can be made again.
@@ -134,12 +134,12 @@ def read_embedding(blob: str, cache: Cache) -> NDArray[np.float32]:
 
 
 def read_fingerprint(blob: str, num_samples: int, cache: Cache) -> Fingerprint:
-    """A fingerprint from the cache."""
+    """Read a fingerprint from the cache."""
     return Fingerprint(num_samples, cache.read_blob(blob))
 
 
 def facts_of(config: EmbedConfig) -> dict[str, object]:
-    """What the manifest says of the embedder; no path of this machine."""
+    """Describe the embedder for the manifest; no path of this machine."""
     if config.embedder == "none":
         return {"name": "none"}
     embedder = embedder_of(config)

@@ -1,4 +1,4 @@
-"""Stage 1c, fetch: the audio of recordings that lie in no archive -> verified blobs in the cache.
+"""Fetch: the audio of recordings that lie in no archive -> verified blobs in the cache.
 
 Asked in this order: the user's own files, then the mirror, or without one YouTube. What a mirror
 lacks is `gone` at once. What YouTube does not give is `pending`, or `gone` once it said for good
@@ -46,15 +46,12 @@ MAX_MISSING_SHARE = 0.01
 
 
 def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recording | Rejected]:
-    """Bring the media of one recording into the cache, unless it lies in an archive there.
+    """Fetch the media of one recording into the cache, unless it lies in an archive there.
 
     Raises:
         TryLaterError: the site has had enough of us; what was fetched stays.
         StorageError: the disk or the mirror failed.
     """
-    if defective := [_defective(clip) for clip in recording.clips if clip.defect is not None]:
-        sound = replace(recording, clips=tuple(clip for clip in recording.clips if clip.defect is None))
-        return [*defective, *(fetch(sound, origins=origins, cache=cache) if sound.clips else [])]
     media = recording.media
     if media.sha256 is not None:
         return [recording]
@@ -79,21 +76,13 @@ def _acquired(recording: Recording, media: Media, method: str) -> Recording:
     return replace(recording, media=media, clips=tuple(replace(clip, acquired=method) for clip in recording.clips))
 
 
-def _defective(clip: Clip) -> Rejected:
-    """What its reader found wrong is said before anything is fetched for it."""
-    if clip.defect is None:
-        raise ValueError(f"{clip.id}: has no defect")
-    defect = clip.defect
-    return Rejected(clip, stage="select", reason=defect.reason, value=defect.value, detail=defect.detail)
-
-
 # --- the user's own files
 
 
 def _from_own_files(
     recording: Recording, origins: Origins, cache: Cache
 ) -> tuple[list[Recording | Rejected], Recording | None]:
-    """Recordings of what is there, one per file, and what must be had elsewhere."""
+    """Split a recording into those of files that are there, and what must be had elsewhere."""
     if not origins.own_roots:
         return [], recording
     index = index_of(origins.own_roots)
@@ -128,18 +117,18 @@ def _from_mirror(recording: Recording, origins: Origins, cache: Cache) -> list[R
     try:
         sha256 = _mirrored(media, origins, cache)
     except IntegrityError as error:
-        return [Rejected(clip, stage="download", reason="checksum", detail=str(error)) for clip in recording.clips]
+        return [Rejected(clip, stage="fetch", reason="checksum", detail=str(error)) for clip in recording.clips]
     if sha256 is None:
         detail = f"{mirror_path(media.url)}.*"
         return [
-            Rejected(clip, stage="download", reason="not_in_mirror", detail=detail, status="gone")
+            Rejected(clip, stage="fetch", reason="not_in_mirror", detail=detail, status="gone")
             for clip in recording.clips
         ]
     return [_acquired(recording, replace(media, sha256=sha256), "mirror")]
 
 
 def _mirrored(media: Media, origins: Origins, cache: Cache) -> str | None:
-    """Digest of a video's blob, or None where the mirror has no such video."""
+    """Return the digest of a video's blob, or None where the mirror has no such video."""
     mirror, sums = str(origins.mirror), mirror_sums(origins, cache)
     for path in (f"{mirror_path(media.url)}{suffix}" for suffix in AUDIO_SUFFIXES):
         expected = sums.get(path)
@@ -207,18 +196,18 @@ def _from_ledger(recording: Recording, state: Availability) -> Recording:
 
 def _unavailable(recording: Recording, status: str, reason: str) -> list[Recording | Rejected]:
     # The ledger has the site's words; here they would make a new version of every rewording.
-    return [Rejected(clip, stage="download", reason=reason, status=status) for clip in recording.clips]
+    return [Rejected(clip, stage="fetch", reason=reason, status=status) for clip in recording.clips]
 
 
 def _span(recording: Recording) -> tuple[Seconds, Seconds] | None:
-    """From the first start to the last end of the clips; None where a clip goes on to the end of the recording."""
+    """Return the first start and the last end of the clips; None where a clip goes on to the end of the recording."""
     ends = [clip.end_s for clip in recording.clips if clip.end_s is not None]
     whole = len(ends) < len(recording.clips)
     return None if whole else (min(clip.start_s for clip in recording.clips), max(ends))
 
 
 def _attempt(key: str, recording: Recording, origins: Origins, cache: Cache, ledger: Ledger) -> None:
-    """Ask YouTube once, within the budget; the outcome is in the ledger afterwards, the file in the cache."""
+    """Request a video once, within the budget; the outcome is in the ledger afterwards, the file in the cache."""
     access, folder = origins.access, cache.root / "budget"
     vantage = digest_of([access.proxy, access.cookies])[:16]
     breaker = Breaker(folder / "youtube.breaker.json", vantage=vantage)
@@ -240,7 +229,7 @@ def _attempt(key: str, recording: Recording, origins: Origins, cache: Cache, led
 
 
 def _checked(key: str, got: Downloaded) -> Attempt | Failure:
-    """What to write down of a file, decoded from end to end first: a site's success is no proof of sound.
+    """Check a file by decoding it from end to end: a site's success is no proof of sound.
 
     Raises:
         SandboxError: no decoder came to a word on it.

@@ -15,7 +15,7 @@ rejected rows are copied; a kept clip that cannot be had any more keeps a row wi
 import bisect
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from datasets.errors import IntegrityError
 from datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, read_clip_rows, read_manifest
 from datasets.record import Clip, Label, Labels, Recording, Rejected
 from datasets.sketch import MAX_DISTANCE, distance
-from pipelines.stages.write import Bucket
+from pipelines.rows import Bucket, Certificate, SourceFiles
 
 Level = Literal["EXACT", "AUDIO", "EQUIVALENT", "SUBSET", "CHANGED"]
 
@@ -38,7 +38,7 @@ class Marker:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How near a rebuild comes to its manifest."""
+    """Verdict on a rebuild: its level, and the clips that keep it from a better one."""
 
     level: Level
     gone: tuple[tuple[str, str], ...] = ()  # (id, reason)
@@ -46,32 +46,37 @@ class Verdict:
     changed: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """For the summary of the build."""
+        """Count the clips by verdict, for the summary of the build."""
         counts = {name: len(getattr(self, name)) for name in ("gone", "equivalent", "changed")}
         return {"level": self.level, **counts}
 
 
 @functools.lru_cache(maxsize=2)
-def _listed(folder: Path) -> Manifest:
-    return read_manifest(folder)  # for every bucket
+def _listed(version: Path) -> Manifest:
+    return read_manifest(version)  # for every bucket
 
 
 @functools.lru_cache(maxsize=2)
-def _kept(manifest: Path) -> frozenset[str]:
-    return frozenset(row["id"] for row in _listed(manifest).clip_rows() if row["status"] == "kept")
+def _kept(version: Path) -> frozenset[str]:
+    return frozenset(row["id"] for row in _listed(version).clip_rows() if row["status"] == "kept")
 
 
-def only_listed(recording: Recording, *, manifest: Path) -> Iterator[Recording]:
-    """The recording with the clips that the manifest kept; nothing where it kept none."""
-    kept = _kept(manifest)
-    clips = tuple(clip for clip in recording.clips if clip.id in kept)
-    if clips:
-        yield replace(recording, clips=clips)
+def select_listed(
+    files: SourceFiles, *, select: Callable[[SourceFiles], Iterator[Recording | Rejected]], version: Path
+) -> Iterator[Recording | Rejected]:
+    """Keep the clips that the version kept, of those that `select` gives of a source."""
+    kept = _kept(version)
+    for row in select(files):
+        if isinstance(row, Rejected):
+            if row.clip.id in kept:
+                yield row
+        elif clips := tuple(clip for clip in row.clips if clip.id in kept):
+            yield replace(row, clips=clips)
 
 
-def bucket_markers(manifest: Path) -> list[Marker]:
-    """One marker for every bucket of the manifest."""
-    names = {Path(bucket["path"]).stem for bucket in read_manifest(manifest).content["clips"]}
+def bucket_markers(version: Path) -> list[Marker]:
+    """Make one marker for every bucket of the version's clip rows."""
+    names = {Path(bucket["path"]).stem for bucket in read_manifest(version).content["clips"]}
     markers: dict[str, Marker] = {}
     for number in itertools.count():
         if len(markers) == len(names):
@@ -81,24 +86,24 @@ def bucket_markers(manifest: Path) -> list[Marker]:
     raise AssertionError("unreachable")
 
 
-def listed_shards(manifest: Path) -> list[tuple[str, None]]:
-    """All shards of the manifest: each is written, even if it loses all its clips."""
-    return [(info.path, None) for info in read_manifest(manifest).shards()]
+def listed_shards(version: Path) -> list[tuple[str, None]]:
+    """List all shards of the version: each is written, even if it loses all its clips."""
+    return [(info.path, None) for info in read_manifest(version).shards()]
 
 
-def certificate_in(manifest: Path) -> dict[str, Any]:
-    """What the manifest says of the global steps."""
-    content = read_manifest(manifest).content
-    return {name: content[name] for name in ("split_certificate", "curation") if name in content}
+def certificate_in(version: Path) -> Certificate:
+    """Read what the version's manifest says of the global steps."""
+    content = read_manifest(version).content
+    return Certificate(content["split_certificate"], content.get("curation"))
 
 
-def decide_frozen(bucket: str, rows: Sequence[Clip | Rejected], _: Sequence[Marker], *, manifest: Path) -> Bucket:
-    """The rows of one bucket as the manifest has them, with the audio of today."""
+def decide_frozen(bucket: str, rows: Sequence[Clip | Rejected], _: Sequence[Marker], *, version: Path) -> Bucket:
+    """Join the rows of one bucket as the version has them with the audio of today."""
     found = {(row.clip.id if isinstance(row, Rejected) else row.id): row for row in rows}
-    shards = _shard_starts(manifest)
+    shards = _shard_starts(version)
     decided: list[Clip | Rejected | ClipRow] = []
-    entry = next(one for one in _listed(manifest).content["clips"] if one["path"] == clips_path(bucket))
-    for row in _listed(manifest).bucket_rows(entry):
+    entry = next(one for one in _listed(version).content["clips"] if one["path"] == clips_path(bucket))
+    for row in _listed(version).bucket_rows(entry):
         if row["status"] != "kept":
             decided.append(row)
             continue
@@ -126,9 +131,17 @@ def _as_listed(clip: Clip, row: ClipRow, shards: dict[str, tuple[list[str], list
 
 
 def _listed_clip(row: ClipRow) -> Clip:
-    names = ("id", "source", "recording", "group", "partition", "start_s")
-    fields = {name: row[name] for name in names}
-    return Clip(**fields, end_s=row.get("end_s"), license=row["license"], labels=_labels(row))
+    return Clip(
+        row["id"],
+        row["source"],
+        row["recording"],
+        row["group"],
+        row["partition"],
+        _labels(row),
+        row["license"],
+        row["start_s"],
+        row.get("end_s"),
+    )
 
 
 def _labels(row: ClipRow) -> Labels:
@@ -136,9 +149,9 @@ def _labels(row: ClipRow) -> Labels:
 
 
 @functools.lru_cache(maxsize=2)
-def _shard_starts(manifest: Path) -> dict[str, tuple[list[str], list[str]]]:
+def _shard_starts(version: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Split -> the first id of every shard, and its path: shards hold consecutive ids."""
-    listed = _listed(manifest)
+    listed = _listed(version)
     ids: dict[str, list[str]] = {}
     for row in listed.clip_rows():
         if row["status"] == "kept":
@@ -148,7 +161,7 @@ def _shard_starts(manifest: Path) -> dict[str, tuple[list[str], list[str]]]:
         members.sort()
         infos = [info for info in sorted(listed.shards(split), key=lambda info: info.path) if info.num_rows]
         if sum(info.num_rows for info in infos) != len(members):
-            raise IntegrityError(f"{manifest}: its shards hold other numbers of clips than its clip rows say")
+            raise IntegrityError(f"{version}: its shards hold other numbers of clips than its clip rows say")
         ends = itertools.accumulate(info.num_rows for info in infos)
         starts = [0, *ends][:-1]
         result[split] = ([members[start] for start in starts], [info.path for info in infos])
@@ -156,7 +169,7 @@ def _shard_starts(manifest: Path) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def classify(frozen: Manifest, built: Manifest) -> Verdict:
-    """How near `built` comes to `frozen`, clip by clip."""
+    """Classify how near `built` comes to `frozen`, clip by clip."""
     gone: list[tuple[str, str]] = []
     equivalent: list[str] = []
     changed: list[str] = []

@@ -1,4 +1,4 @@
-"""Stage 2, prepare: decode, slice, mono, 16 kHz, loudness; the result is a FLAC in the cache.
+"""Prepare: decode, slice, mono, 16 kHz, loudness; the result is a FLAC in the cache.
 
 What is done to the samples stands in `pipelines/decoding/normalize.py`; it runs in a child process
 (`pipelines/decoding/sandbox.py`), because media come from strangers and decoders are C. Verified bytes go
@@ -34,7 +34,7 @@ ALIGN_VERSION = 2  # the same for align.py
 
 
 def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Iterator[Clip | Rejected]:
-    """Clips of one recording with their stored audio; it is decoded once, and only if need be."""
+    """Prepare the audio of one recording's clips; it is decoded once, and only if need be."""
     media = recording.media
     settings = _settings(recording, config)
     keys = {clip.id: _result_key(media, clip, settings) for clip in recording.clips}
@@ -50,7 +50,7 @@ def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Ite
 
 
 def _settings(recording: Recording, config: PrepareConfig) -> list[Any]:
-    """What decides the result of every clip of a recording, apart from its file: also its score, where it has one."""
+    """Collect what decides the result of every clip, apart from its file: also its score, where it has one."""
     settings = asdict(config)
     if recording.score:
         return [settings, ALIGN_VERSION, notes_digest(recording.score)]
@@ -81,7 +81,7 @@ def _row(clip: Clip, result: dict[str, Any]) -> Clip | Rejected:
 def _prepare_missing(
     recording: Recording, config: PrepareConfig, cache: Cache
 ) -> Iterator[tuple[Clip, dict[str, Any]]]:
-    """Result of each clip: a property of the file, unless it has a `status`."""
+    """Yield the result of each clip: a property of the file, unless it has a `status`."""
     media, clips = recording.media, recording.clips
     try:
         data = read_media(media, cache)
@@ -114,7 +114,7 @@ def _prepare_missing(
 
 @dataclass(frozen=True)
 class _Heard:
-    """What the decoder says of a recording."""
+    """The decoder's answer on a recording."""
 
     duration_s: Seconds
     complete: bool
@@ -163,19 +163,19 @@ def _hear(data: bytes, recording: Recording, config: PrepareConfig, cache: Cache
 
 
 def _most_bytes(span: tuple[Seconds, Seconds | None], config: PrepareConfig) -> float:
-    """What a clip's encoded audio can have: 16-bit samples, and a header."""
+    """Bound the bytes of a clip's encoded audio: 16-bit samples, and a header."""
     start_s, end_s = span
     return math.inf if end_s is None else (max(0.0, end_s - start_s) + 1) * config.sample_rate * 2 * 1.05 + (1 << 16)
 
 
 def span_in_file(media: Media, clip: Clip) -> tuple[Seconds, Seconds | None]:
-    """Where in the file a clip begins and ends; the file may begin later than its recording."""
+    """Compute where in the file a clip begins and ends; the file may begin later than its recording."""
     end_s = None if clip.end_s is None else clip.end_s - media.offset_s
     return clip.start_s - media.offset_s, end_s
 
 
 def read_media(media: Media, cache: Cache) -> bytes:
-    """The upstream file of a recording, from the cache.
+    """Read the upstream file of a recording from the cache.
 
     Raises:
         DecodeError: an archive's member is damaged, as upstream made it.

@@ -1,4 +1,4 @@
-"""Stage 1b, select: read the annotations of a source and keep what the recipe asks for."""
+"""Select: read the annotations of a source and keep what the recipe asks for."""
 
 import fnmatch
 import functools
@@ -11,12 +11,12 @@ from typing import Any, Literal
 from datasets.manifest import digest_of
 from datasets.record import PRESENT, Clip, Recording, Rejected
 from datasets.source import load_source
-from pipelines.stages.download import SourceFiles
+from pipelines.rows import SourceFiles
 
 
 @dataclass(frozen=True)
 class SelectConfig:
-    """Which clips of the sources belong to the dataset."""
+    """Rules for the clips of the sources that belong to the dataset."""
 
     keep: Literal["all", "known", "present"] = "all"  # clips with any label, a known class, a present class
     keep_sources: tuple[str, ...] = ()  # sources that `keep` applies to; empty: all
@@ -37,9 +37,10 @@ def select(
     config: SelectConfig,
     seed: int,
 ) -> Iterator[Recording | Rejected]:
-    """Recordings of one source, their clips narrowed to those that the recipe keeps.
+    """Read the recordings of one source, their clips narrowed to those that the recipe keeps.
 
-    What the recipe would keep but for its `exclude` comes as rejected rows: a takedown leaves a trace.
+    What the recipe would keep but for its `exclude` comes as rejected rows: a takedown leaves a trace. So does a clip
+    in which the source's reader found a defect.
 
     Raises:
         IntegrityError: an annotation cannot be understood.
@@ -47,12 +48,25 @@ def select(
     by_name = {file.remote.name: file for file in files.files}
     recordings = load_source(files.source).read(by_name, configs[files.source])
     narrowed = (_narrow(recording, instruments, config) for recording in recordings)
-    if not config.exclude:
-        yield from _draw(narrowed, config.limit, seed)
-        return
     excluded: list[Rejected] = []
-    yield from _draw((_without(recording, config.exclude, excluded) for recording in narrowed), config.limit, seed)
+    if config.exclude:
+        narrowed = (_without(recording, config.exclude, excluded) for recording in narrowed)
+    for recording in _draw(narrowed, config.limit, seed):
+        yield from without_defects(recording)
     yield from excluded
+
+
+def without_defects(recording: Recording) -> Iterator[Recording | Rejected]:
+    """Split a recording into itself with its sound clips, where it has any, and the others as rejected rows."""
+    sound = tuple(clip for clip in recording.clips if clip.defect is None)
+    if len(sound) == len(recording.clips):
+        yield recording
+        return
+    for clip in recording.clips:
+        if (defect := clip.defect) is not None:
+            yield Rejected(clip, stage="select", reason=defect.reason, value=defect.value, detail=defect.detail)
+    if sound:
+        yield replace(recording, clips=sound)
 
 
 def _draw(recordings: Iterable[Recording], limit: int | None, seed: int) -> Iterable[Recording]:
@@ -61,7 +75,7 @@ def _draw(recordings: Iterable[Recording], limit: int | None, seed: int) -> Iter
 
 
 def _without(recording: Recording, patterns: tuple[str, ...], excluded: list[Rejected]) -> Recording:
-    """The recording without its excluded clips, which are added to `excluded`."""
+    """Remove the excluded clips of a recording; they are added to `excluded`."""
     left = []
     for clip in recording.clips:
         if is_excluded(clip, patterns):

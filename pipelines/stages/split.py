@@ -1,4 +1,4 @@
-"""Stage 7, split: which clip trains, which validates, which tests.
+"""Split: which clip trains, which validates, which tests.
 
 Official partitions win. What has none is divided song by song: a pool of groups under one rule
 is stratified by `stratify.py`. Groups joined by duplicates stay together; where that would pull
@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import IntegrityError, UsageError
-from datasets.record import PRESENT, SPLITS, Label
+from datasets.record import PRESENT, SPLITS
+from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.near_duplicates import leak_report, links
 from pipelines.curation.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
-from pipelines.lineage import known_splits
-from pipelines.rows import ClipSummary
-from pipelines.stages.curate import Curation
-from pipelines.stages.duplicates import find_duplicates
+from pipelines.lineage import KnownSplits, known_splits
+from pipelines.rows import LABEL_OUTLIER, Assignment, Certificate, ClipSummary, Curation, SplitPlan
 
 Ratios: TypeAlias = Mapping[str, float]
 Rule: TypeAlias = str | Ratios  # the name of a split, or shares of several
@@ -29,7 +28,7 @@ Rule: TypeAlias = str | Ratios  # the name of a split, or shares of several
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Where each partition of each source goes."""
+    """Rules that send each partition of each source to a split."""
 
     rules: Mapping[str, Rule] = field(default_factory=dict)  # "source/partition", "source/*" or "*"
     splitter: Literal["counts", "skmultilearn"] = "counts"  # skmultilearn: Lumen's, approximate
@@ -43,35 +42,12 @@ class SplitConfig:
 
 
 def grouped(train: float, validation: float, test: float) -> dict[str, Rule]:
-    """Rules that divide everything by song: `grouped(65, 17.5, 17.5)`."""
+    """Make rules that divide everything by song: `grouped(65, 17.5, 17.5)`."""
     return {"*": {"train": train, "validation": validation, "test": test}}
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What the global steps decided about one clip."""
-
-    id: str
-    group: str  # after joining
-    split: str | None = None
-    shard: str | None = None
-    reason: str | None = None  # set where the clip is rejected
-    detail: str = ""
-    quality: float | None = None
-    labels: tuple[tuple[str, Label], ...] = ()  # pseudo-labels that it gains
-
-
-@dataclass(frozen=True)
-class SplitPlan:
-    """The decision for every clip, and the proof that it is sound."""
-
-    assignments: tuple[Assignment, ...]  # sorted by id
-    certificate: dict[str, Any]
-    curation: Mapping[str, Any] = field(default_factory=dict)  # report
-
-
 def rule_for(source: str, partition: str, config: SplitConfig) -> tuple[str, Rule]:
-    """The rule that a partition falls under, with its name.
+    """Find the rule that a partition falls under, with its name.
 
     Raises:
         UsageError: no rule covers it.
@@ -82,70 +58,62 @@ def rule_for(source: str, partition: str, config: SplitConfig) -> tuple[str, Rul
     raise UsageError(f"the recipe's split has no rule for {source}/{partition}; add one to SplitConfig.rules")
 
 
+@dataclass(frozen=True)
+class AllowedSplits:
+    """The splits in which clips may be: by the recipe's rules, and by an earlier version."""
+
+    rules: Mapping[tuple[str, str], tuple[str, Rule]]  # (source, partition) -> name of its rule, the rule
+    known: KnownSplits
+
+    def by_rule(self, clip: ClipSummary) -> tuple[str, ...]:
+        """List the splits that the clip's partition may go to."""
+        _, rule = self.rules[clip.source, clip.partition]
+        return (rule,) if isinstance(rule, str) else tuple(name for name in SPLITS if name in rule)
+
+    def of(self, clip: ClipSummary) -> tuple[str, ...]:
+        """List likewise; only the one where the clip was before, if the rule still allows it."""
+        before, ruled = self.known.clips.get(clip.id), self.by_rule(clip)
+        return ruled if before is None or before not in ruled else (before,)
+
+    def priority(self, clip: ClipSummary) -> int:
+        """Score a clip among its duplicates: the highest survives; of equals the one that was there before."""
+        before = self.known.clips.get(clip.id)
+        known = 0 if before is None else SPLITS.index(before) + 1
+        return evaluation_priority(self.by_rule(clip)) * (len(SPLITS) + 1) + known
+
+
 def plan_split(
-    curated: tuple[Sequence[ClipSummary], Curation],
-    *,
-    config: SplitConfig,
-    instruments: Sequence[str],
-    seed: int,
-    parent: Path | None = None,
+    curation: Curation, *, config: SplitConfig, instruments: Sequence[str], seed: int, version: Path | None = None
 ) -> SplitPlan:
     """Find duplicates, join their groups, and give every surviving clip its split.
 
     Args:
-        curated: all clips that survived cleaning, in any order, and what curation found.
+        curation: all clips that survived cleaning, in any order, and what curation found.
         config: the rules.
         instruments: names for the presence vectors.
         seed: of the stratifier.
-        parent: folder of an earlier version: its songs keep their split, its evaluation clips never move.
+        version: folder of an earlier version: its songs keep their split, its evaluation clips never move.
 
     Raises:
         IntegrityError: upstream's own partitions share a group, or a clip id occurs twice.
     """
-    clips, curation = curated
-    rules = {(clip.source, clip.partition): rule_for(clip.source, clip.partition, config) for clip in clips}
-    known = known_splits(parent)
-
-    def ruled(clip: ClipSummary) -> tuple[str, ...]:
-        rule = rules[clip.source, clip.partition][1]
-        return (rule,) if isinstance(rule, str) else tuple(name for name in SPLITS if name in rule)
-
-    def allowed(clip: ClipSummary) -> tuple[str, ...]:
-        before = known.clips.get(clip.id)
-        return (before,) if before in ruled(clip) else ruled(clip)
-
-    def need(clip: ClipSummary) -> int:
-        # Among equals the clip that was there before survives, of an evaluation before one of train.
-        before = known.clips.get(clip.id)
-        return claim(ruled(clip)) * (len(SPLITS) + 1) + (0 if before is None else SPLITS.index(before) + 1)
-
-    check_partitions(clips, ruled)
-    by_id = {clip.id: clip for clip in clips}
-    duplicates = find_duplicates(clips, need, links(curation.matches, by_id))
-    rejected = {clip_id: ("label_outlier", detail) for clip_id, detail in curation.doubts.items()} | duplicates.rejected
-    clips = [curation.relabelled(clip, instruments) for clip in clips]
+    partitions = {(clip.source, clip.partition) for clip in curation.clips}
+    allowed = AllowedSplits({key: rule_for(*key, config) for key in partitions}, known_splits(version))
+    check_partitions(curation.clips, allowed.by_rule)
+    by_id = {clip.id: clip for clip in curation.clips}
+    duplicates = find_duplicates(curation.clips, allowed.priority, links(curation.matches, by_id))
+    doubts = {clip_id: (LABEL_OUTLIER, detail) for clip_id, detail in curation.doubts.items()}
+    rejected = doubts | duplicates.rejected
+    clips = [curation.relabelled(clip, instruments) for clip in curation.clips]
     by_group: dict[str, list[ClipSummary]] = defaultdict(list)
     for clip in sorted((clip for clip in clips if clip.id not in rejected), key=lambda clip: clip.id):
         by_group[duplicates.joined[clip.group]].append(clip)
-
-    target: dict[str, str] = {}
-    pools: dict[str, list[str]] = defaultdict(list)
-    for group, members in by_group.items():
-        fixed = {allowed(clip)[0] for clip in members if len(allowed(clip)) == 1}
-        if not fixed:
-            fixed = known.of((clip.id, clip.group) for clip in members) & set(allowed(members[0]))
-        if fixed:
-            target[group] = max(fixed, key=SPLITS.index)
-        if not any(len(ruled(clip)) == 1 for clip in members):
-            pools[min(rules[clip.source, clip.partition][0] for clip in members)].append(group)
-    for rule_name, groups in sorted(pools.items()):
-        settled = {group: target[group] for group in groups if group in target}
-        target |= _stratify(rule_name, groups, by_group, config, seed, settled)
+    target = _splits_of_groups(by_group, allowed, config, seed)
 
     def assign(clip: ClipSummary) -> Assignment:
         group = duplicates.joined[clip.group]
         reason, detail = rejected.get(clip.id, (None, ""))
-        if reason is None and target[group] not in allowed(clip):
+        if reason is None and target[group] not in allowed.of(clip):
             reason, detail = "duplicate", f"its group {group} shares audio with split {target[group]}"
         return Assignment(
             clip.id,
@@ -163,19 +131,39 @@ def plan_split(
     return SplitPlan(tuple(assignments), certify(clips, assignments, config, instruments), report)
 
 
+def _splits_of_groups(
+    by_group: Mapping[str, list[ClipSummary]], allowed: AllowedSplits, config: SplitConfig, seed: int
+) -> dict[str, str]:
+    """Group -> its split: where a clip of it must be or was, else as the stratifier divides the pool of its rule."""
+    target: dict[str, str] = {}
+    pools: dict[str, list[str]] = defaultdict(list)
+    for group, members in by_group.items():
+        fixed = {splits[0] for splits in map(allowed.of, members) if len(splits) == 1}
+        if not fixed:
+            fixed = allowed.known.of((clip.id, clip.group) for clip in members) & set(allowed.of(members[0]))
+        if fixed:
+            target[group] = max(fixed, key=SPLITS.index)
+        if all(len(allowed.by_rule(clip)) > 1 for clip in members):
+            pools[min(allowed.rules[clip.source, clip.partition][0] for clip in members)].append(group)
+    for rule_name, groups in sorted(pools.items()):
+        settled = {group: target[group] for group in groups if group in target}
+        target |= _stratify(rule_name, groups, by_group, config, seed, settled)
+    return target
+
+
 def trains_only(partitions: Iterable[tuple[str, str]], config: SplitConfig) -> dict[str, bool]:
-    """Whether the clips of each partition, as `source/partition`, can be in no other split than train."""
+    """Decide whether the clips of each partition, as `source/partition`, can be in no other split than train."""
     return {f"{source}/{part}": rule_for(source, part, config)[1] == "train" for source, part in partitions}
 
 
-def claim(allowed: Sequence[str]) -> int:
-    """How much an evaluation needs a clip: one that is sure to be in it before one that may be."""
-    ranks = [SPLITS.index(name) for name in allowed]
+def evaluation_priority(splits: Sequence[str]) -> int:
+    """Score the splits that a clip may go to: higher, the more surely it is for evaluation."""
+    ranks = [SPLITS.index(name) for name in splits]
     return min(ranks) * len(SPLITS) + max(ranks)
 
 
 def check_partitions(clips: Iterable[ClipSummary], allowed: Callable[[ClipSummary], Sequence[str]]) -> None:
-    """Upstream's own partitions must not share a song; ids must be unique.
+    """Check that upstream's own partitions share no song, and that ids are unique.
 
     Raises:
         IntegrityError: naming the group and one clip on each side, or the id.
@@ -216,7 +204,7 @@ def _stratify(
 
 
 def _present_counts(clips: Sequence[ClipSummary]) -> NDArray[np.unsignedinteger]:
-    """Per class, how many of the clips have it, in as few bytes as their number needs."""
+    """Count, per class, the clips that have it, in as few bytes as their number needs."""
     presence = np.array([clip.presence for clip in clips], np.int8)
     counts: NDArray[np.unsignedinteger] = (presence == PRESENT).sum(axis=0, dtype=np.min_scalar_type(len(clips)))
     return counts
@@ -225,7 +213,7 @@ def _present_counts(clips: Sequence[ClipSummary]) -> NDArray[np.unsignedinteger]
 def certify(
     clips: Sequence[ClipSummary], assignments: Sequence[Assignment], config: SplitConfig, instruments: Sequence[str]
 ) -> dict[str, Any]:
-    """The split certificate: computed from the outcome alone, not from how it was reached.
+    """Compute the split certificate: from the outcome alone, not from how it was reached.
 
     Raises:
         IntegrityError: a group is in two splits.
@@ -278,10 +266,10 @@ def _shares(rule: Rule) -> Ratios:
 
 
 def assignments_of(plan: SplitPlan) -> tuple[Assignment, ...]:
-    """The decisions, to be joined with their clips."""
+    """Return the decisions, to be joined with their clips."""
     return plan.assignments
 
 
-def certificate_of(plan: SplitPlan) -> dict[str, Any]:
-    """What the manifest says of the global steps."""
-    return {"split_certificate": plan.certificate, "curation": dict(plan.curation)}
+def certificate_of(plan: SplitPlan) -> Certificate:
+    """Return what the manifest says of the global steps."""
+    return Certificate(plan.certificate, plan.curation)

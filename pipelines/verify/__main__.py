@@ -35,7 +35,7 @@ exit codes: 0 sound, 2 usage, 3 findings, 74 disk
 
 
 def build_parser() -> Parser:
-    """All flags."""
+    """Build the parser of all flags."""
     what = "Check a built dataset against its manifest; name exactly what is wrong."
     parser = Parser("python -m pipelines.verify", what, EPILOG)
     add = parser.add_argument
@@ -49,7 +49,7 @@ def build_parser() -> Parser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out a parsed command line.
+    """Run a parsed command line.
 
     Raises:
         UsageError: there is no dataset.
@@ -81,7 +81,7 @@ def _found(manifest: Manifest, level: str, cache: Cache, mirror: Path | None) ->
 
 
 def repairable(manifest: Manifest, findings: Sequence[Finding]) -> list[str]:
-    """The files of a version that can be written again: damaged shards, sorted."""
+    """List the files of a version that can be written again: damaged shards, sorted."""
     if any(finding.path == MANIFEST for finding in findings):
         return []  # it does not say what the shards should be
     shards = {info.path for info in manifest.shards()}
@@ -91,7 +91,6 @@ def repairable(manifest: Manifest, findings: Sequence[Finding]) -> list[str]:
 
 def report(manifest: Manifest | None, findings: Sequence[Finding], *, as_json: bool) -> int:
     """Print what was found; returns the exit code."""
-    counts = {} if manifest is None else manifest.content["counts"]
     name = "" if manifest is None else f"{manifest.content['dataset']} {manifest.version}"
     if as_json:
         shown = [
@@ -104,12 +103,12 @@ def report(manifest: Manifest | None, findings: Sequence[Finding], *, as_json: b
         print(*findings, sep="\n")
         print(f"{len(findings)} findings in {name or 'this folder'}", file=sys.stderr)
     elif manifest is not None:
-        print(f"{name}: {counts['kept']} clips, {len(manifest.shards())} shards, ok")
+        print(f"{name}: {manifest.content['counts']['kept']} clips, {len(manifest.shards())} shards, ok")
     return IntegrityError.exit_code if findings else 0
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     return run_command(lambda given: run(build_parser().parse_args(given)), argv)
 
 

@@ -1,15 +1,15 @@
-"""What is wrong with a version of a dataset, by the levels of the command."""
+"""Checks of a version of a dataset, by the levels of the command."""
 
 import errno
 import itertools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from datasets.bounded import regular_status
 from datasets.errors import IntegrityError
 from datasets.manifest import Manifest, file_sha256
+from datasets.manifest_types import FileEntry
 from pipelines.verify.findings import MANIFEST, Finding, PublishedManifest, check_manifest_json
 from pipelines.verify.rows import check_clip_rows
 from pipelines.verify.shards import check_shards
@@ -25,7 +25,7 @@ DERIVED = ("README.md", "croissant.json", "report/")
 
 
 def verify(manifest: Manifest, level: str = "shards") -> list[Finding]:
-    """What is wrong with a dataset version, sorted by path and line; nothing if it is whole.
+    """Check a dataset version; return what is wrong, sorted by path and line.
 
     Args:
         manifest: of the version; a published one without shards is checked as level "manifest".
@@ -58,7 +58,7 @@ def _checks(manifest: Manifest, level: str) -> Iterator[Finding]:
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    """All but folders below a folder, by relative path; links are not followed, however deep folders lie."""
+    """Yield all but folders below a folder, by relative path; links are not followed, however deep folders lie."""
     left = [folder]
     while left:
         here = left.pop()
@@ -76,7 +76,7 @@ def _files_below(folder: Path) -> Iterator[str]:
                 yield Path(entry.path).relative_to(folder).as_posix()
 
 
-def _check_others(manifest: Manifest, listed: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+def _check_others(manifest: Manifest, listed: Mapping[str, FileEntry]) -> Iterator[Finding]:
     for path, file in listed.items():
         try:
             place = manifest.path(path)

@@ -1,4 +1,4 @@
-"""What `verify` finds, where a manifest lies, and whether manifest.json is what it should be.
+"""Findings of `verify`, the place of a manifest, and the check of manifest.json itself.
 
 What each check leans on: the version folder's name is the beginning of the sha256 of
 manifest.json, and manifest.json holds the sha256 of every other file. Nothing is rewritten here.
@@ -22,7 +22,7 @@ from datasets.manifest import (
 MANIFEST = "manifest/manifest.json"
 BOM = b"\xef\xbb\xbf"
 
-_VERSION_NAME = re.compile(r"[0-9a-f]{12}")
+VERSION_NAME = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -49,7 +49,7 @@ class PublishedManifest(Manifest):
         return file_sha256(self.folder / "manifest.json")[:12]
 
     def path(self, relative: str) -> Path:
-        """Where a file of this version lies or would lie.
+        """Return where a file of this version lies or would lie.
 
         Raises:
             IntegrityError: no version has such a file, or a link leads out of the folder.
@@ -59,7 +59,7 @@ class PublishedManifest(Manifest):
 
 
 def open_manifest(path: Path) -> Manifest:
-    """The manifest of an output root, a version folder, a folder with manifest.json, or of that file.
+    """Open the manifest of an output root, a version folder, a folder with manifest.json, or of that file.
 
     Raises:
         UsageError: there is none.
@@ -72,13 +72,13 @@ def open_manifest(path: Path) -> Manifest:
 
 
 def expected_version(manifest: Manifest) -> str | None:
-    """What the version folder's name promises; None where its name is no version."""
+    """Return the version that the folder's name promises; None where its name is no version."""
     folder = manifest.folder
-    return folder.name if folder.parent.name == "versions" and _VERSION_NAME.fullmatch(folder.name) else None
+    return folder.name if folder.parent.name == "versions" and VERSION_NAME.fullmatch(folder.name) else None
 
 
 def check_manifest_json(manifest: Manifest) -> list[Finding]:
-    """Whether manifest.json is what its folder's name promises; without one, whether it is canonical."""
+    """Check that manifest.json is what its folder's name promises; without one, that it is canonical."""
     expected, found = expected_version(manifest), manifest.version
     if expected == found:
         return []

@@ -1,6 +1,6 @@
 """Write damaged shards of a version again, byte for byte, without a build.
 
-    repair(version_folder, ["data/test-00000-of-00001.parquet"], cache)
+    repair(version, ["data/test-00000-of-00001.parquet"], cache)
 
 Bytes that lie elsewhere are taken from there: under another name in this version (a swap), or under
 the same one in a sibling version. Otherwise the shard is written again from the clip rows and the
@@ -20,17 +20,18 @@ from datasets.shard import audio_extension
 from datasets.shard_info import ShardInfo
 from pipelines.cache.contents import read_or_empty, results
 from pipelines.cache.store import Cache
-from pipelines.stages.write import ShardJob, WriteConfig, write_shard_file
+from pipelines.rows import ShardJob
+from pipelines.stages.write import ShardSchema, WriteConfig, write_shard_file
+from pipelines.verify.findings import VERSION_NAME
 
-_VERSION = re.compile(r"[0-9a-f]{12}")
 _PREPARED = re.compile(rb'"pcm_sha256":"([0-9a-f]{64})"')  # in a result of prepare
 
 
-def repair(version_folder: Path, shards: Sequence[str], cache: Cache) -> None:
+def repair(version: Path, shards: Sequence[str], cache: Cache) -> None:
     """Write shards of a version again; each appears at once, all of them after the last is whole.
 
     Args:
-        version_folder: of the dataset.
+        version: of the dataset.
         shards: their paths in it, as the manifest lists them.
         cache: of the build, with its prepared clips.
 
@@ -38,10 +39,10 @@ def repair(version_folder: Path, shards: Sequence[str], cache: Cache) -> None:
         UsageError: the manifest lists no such shard.
         IntegrityError: a clip row or a prepared clip is missing, or the result is not what the manifest says.
     """
-    manifest = read_manifest(version_folder)
+    manifest = read_manifest(version)
     infos = {info.path: info for info in manifest.shards()}
     if unknown := sorted(set(shards) - set(infos)):
-        raise UsageError(f"{version_folder}: the manifest lists no shard {', '.join(unknown)}")
+        raise UsageError(f"{version}: the manifest lists no shard {', '.join(unknown)}")
     wanted = [infos[path] for path in dict.fromkeys(shards)]
     sweep(manifest.folder)  # what a killed repair left
     with temporary_folder(manifest.folder) as folder, cache.in_use():
@@ -63,7 +64,7 @@ def _found_elsewhere(manifest: Manifest, info: ShardInfo, folder: Path) -> bool:
     version = manifest.folder
     beside = sorted(version.glob("data/*")) if is_within(version, "data") else []
     if version.parent.name == "versions":
-        siblings = sorted(folder for folder in version.parent.iterdir() if _VERSION.fullmatch(folder.name))
+        siblings = sorted(folder for folder in version.parent.iterdir() if VERSION_NAME.fullmatch(folder.name))
         beside += [sibling / info.path for sibling in siblings if is_within(version.parent, sibling.name)]
     for path in beside:
         inside = is_within(path.parents[1], f"data/{path.name}")
@@ -80,6 +81,8 @@ def _write_again(manifest: Manifest, infos: Iterable[ShardInfo], cache: Cache, f
     rows = {info.path: members for info, members in members_of_shards(manifest)}
     needed = {row["audio"]["pcm_sha256"] for info in infos for row in rows[info.path]}
     blobs = prepared_blobs(cache, needed, recipe["prepare"]["audio_format"])
+    shape = WriteConfig(recipe["write"]["rows_per_shard"], recipe["write"]["rows_per_group"])
+    schema = ShardSchema(tuple(manifest.instruments), recipe["prepare"]["sample_rate"], shape)
     for info in infos:
         members = rows[info.path]
         missing = [row["id"] for row in members if row["audio"]["pcm_sha256"] not in blobs]
@@ -89,16 +92,8 @@ def _write_again(manifest: Manifest, infos: Iterable[ShardInfo], cache: Cache, f
                 f"{info.path}: cannot be written again: {what}; build again with the same recipe into an empty --output"
             )
         clips = tuple(_clip(row, blobs[row["audio"]["pcm_sha256"]]) for row in members)
-        shape = WriteConfig(recipe["write"]["rows_per_shard"], recipe["write"]["rows_per_group"])
         try:
-            written = write_shard_file(
-                ShardJob(info.path, clips),
-                folder=folder,
-                instruments=manifest.instruments,
-                sample_rate=recipe["prepare"]["sample_rate"],
-                config=shape,
-                cache=cache,
-            )
+            written = write_shard_file(ShardJob(info.path, clips), schema=schema, staging=folder, cache=cache)
         except ValueError as error:  # clips of another rate, or one twice
             raise IntegrityError(f"{info.path}: its clip rows make no shard ({error}); check them first") from error
         # Another version of a library may give other bytes for the same content: verify will call it drift.
@@ -109,7 +104,7 @@ def _write_again(manifest: Manifest, infos: Iterable[ShardInfo], cache: Cache, f
 
 
 def members_of_shards(manifest: Manifest) -> Iterator[tuple[ShardInfo, list[ClipRow]]]:
-    """Every shard with the clip rows that belong into it: ranked by id within the split, cut as the manifest says."""
+    """Yield every shard with its clip rows: ranked by id within the split, cut as the manifest says."""
     by_split: dict[str, list[ClipRow]] = {split: [] for split in SPLITS}
     for row in manifest.clip_rows():
         if row["status"] == "kept":
@@ -123,7 +118,7 @@ def members_of_shards(manifest: Manifest) -> Iterator[tuple[ShardInfo, list[Clip
 
 
 def prepared_blobs(cache: Cache, pcm: set[str], audio_format: str) -> Mapping[str, str]:
-    """PCM digest -> blob of a prepared clip, for those of `pcm` that the cache has, whole and in this format."""
+    """Find the blobs of prepared clips by PCM digest, for those of `pcm` that the cache has, whole, in this format."""
     found: dict[str, str] = {}
     for entry in results(cache):
         content = read_or_empty(entry.path)
@@ -140,9 +135,8 @@ def prepared_blobs(cache: Cache, pcm: set[str], audio_format: str) -> Mapping[st
 
 
 def _clip(row: ClipRow, blob: str) -> Clip:
-    """A kept clip as its row says; what no shard holds is left at nothing."""
-    audio = dict(row["audio"])
-    stored = StoredAudio(**audio, blob=blob, native_num_samples=0, num_channels=1, complete=True)
+    """Make a kept clip of its row; what no shard holds is left at nothing."""
+    stored = StoredAudio(**row["audio"], blob=blob, native_num_samples=0, num_channels=1, complete=True)
     return Clip(
         id=row["id"],
         source=row["source"],

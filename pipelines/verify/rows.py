@@ -29,6 +29,7 @@ from datasets.manifest import (
     root_digest,
     split_digest,
 )
+from datasets.manifest_types import BucketEntry, CountsEntry
 from datasets.record import PRESENT, UNKNOWN
 from datasets.shard import notes_digest, notes_of_row
 from pipelines.verify.findings import BOM, MANIFEST, Finding
@@ -87,7 +88,7 @@ def check_clip_rows(manifest: Manifest, listed: Mapping[str, str], *, for_shards
 
 @dataclass
 class _Facts:
-    """What the manifest states of all rows together."""
+    """Facts that the manifest states of all rows together."""
 
     groups: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # group -> splits
     labelled: set[str] = field(default_factory=set)  # instruments
@@ -103,7 +104,7 @@ class _Facts:
         present = self.names.setdefault(present, present)
         self.counted.append((row["source"], row["status"], row["split"] if kept else row["reason"], present))
 
-    def counts(self, instruments: Sequence[str]) -> dict[str, Any]:
+    def counts(self, instruments: Sequence[str]) -> CountsEntry:
         rows = (
             {
                 "source": source,
@@ -132,9 +133,9 @@ class _Facts:
 
 
 def _bucket_rows(
-    manifest: Manifest, bucket: Mapping[str, Any], rows: RowScan, listed: Mapping[str, str]
+    manifest: Manifest, bucket: BucketEntry, rows: RowScan, listed: Mapping[str, str]
 ) -> Iterator[ClipRow]:
-    """Rows of one file; a damaged one gives those that can be read."""
+    """Yield the rows of one file; a damaged one gives those that can be read."""
     path = bucket["path"]
     try:
         content = read_bounded(manifest.path(path), BUCKET_BYTES)
@@ -178,7 +179,7 @@ def _bucket_rows(
 
 
 def _all_rows(lines: list[bytes]) -> list[ClipRow] | None:
-    """The rows of all lines, and what follows the last line feed must be nothing; None: one is no row."""
+    """Decode all lines; what follows the last line feed must be nothing; None: one is no row."""
     try:
         return [decode(line) for line in lines[:-1]] if max(map(len, lines)) <= LINE_BYTES else None
     except ValueError:
@@ -186,7 +187,7 @@ def _all_rows(lines: list[bytes]) -> list[ClipRow] | None:
 
 
 def _examine(path: str, lines: list[bytes]) -> tuple[list[Finding], dict[str, tuple[int, ClipRow]]]:
-    """What is wrong with each line of a damaged file, and the rows that can be read: id -> line, row."""
+    """Find what is wrong with each line of a damaged file, and the rows that can be read: id -> line, row."""
     from datasets.manifest_schema import row_problems  # only where no digest proves the form
 
     problems: list[Finding] = []
@@ -238,7 +239,7 @@ def _examine(path: str, lines: list[bytes]) -> tuple[list[Finding], dict[str, tu
 
 
 def shared_of_row(row: ClipRow) -> Shared:
-    """What a shard row must repeat of a kept clip's row; the confidences apart."""
+    """Extract what a shard row must repeat of a kept clip's row; the confidences apart."""
     audio = row["audio"]
     return {
         "id": row["id"],
@@ -260,7 +261,7 @@ def shared_of_row(row: ClipRow) -> Shared:
 
 
 def shared_of_shard(row: Mapping[str, Any], instruments: Sequence[str]) -> Shared:
-    """The same of a shard's row, its audio column apart."""
+    """Extract the same of a shard's row, its audio column apart."""
     labels = sorted(zip(instruments, row["presence"], row["label_origin"], strict=True))
     names = (
         "id", "source", "recording", "group", "start_s", "end_s", "license", "quality", "sample_rate", "num_samples",
@@ -272,10 +273,10 @@ def shared_of_shard(row: Mapping[str, Any], instruments: Sequence[str]) -> Share
 
 
 def shared_digest(shared: Shared) -> bytes:
-    """16 bytes that stand for it: enough to tell two apart, small enough to keep for every clip."""
+    """Digest it to 16 bytes: enough to tell two apart, small enough to keep for every clip."""
     return hashlib.blake2b(repr(shared).encode(), digest_size=16).digest()  # both sides fill it in the same order
 
 
 def single(value: float | None) -> float | None:
-    """A number as the 32-bit columns of a shard hold it."""
+    """Round a number as the 32-bit columns of a shard hold it."""
     return None if value is None else float(struct.unpack("<f", struct.pack("<f", value))[0])

@@ -98,7 +98,7 @@ def _check_shard(manifest: Manifest, listed: Mapping[str, str], decode: bool, in
 
 
 def _check_shard_file(manifest: Manifest, info: ShardInfo) -> list[str]:
-    """What is wrong with a shard as a whole."""
+    """Check a shard as a whole; return what is wrong."""
     with open_shard(manifest.path(info.path)) as shard:
         instruments, rate = manifest.instruments, manifest.content["recipe"]["prepare"]["sample_rate"]
         found, problems = shard.schema_arrow, []  # its fields carry Parquet's own numbers as metadata
@@ -113,7 +113,7 @@ def _check_shard_file(manifest: Manifest, info: ShardInfo) -> list[str]:
 
 
 def _check_shard_rows(manifest: Manifest, info: ShardInfo) -> tuple[list[str], str]:
-    """What is wrong with the rows of a shard by themselves, and their content digest."""
+    """Check the rows of a shard by themselves; return what is wrong, and their content digest."""
     path, digest, problems = manifest.path(info.path), hashlib.sha256(), []
     instruments = manifest.instruments
     for row in read_shard(path, ["audio", *_columns(path)]):
@@ -143,7 +143,7 @@ def _digests(manifest: Manifest, info: ShardInfo) -> Iterator[tuple[str, bytes]]
 
 
 def _doubtful(shard: ShardCheck, rows: RowScan) -> set[str]:
-    """Ids of a shard whose row must be compared field by field, or has no clip row."""
+    """Find ids of a shard whose row must be compared field by field, or has no clip row."""
     doubtful = set()
     for clip_id, digest in shard.digests:
         said = rows.shared.pop(clip_id, None)
@@ -153,7 +153,7 @@ def _doubtful(shard: ShardCheck, rows: RowScan) -> set[str]:
 
 
 def _compared(manifest: Manifest, shard: ShardCheck, doubtful: set[str], rows: RowScan) -> Iterator[Finding]:
-    """What differs between the doubtful rows of a shard and their clip rows, laid to the one that is damaged."""
+    """Compare the doubtful rows of a shard with their clip rows; what differs is laid to the one that is damaged."""
     if not doubtful:
         return
     whole = shard.state in ("sound", "same content")
@@ -178,7 +178,7 @@ def _compared(manifest: Manifest, shard: ShardCheck, doubtful: set[str], rows: R
 
 
 def _clip_rows(manifest: Manifest, ids: set[str], rows: RowScan) -> dict[str, tuple[int, ClipRow]]:
-    """Line (0 in a sound file) and clip row of each id that has one; every file is read once."""
+    """Read line (0 in a sound file) and clip row of each id that has one; every file is read once."""
     paths = {clips_path(bucket_of(clip_id)) for clip_id in ids} & {b["path"] for b in manifest.content["clips"]}
     found: dict[str, tuple[int, ClipRow]] = {}
     for path in sorted(paths - rows.unread):
@@ -190,7 +190,7 @@ def _clip_rows(manifest: Manifest, ids: set[str], rows: RowScan) -> dict[str, tu
 
 
 def _difference(said: ClipRow | None, row: Mapping[str, Any], split: str, instruments: Sequence[str]) -> str | None:
-    """In words; None where a clip row and its shard row agree."""
+    """Describe how a clip row and its shard row differ; None where they agree."""
     if said is None:
         return "no readable line is its clip row"
     if said["status"] != "kept":
@@ -207,7 +207,7 @@ def _difference(said: ClipRow | None, row: Mapping[str, Any], split: str, instru
 
 
 def _left_over(seen: Sequence[ShardCheck], rows: RowScan) -> Iterator[Finding]:
-    """Clip rows of kept clips that no shard holds, where all shards of their split could be read."""
+    """Yield clip rows of kept clips that no shard holds, where all shards of their split could be read."""
     unread = {shard.info.split for shard in seen if shard.state in ("missing", "swapped", "unreadable")}
     damaged = {shard.info.split: shard for shard in seen if shard.state == "damaged"}
     # Where a damaged line lies, not where its id belongs: the id itself may be what was changed.

@@ -27,7 +27,7 @@ class Upstream:
 
 
 def upstream_files(manifest: Manifest) -> list[Upstream]:
-    """All files that the build read, each once, sorted by name."""
+    """List all files that the build read, each once, sorted by name."""
     files = {
         Upstream(f"{source}/{file['name']}", file["sha256"], file["url"])
         for source, entry in manifest.content["sources"].items()

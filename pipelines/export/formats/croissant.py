@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from datasets.files import write_file
+from datasets.manifest_types import ManifestContent
 from datasets.record import SPLITS
 from datasets.shard import schema
 from datasets.shard_info import ShardInfo
@@ -75,13 +76,13 @@ def write(selection: Selection, folder: Path) -> None:
     write_file(folder / "croissant.json", text.encode(), durable=False)
 
 
-def croissant_json(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> str:
+def croissant_json(content: ManifestContent, counts: Counts, shards: Sequence[ShardInfo]) -> str:
     """Encode croissant.json, indented for people; arguments as of `describe`."""
     text = json.dumps(describe(content, counts, shards), indent=1, sort_keys=True, ensure_ascii=False)
     return _ENDS_A_SCRIPT.sub(r"\\u003c", text) + "\n"
 
 
-def describe(content: Mapping[str, Any], counts: Counts, shards: Sequence[ShardInfo]) -> dict[str, Any]:
+def describe(content: ManifestContent, counts: Counts, shards: Sequence[ShardInfo]) -> dict[str, Any]:
     """Describe a folder with shards as Croissant's JSON.
 
     Args:
