@@ -75,7 +75,7 @@ class Output:
         return folder.name, "" if manifest_path(folder).is_file() else f"version {folder.name} is gone"
 
     def check(self) -> None:
-        """Refuse to write where files of somebody else have the names of ours.
+        """Refuse to write where files that no build made have the names of ours.
 
         Raises:
             UsageError: names the file or folder.

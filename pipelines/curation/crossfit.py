@@ -1,4 +1,4 @@
-"""Cross-fitted linear models: nobody is judged by a model that has heard the same song.
+"""Cross-fitted linear models: no clip is judged by a model that was fitted on the same song.
 
 Groups (songs) are dealt into folds; model i is fitted without fold i and judges fold i. A group that was in no
 fit is judged by the model that its digest names. Models are plain arrays with the scaling folded in, so they are

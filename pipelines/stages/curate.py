@@ -230,7 +230,7 @@ def _required(blob: str | None, clip: ClipSummary) -> str:
 def _label_guitar_kinds(
     clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache
 ) -> tuple[dict[str, Mapping[str, Label]], dict[str, Any]]:
-    """Label guitars whose kind nobody names; return the labels and the report on the models."""
+    """Label guitars of unknown kind; return the labels and the report on the models."""
     settings, instruments = rules.guitars, rules.instruments
     if not rules.config.guitars or not set(KINDS) <= set(instruments):
         return {}, {"skipped": "switched off, or the recipe lacks a kind of guitar"}

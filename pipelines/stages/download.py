@@ -184,7 +184,7 @@ def _from_mirror(
 def _from_upstream(
     source: str, remote: RemoteFile, pins: Pins, cache: Cache, progress: Path | None
 ) -> tuple[Blob, str]:
-    """Fetch from the publisher, else from the first listed mirror that works; the first failure is the one told."""
+    """Fetch from the publisher, else from the first listed mirror that works; the first failure is the one raised."""
     failures: list[Exception] = []
     for url in (remote.url, *remote.mirrors):
         try:
