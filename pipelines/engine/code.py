@@ -50,7 +50,7 @@ def code_digest(files: tuple[str, ...] | None = None) -> str:
 @functools.cache
 def arithmetic_digest(module: str) -> str:
     """Digest the files that a module of ours computes with: itself, and what it imports but for `NO_ARITHMETIC`."""
-    return code_digest(tuple(_closure(_plain(module), NO_ARITHMETIC)))
+    return code_digest(tuple(_closure(module, NO_ARITHMETIC)))
 
 
 @functools.cache
@@ -69,8 +69,8 @@ def _content(path: str) -> bytes:
 
 
 def _closure(module: str, without: frozenset[str]) -> list[str]:
-    waiting, found = [module], set[str]()
-    seen = {module, *without}
+    waiting, found = [_plain(module)], set[str]()
+    seen = {*waiting, *map(_plain, without)}
     while waiting:
         for path in _files(waiting.pop()):
             if path not in found:
