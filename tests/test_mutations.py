@@ -28,7 +28,7 @@ from pipelines.info import describe
 from pipelines.info import text as info_text
 from pipelines.lineage import known_splits
 from pipelines.recipe import recipe_from_json
-from pipelines.stages.frozen import _shard_starts, bucket_markers, listed_shards
+from pipelines.stages.frozen import _shard_starts, bucket_names, listed_shards
 from pipelines.verify.check import verify
 
 COUNT = int(os.environ.get("TUTTI_MUTATIONS", "150"))
@@ -61,7 +61,7 @@ def everything_read(version: Path, sound: Any) -> None:
     info_text(describe(manifest))
     text(compare(sound, manifest))
     known_splits(version)
-    bucket_markers(version)
+    bucket_names(version)
     listed_shards(version)
     _shard_starts.cache_clear()
     _shard_starts(version)

@@ -21,7 +21,7 @@ from pipelines.stages.curate import CurationRules, curate, summarize
 from pipelines.stages.download import download
 from pipelines.stages.embed import embed
 from pipelines.stages.fetch import fetch
-from pipelines.stages.frozen import bucket_markers, certificate_in, decide_frozen, listed_shards, select_listed
+from pipelines.stages.frozen import bucket_names, certificate_in, decide_frozen, listed_shards, select_listed
 from pipelines.stages.join import assign_shards, empty_shards, join_bucket, key_by_shard, shard_job
 from pipelines.stages.manifest import Provenance, write_manifest
 from pipelines.stages.prepare import prepare
@@ -109,7 +109,7 @@ def frozen(root: beam.Pipeline, build: Build, version: Path) -> Any:
     stage = partial(Stage, progress=build.output.progress)
     files, recordings = acquire(root, build)
     clips = recordings | stage("prepare", partial(prepare, config=build.recipe.prepare, cache=build.cache))
-    every_bucket = root | "buckets" >> beam.Create(bucket_markers(version))
+    every_bucket = root | "buckets" >> beam.Create(bucket_names(version))
     buckets = (clips, every_bucket) | "join" >> JoinDecisions(bucket_of, partial(decide_frozen, version=version))
     needed = root | "shards" >> beam.Create(listed_shards(version))
     certificate = root | "certificate" >> beam.Create([certificate_in(version)])

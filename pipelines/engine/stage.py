@@ -176,7 +176,7 @@ class JoinDecisions(beam.PTransform[Any, Any]):
     """Join clips with decisions made globally, many at a time: rows cross one shuffle, in a few large groups.
 
     Applied to a pair (rows, decisions), both with an id; `function(key, rows, decisions)` sees all
-    rows and decisions whose ids have the same key.
+    rows and decisions whose ids have the same key. A decision that is a string is such a key.
     """
 
     def __init__(self, key: Callable[[str], str], function: Callable[[str, list[Row], list[Any]], Row]) -> None:
@@ -194,6 +194,8 @@ class JoinDecisions(beam.PTransform[Any, Any]):
 
 
 def _keyed(row: Row, key: Callable[[str], str]) -> tuple[str, Row]:
+    if isinstance(row, str):
+        return row, row
     return key(row.clip.id if isinstance(row, Rejected) else row.id), row
 
 

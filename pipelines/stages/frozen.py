@@ -21,19 +21,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets.errors import IntegrityError
-from datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, read_clip_rows, read_manifest
+from datasets.manifest import ClipRow, Manifest, clips_path, read_clip_rows, read_manifest
 from datasets.record import Clip, Label, Labels, Recording, Rejected
 from datasets.sketch import MAX_DISTANCE, distance
 from pipelines.rows import Bucket, Certificate, SourceFiles
 
 Level = Literal["EXACT", "AUDIO", "EQUIVALENT", "SUBSET", "CHANGED"]
-
-
-@dataclass(frozen=True)
-class Marker:
-    """Stands for a bucket of ids, so that it is written though no clip of it may come."""
-
-    id: str
 
 
 @dataclass(frozen=True)
@@ -74,16 +67,9 @@ def select_listed(
             yield replace(row, clips=clips)
 
 
-def bucket_markers(version: Path) -> list[Marker]:
-    """Make one marker for every bucket of the version's clip rows."""
-    names = {Path(bucket["path"]).stem for bucket in read_manifest(version).content["clips"]}
-    markers: dict[str, Marker] = {}
-    for number in itertools.count():
-        if len(markers) == len(names):
-            return list(markers.values())
-        if (bucket := bucket_of(str(number))) in names:
-            markers.setdefault(bucket, Marker(str(number)))
-    raise AssertionError("unreachable")
+def bucket_names(version: Path) -> list[str]:
+    """List all buckets of the version's clip rows: each is written, even if no clip of it comes."""
+    return [Path(bucket["path"]).stem for bucket in read_manifest(version).content["clips"]]
 
 
 def listed_shards(version: Path) -> list[tuple[str, None]]:
@@ -97,7 +83,7 @@ def certificate_in(version: Path) -> Certificate:
     return Certificate(content["split_certificate"], content.get("curation"))
 
 
-def decide_frozen(bucket: str, rows: Sequence[Clip | Rejected], _: Sequence[Marker], *, version: Path) -> Bucket:
+def decide_frozen(bucket: str, rows: Sequence[Clip | Rejected], _: Sequence[str], *, version: Path) -> Bucket:
     """Join the rows of one bucket as the version has them with the audio of today."""
     found = {(row.clip.id if isinstance(row, Rejected) else row.id): row for row in rows}
     shards = _shard_starts(version)
