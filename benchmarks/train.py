@@ -145,48 +145,48 @@ class Bench:
         clip_gradients(self.tagger.network.parameters(), self.recipe.optimize.max_gradient_norm)
         self.optimizer.step()
 
-    def embed(self, heard: Tensor) -> Tensor:
+    def embed(self, features: Tensor) -> Tensor:
         """Compute one vector per window."""
         with torch.inference_mode(), self.autocast():
-            vectors_BD: Tensor = self.tagger.network.embed(self.tagger.prepare(heard))  # type: ignore[operator]
+            vectors_BD: Tensor = self.tagger.network.embed(self.tagger.prepare(features))  # type: ignore[operator]
         return vectors_BD
 
     def autocast(self) -> torch.autocast:
         """Make the autocast context of the tagger's network."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.tagger.bf16)
 
-    def model(self, heard: Tensor, presence_BC: Tensor) -> None:
+    def model(self, features: Tensor, presence_BC: Tensor) -> None:
         """Run a step of the model alone."""
         if self.workload.trains:
-            self.learn(self.loss(self.module(heard), presence_BC))
+            self.learn(self.loss(self.module(features), presence_BC))
         else:
-            self.embed(heard)
+            self.embed(features)
 
     def step(self, batch: Batch, *, augment: bool) -> None:
         """Run a step from a batch of windows."""
         if not self.workload.trains:
-            self.embed(self.tagger.hear(batch[1]))
+            self.embed(self.tagger.featurize(batch[1]))
             return
         self.learn((self.whole if augment else self.without_augmentation)(batch, 0, 0))
 
-    def flops_per_clip(self, heard: Tensor, presence_BC: Tensor) -> float:
+    def flops_per_clip(self, features: Tensor, presence_BC: Tensor) -> float:
         """Count multiplications and additions of the model's own step, by torch's counter."""
         with FlopCounterMode(display=False) as counter:
             if self.workload.trains:
-                self.loss(self.tagger(heard), presence_BC).backward()  # type: ignore[no-untyped-call]
+                self.loss(self.tagger(features), presence_BC).backward()  # type: ignore[no-untyped-call]
             else:
-                self.embed(heard)
-        return float(counter.get_total_flops()) / len(heard)
+                self.embed(features)
+        return float(counter.get_total_flops()) / len(features)
 
 
 def climb(bench: Bench, num_steps: int) -> dict[str, Any]:
     """Measure the rates of a workload, and where its time goes."""
     batch = next(bench.batches(itertools.count()))
     with torch.no_grad():
-        heard = bench.tagger.hear(batch[1]).clone()
+        features = bench.tagger.featurize(batch[1]).clone()
     presence_BC = bench.train.presence[batch[0]]
     rungs: dict[str, Callable[[], object]] = {
-        "model": lambda: bench.model(heard, presence_BC),
+        "model": lambda: bench.model(features, presence_BC),
         "+ front end": lambda: bench.step(batch, augment=False),
     }
     if bench.workload.trains:
@@ -194,7 +194,7 @@ def climb(bench: Bench, num_steps: int) -> dict[str, Any]:
     size = len(batch[0])
     rates = {name: size / step_s(work, num_steps, bench.device) for name, work in rungs.items()}
     rates["+ loader"], waited = loaded(bench, num_steps)
-    flops = bench.flops_per_clip(heard, presence_BC)
+    flops = bench.flops_per_clip(features, presence_BC)
     return {
         "batch": size,
         "reading": type(bench.train).__name__,

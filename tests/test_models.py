@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.model import count_parameters, input_of, load_model, model_names, tiny_config
+from train.model import count_parameters, input_kind, load_model, model_names, tiny_config
 from train.recipe import load_recipe, recipe_from_json, recipe_to_json, with_override
 
 NUM_CLASSES = 3
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def build(name: str, *, seed: int = 0, num_classes: int = NUM_CLASSES) -> nn.Module:
     torch.manual_seed(seed)
     module = load_model(name)
-    return module.build(tiny_config(name), SIZES[input_of(name)][0], num_classes)
+    return module.build(tiny_config(name), SIZES[input_kind(name)][0], num_classes)
 
 
 def clips(kind: str, presence_BC: Tensor, length: int, *, seed: int = 0) -> Tensor:
@@ -118,7 +118,7 @@ def test_every_model_of_the_papers_is_there() -> None:
 def test_two_lengths_of_input_become_one_logit_per_class(name: str) -> None:
     model = build(name).eval()
     for which in (1, 2):
-        logits = model(sixteen(input_of(name), which)[0][:2])
+        logits = model(sixteen(input_kind(name), which)[0][:2])
         assert logits.shape == (2, NUM_CLASSES)
         assert logits.isfinite().all()
 
@@ -126,7 +126,7 @@ def test_two_lengths_of_input_become_one_logit_per_class(name: str) -> None:
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_the_gradient_reaches_every_weight(name: str) -> None:
     model = build(name)
-    inputs, presence = sixteen(input_of(name))
+    inputs, presence = sixteen(input_kind(name))
     F.binary_cross_entropy_with_logits(model(inputs), presence).backward()
     unreached = {
         key for key, weight in model.named_parameters() if weight.grad is None or not (weight.grad.abs() > 1e-12).any()
@@ -143,7 +143,7 @@ def test_a_head_and_something_else_are_trained(name: str) -> None:
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_sixteen_clips_are_learned_by_heart(name: str) -> None:
     model = build(name)
-    inputs, presence = sixteen(input_of(name))
+    inputs, presence = sixteen(input_kind(name))
     assert overfit(model, inputs, presence, steps=STEPS.get(name, 80), rate=RATES.get(name, 1e-2)) < 0.1
     with torch.inference_mode():
         assert torch.equal((model.eval()(inputs) > 0).float(), presence)
@@ -152,7 +152,7 @@ def test_sixteen_clips_are_learned_by_heart(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_and_loaded_weights_give_equal_logits(name: str, tmp_path: Path) -> None:
     model, other = build(name), build(name, seed=1)
-    inputs, presence = eight(input_of(name))
+    inputs, presence = eight(input_kind(name))
     if hasattr(model, "fit"):
         model.fit(inputs.numpy(), presence.to(torch.int8).numpy())
     else:
@@ -175,7 +175,7 @@ def test_the_seed_decides_the_weights(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_is_deterministic_and_rows_do_not_see_each_other(name: str) -> None:
     model = build(name)
-    inputs, presence = eight(input_of(name))
+    inputs, presence = eight(input_kind(name))
     if hasattr(model, "fit"):
         model.fit(inputs.numpy(), presence.to(torch.int8).numpy())
     else:
@@ -208,7 +208,7 @@ def test_the_config_survives_json_and_set(name: str) -> None:
 )
 def test_a_compiled_model_gives_the_same_logits_and_gradients(name: str, backend: str) -> None:
     model = build(name).eval()  # no dropout: the two would draw other masks
-    inputs, presence = sixteen(input_of(name))
+    inputs, presence = sixteen(input_kind(name))
     torch.compiler.reset()  # or the shapes of the models before would make this one's dynamic
     compiled = torch.compile(model, backend=backend)
     losses = {}

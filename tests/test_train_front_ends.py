@@ -60,7 +60,7 @@ def test_the_network_of_ast_hears_what_its_own_preprocessor_gives() -> None:
     from train.features import AUDIOSET_STATISTICS
 
     tagger = make_tagger(recipe, Listener(), AUDIOSET_STATISTICS)
-    tagger(tagger.hear(waveform_BT))
+    tagger(tagger.featurize(waveform_BT))
     expected = features([waveform_BT[0].numpy()], FbankConfig(), frames=298, device=CPU)
     assert heard[0].shape == (1, 298, 128)
     torch.testing.assert_close(heard[0], expected, atol=1e-4, rtol=0)
@@ -97,12 +97,12 @@ def test_an_image_of_rgb_is_mel_chroma_and_scalogram_as_vision_weights_expect_th
 
     tagger = make_tagger(recipe, Viewer(), None)
     waveform_BT = noise(48_000)
-    tagger(tagger.hear(waveform_BT))
+    tagger(tagger.featurize(waveform_BT))
     views = ThreeChannels()(waveform_BT)
     assert views.shape == (1, 3, 128, 300)
     assert seen[0].shape == (1, 3, 128, 301)
     narrow = make_tagger(load_recipe("lumen_convnext_rgb", ["image.height=128", "image.width=300"]), Viewer(), None)
-    narrow(narrow.hear(waveform_BT))
+    narrow(narrow.featurize(waveform_BT))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     for channel in range(3):
         expected = (views[0, channel] - mean[channel]) / std[channel]

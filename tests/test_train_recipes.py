@@ -104,7 +104,7 @@ def test_a_run_on_images_hears_a_file_as_its_network_does(runs: dict[str, dict[s
     path.write_bytes(signals.encoded(timbre("flute", 0.8, np.random.default_rng(3)), sample_rate=SAMPLE_RATE))
     waveform_BT = torch.from_numpy(load_mono(path, run.recipe))[None]
     with torch.inference_mode():
-        expected = torch.sigmoid(run.tagger(run.tagger.hear(waveform_BT)))[0].tolist()
+        expected = torch.sigmoid(run.tagger(run.tagger.featurize(waveform_BT)))[0].tolist()
     found = predict.predict_file(path, run)["probabilities"]
     assert [found[name] for name in run.data.instruments] == pytest.approx(
         expected, abs=1e-2

@@ -34,7 +34,7 @@ from train.features import (
     ThreeChannels,
     ThreeChannelsConfig,
 )
-from train.model import Input, input_of
+from train.model import Input, input_kind
 from train.reading.shards import SplitTable
 from train.reading.vggish import NUM_FEATURES, NUM_SECONDS, VggishClips, read_openmic
 from train.tagging_recipe import TaggingRecipe
@@ -46,18 +46,18 @@ _NPZ, _LABELS = "openmic-2018.npz", "openmic-2018-aggregated-labels.csv"
 
 def training_unit(recipe: TaggingRecipe, *, varies_waveforms: bool) -> Unit:
     """Choose what windows are cut from in training."""
-    return "samples" if varies_waveforms and input_of(recipe.model) != "vggish" else evaluation_unit(recipe)
+    return "samples" if varies_waveforms and input_kind(recipe.model) != "vggish" else evaluation_unit(recipe)
 
 
 def evaluation_unit(recipe: TaggingRecipe) -> Unit:
     """Choose what chunks are cut from in evaluation."""
     units: dict[Input, Unit] = {"logmel": "frames", "image": "frames", "vggish": "seconds"}
-    return "samples" if sees_rgb(recipe) else units.get(input_of(recipe.model), "samples")
+    return "samples" if sees_rgb(recipe) else units.get(input_kind(recipe.model), "samples")
 
 
 def sees_rgb(recipe: TaggingRecipe) -> bool:
     """Whether the model sees images of three views, which come from waveforms and not from log-mel."""
-    return input_of(recipe.model) == "image" and recipe.image.channels == "rgb"
+    return input_kind(recipe.model) == "image" and recipe.image.channels == "rgb"
 
 
 def units_per_s(unit: Unit, recipe: TaggingRecipe) -> float:
@@ -83,7 +83,7 @@ def input_size(recipe: TaggingRecipe) -> int:
         "vggish": NUM_FEATURES,
         "features": len(CLASSICAL_FEATURES),
     }
-    return sizes[input_of(recipe.model)]
+    return sizes[input_kind(recipe.model)]
 
 
 def make_front_end(recipe: TaggingRecipe) -> nn.Module | None:
@@ -92,7 +92,7 @@ def make_front_end(recipe: TaggingRecipe) -> nn.Module | None:
     Raises:
         UsageError: sizes that do not fit together.
     """
-    kind = input_of(recipe.model)
+    kind = input_kind(recipe.model)
     if sees_rgb(recipe):
         return _three_channels(recipe)
     if kind in ("logmel", "image"):

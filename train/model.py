@@ -66,7 +66,7 @@ def load_model(name: str) -> ModelModule:
     return cast(ModelModule, importlib.import_module(f"train.models.{name}"))
 
 
-def input_of(name: str) -> Input:
+def input_kind(name: str) -> Input:
     """Name the kind of input that a model takes."""
     return cast(Input, getattr(load_model(name), "INPUT", "logmel"))
 

@@ -29,7 +29,7 @@ from train.front_end import (
     input_size,
     make_front_end,
 )
-from train.model import Input, Listener, input_of, load_model
+from train.model import Input, Listener, input_kind, load_model
 from train.reading.order import in_sequence
 from train.reading.vggish import NUM_FEATURES
 from train.run_recipe import RunRecipe
@@ -68,32 +68,32 @@ class Tagger(Listener):
         self.front_end, self.kind = front_end, kind
         self._image, self._features = image or ImageConfig(), features or LogMelConfig()
 
-    def hear(self, window: Tensor) -> Tensor:
+    def featurize(self, window: Tensor) -> Tensor:
         """Apply the front end to waveforms (B, T); frames and embeddings (B, L, D) pass as they are."""
         if self.front_end is None or window.ndim != 2:
             return window
-        heard: Tensor = self.front_end(window)
-        return heard
+        features: Tensor = self.front_end(window)
+        return features
 
-    def prepare(self, heard: Tensor) -> Tensor:
+    def prepare(self, features: Tensor) -> Tensor:
         """Standardize features, and make images of them for image models."""
         if self.kind not in ("logmel", "image"):
-            return heard
+            return features
         if self.kind == "logmel":
-            return (heard - self.mean) / self.std
-        if heard.ndim == 4:  # three views, in [0, 1]
-            mean_3, std_3 = (torch.tensor(part, device=heard.device)[:, None, None] for part in IMAGENET)
-            return (resize(heard, self._image.height, self._image.width) - mean_3) / std_3
+            return (features - self.mean) / self.std
+        if features.ndim == 4:  # three views, in [0, 1]
+            mean_3, std_3 = (torch.tensor(part, device=features.device)[:, None, None] for part in IMAGENET)
+            return (resize(features, self._image.height, self._image.width) - mean_3) / std_3
         wanted = frames_per_image(self._image, self._features)
-        if wanted is not None and heard.shape[1] < wanted:  # black before it is standardized
-            heard = functional.pad(heard, (0, 0, 0, wanted - heard.shape[1]), value=self._image.fill)
-        image_B1HW = to_image((heard - self.mean) / self.std, self._image, self._features)
+        if wanted is not None and features.shape[1] < wanted:  # black before it is standardized
+            features = functional.pad(features, (0, 0, 0, wanted - features.shape[1]), value=self._image.fill)
+        image_B1HW = to_image((features - self.mean) / self.std, self._image, self._features)
         return repeat_channels(image_B1HW, IMAGE_CHANNELS)
 
-    def forward(self, heard: Tensor) -> Tensor:
-        """Compute logits (B, C), float32, of features from `hear`."""
-        with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.bf16):
-            logits_BC: Tensor = self.network(self.prepare(heard))
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute logits (B, C), float32, of features from `featurize`."""
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.bf16):
+            logits_BC: Tensor = self.network(self.prepare(features))
         return logits_BC.float()
 
 
@@ -106,7 +106,7 @@ def make_tagger(recipe: TaggingRecipe, network: nn.Module, statistics: Standardi
     return Tagger(
         network,
         statistics,
-        kind=input_of(recipe.model),
+        kind=input_kind(recipe.model),
         front_end=make_front_end(recipe),
         image=recipe.image,
         features=recipe.features,
@@ -120,7 +120,7 @@ def chunk_logits(tagger: Tagger, clips: AnyClips, cut: Chunking) -> tuple[Tensor
     tagger.eval()
     draws = in_sequence(plan.clips, plan.first, _CHUNKS_AT_ONCE)
     with torch.inference_mode():
-        logits = [tagger(tagger.hear(window)) for _, window in clips.batches(draws, cut.length, cut.last)]
+        logits = [tagger(tagger.featurize(window)) for _, window in clips.batches(draws, cut.length, cut.last)]
     return torch.cat(logits), plan
 
 
@@ -166,7 +166,7 @@ def _try_one_window(tagger: Tagger, recipe: TaggingRecipe, duration_s: float) ->
     unit = evaluation_unit(recipe)
     sizes = {"samples": (), "frames": (recipe.features.n_mels,), "seconds": (NUM_FEATURES,)}[unit]
     with torch.inference_mode():
-        tagger(tagger.hear(torch.zeros(1, recipe.length_in(unit, duration_s), *sizes)))
+        tagger(tagger.featurize(torch.zeros(1, recipe.length_in(unit, duration_s), *sizes)))
 
 
 def _check_sizes(published: nn.Module, plain: nn.Module, recipe: TaggingRecipe) -> None:

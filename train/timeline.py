@@ -69,7 +69,7 @@ def _one_clip(mono: audio.Mono, tagger: Tagger, recipe: TaggingRecipe, num_class
     values = torch.from_numpy(mono).to(device)
     if unit == "frames":
         with torch.inference_mode():
-            values = tagger.hear(values[None])[0].half()
+            values = tagger.featurize(values[None])[0].half()
     presence = torch.full((1, num_classes), -1, dtype=torch.int8, device=device)
     lengths = torch.tensor([len(values)], device=device)
     fill = recipe.frames.silence if unit == "frames" else 0.0

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from train.model import input_of, tiny_config
+from train.model import input_kind, tiny_config
 from train.notes.recipe import NotesRecipe
 from train.recipes.musescore_multitask_small import musescore_multitask_small
 from train.run_recipe import RunRecipe
@@ -33,7 +33,7 @@ def _tiny_tagging(recipe: TaggingRecipe) -> TaggingRecipe:
     """
     config = tiny_config(recipe.model)
     kept = {name: getattr(recipe.model_config, name) for name in ("head", "mode") if hasattr(config, name)}
-    longest = _WINDOW_S if input_of(recipe.model) != "vggish" else recipe.window_s
+    longest = _WINDOW_S if input_kind(recipe.model) != "vggish" else recipe.window_s
     shorter = min(1.0, longest / recipe.window_s)
     published = bool(getattr(recipe.model_config, "weights", ""))
     rate, most_unknown = (_RATE_FROM_SCRATCH, _UNKNOWN_WEIGHT) if published else (_RATE, math.inf)

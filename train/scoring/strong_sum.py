@@ -40,6 +40,6 @@ def strong_sum(tagger: Tagger, clips: AnyClips, recipe: TaggingRecipe) -> tuple[
         batch = batch_of(window, clips.presence[clips_B], sample_rate=recipe.sample_rate)
         with torch.inference_mode():
             summed = chain(batch, generator_for(recipe.seed, _EPOCH, index + 1))
-            probability.append(torch.from_numpy(probabilities(tagger(tagger.hear(summed.signal)))))
+            probability.append(torch.from_numpy(probabilities(tagger(tagger.featurize(summed.signal)))))
         presence.append(summed.presence.cpu())
     return torch.cat(presence).numpy(), torch.cat(probability).numpy()

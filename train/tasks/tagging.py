@@ -34,7 +34,7 @@ from train.front_end import (
     sees_rgb,
     training_unit,
 )
-from train.model import input_of
+from train.model import input_kind
 from train.reading.order import Draws, Indices, in_sequence
 from train.scoring.bootstrap import Interval, metric_intervals
 from train.scoring.metrics import (
@@ -106,7 +106,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
             sample_rate=recipe.sample_rate,
             num_samples=recipe.num_samples(recipe.window_s),
             noises=recipe.noises,
-            has_waveform=input_of(recipe.model) != "vggish",
+            has_waveform=input_kind(recipe.model) != "vggish",
         )
         if augmentation.spectrogram is not None and sees_rgb(recipe):
             raise UsageError(
@@ -202,7 +202,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         plan = plan_chunks(train.lengths.cpu().numpy()[clips], Chunking(length))
         draws = in_sequence(clips[plan.clips], plan.first, 64)
         with torch.inference_mode():
-            heard = [tagger.hear(window).cpu().numpy() for _, window in train.batches(draws, length, recipe.last)]
+            heard = [tagger.featurize(window).cpu().numpy() for _, window in train.batches(draws, length, recipe.last)]
         cast(Any, tagger.network).fit(np.concatenate(heard), train.known_labels[clips[plan.clips]])
 
     # --- figures
@@ -265,7 +265,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         """Choose thresholds on the validation split, or on sums of its clips."""
         recipe, presence, probability = self.recipe, heard.presence, heard.probability
         if recipe.thresholds_on == "strong_sum":
-            if input_of(recipe.model) == "vggish":
+            if input_kind(recipe.model) == "vggish":
                 raise UsageError(f"recipe {recipe.name}: embeddings cannot be summed; set thresholds_on=validation")
             samples = load_clips(data, "validation", recipe, unit="samples")
             presence, probability = strong_sum(tagger, samples, recipe)
@@ -314,7 +314,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
 
     def refusal(self, csv: Path | None) -> str | None:
         """Explain why files cannot be predicted; None: they can."""
-        if input_of(self.recipe.model) != "vggish":
+        if input_kind(self.recipe.model) != "vggish":
             return None
         return (
             "its model hears the VGGish embeddings that OpenMIC ships, and there is no VGGish here to "

@@ -53,17 +53,17 @@ class TaggingStep:
         presence_BC = self.presence[clips_B]
         rows = distributed.own_rows(len(clips_B))
         if augmentation == Augmentation() and rows is None:
-            logits_BC: Tensor = self.module(self.tagger.hear(window))
+            logits_BC: Tensor = self.module(self.tagger.featurize(window))
             return self.loss(logits_BC, presence_BC)
         generator = generator_for(recipe.seed, epoch, number)
         varied = batch_of(window, presence_BC, sample_rate=recipe.sample_rate)
         if augmentation.spectrogram is None:  # the front end for the own rows only
             varied = vary(augmentation.waveform, varied, rows, generator)
-            varied = varied.with_signal(self.tagger.hear(varied.signal))
+            varied = varied.with_signal(self.tagger.featurize(varied.signal))
         else:
             varied = vary(augmentation.waveform, varied, None, generator)
             varied = vary(
-                augmentation.spectrogram, varied.with_signal(self.tagger.hear(varied.signal)), rows, generator
+                augmentation.spectrogram, varied.with_signal(self.tagger.featurize(varied.signal)), rows, generator
             )
         logits_BC = self.module(varied.signal)
         return self.loss(logits_BC, varied.targets.target, varied.targets.mask) * self._share(varied.targets.mask)
