@@ -27,7 +27,7 @@ LISTED = """
     Double Draw Drop Embed Encode End Escape Evaluate Explain Extract Fade Fetch Fill Filter Find Fit Flag
     Forbid Forget Format Freeze Gather Group Hash Hide Hold Identify Ignore Import Initialize Interpolate Join
     Keep Label Link List Load Locate Lock Log Make Map Mask Match Measure Merge Mix Move Multiply Name Negate
-    Normalize Note Open Overlap Pack Pair Parse Pass Pickle Plan Play Pool Predict Prepare Prepend Print Profile
+    Normalize Note Open Pack Pair Parse Pass Pickle Plan Play Pool Predict Prepare Prepend Print Profile
     Put Quote Raise Read Rebuild Recall Receive Record Recover Redirect Reduce Refuse Register Regroup Relate
     Remember Remove Rename Render Renounce Repeat Replace Report Request Resample Resize Resolve Return Reverse
     Rise Round Run Sample Scale Score Search Select Send Serve Set Shield Shift Shorten Show Silence Simulate
