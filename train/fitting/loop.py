@@ -126,6 +126,27 @@ def fit(
     return loop.watch.share_waited()
 
 
+class Stopwatch:
+    """Time that steps take, and the part of it that they wait for data; wall time of this process."""
+
+    def __init__(self) -> None:
+        self._waited_s = self._total_s = 0.0
+
+    def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the same batches; the caller's time between two of them counts as work."""
+        asked_s = time.perf_counter()
+        for batch in batches:
+            got_s = time.perf_counter()
+            yield batch
+            self._waited_s += got_s - asked_s
+            self._total_s += time.perf_counter() - asked_s
+            asked_s = time.perf_counter()
+
+    def share_waited(self) -> float | None:
+        """Divide waiting by all time; None where there was no step."""
+        return self._waited_s / self._total_s if self._total_s else None
+
+
 @dataclass
 class Loop:
     """A run while it trains step by step."""
@@ -135,7 +156,7 @@ class Loop:
     optimizer: torch.optim.Optimizer
     material: Material[Any]
     progress: Progress
-    watch: "Stopwatch" = field(default_factory=lambda: Stopwatch())
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
         """Prepare what no epoch changes."""
@@ -191,27 +212,6 @@ class Loop:
         with averaged(self.tagger.network, self.progress.average):
             figures |= self.task.figures(self.task.listen(self.tagger, self.material.validation))
             remember(self.progress, figures, self.task, self.tagger)
-
-
-class Stopwatch:
-    """Time that steps take, and the part of it that they wait for data; wall time of this process."""
-
-    def __init__(self) -> None:
-        self._waited_s = self._total_s = 0.0
-
-    def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the same batches; the caller's time between two of them counts as work."""
-        asked_s = time.perf_counter()
-        for batch in batches:
-            got_s = time.perf_counter()
-            yield batch
-            self._waited_s += got_s - asked_s
-            self._total_s += time.perf_counter() - asked_s
-            asked_s = time.perf_counter()
-
-    def share_waited(self) -> float | None:
-        """Divide waiting by all time; None where there was no step."""
-        return self._waited_s / self._total_s if self._total_s else None
 
 
 def _joined(module: Any) -> nn.Module:
