@@ -98,17 +98,15 @@ def make_front_end(recipe: TaggingRecipe) -> nn.Module | None:
     if kind in ("logmel", "image"):
         return _logmel(recipe)
     if kind == "features":
-        return ClassicalFeatures(_classical(recipe))
+        classical = ClassicalConfig()
+        _check_rate(recipe, "the classical features are", classical.sample_rate)
+        return ClassicalFeatures(classical)
     return None
 
 
 def _three_channels(recipe: TaggingRecipe) -> ThreeChannels:
     config = ThreeChannelsConfig()
-    if recipe.sample_rate != config.logmel.sample_rate:
-        raise UsageError(
-            f"recipe {recipe.name}: image.channels=rgb is made for {config.logmel.sample_rate} Hz, not "
-            f"{recipe.sample_rate}; build the data at that rate"
-        )
+    _check_rate(recipe, "image.channels=rgb is", config.logmel.sample_rate)
     # Weights of a front end would not be in the run: the wavelets stay as they are.
     return ThreeChannels(replace(config, scalogram=replace(config.scalogram, trainable=False)))
 
@@ -120,14 +118,12 @@ def _logmel(recipe: TaggingRecipe) -> LogMel | KaldiFbank:
         raise UsageError(f"recipe {recipe.name}: {error}") from error
 
 
-def _classical(recipe: TaggingRecipe) -> ClassicalConfig:
-    config = ClassicalConfig()
-    if recipe.sample_rate != config.sample_rate:
+def _check_rate(recipe: TaggingRecipe, what: str, sample_rate: int) -> None:
+    if recipe.sample_rate != sample_rate:
         raise UsageError(
-            f"recipe {recipe.name}: the classical features are made for {config.sample_rate} Hz, not "
-            f"{recipe.sample_rate}; build the data at that rate"
+            f"recipe {recipe.name}: {what} made for {sample_rate} Hz, not {recipe.sample_rate}; "
+            "build the data at that rate"
         )
-    return config
 
 
 def load_clips(data: Data, split: str, recipe: TaggingRecipe, *, unit: Unit) -> AnyClips:
@@ -155,20 +151,19 @@ def load_clips(data: Data, split: str, recipe: TaggingRecipe, *, unit: Unit) -> 
 
 def _embedded(data: Data, table: SplitTable, recipe: TaggingRecipe) -> Clips:
     """Collect the embeddings of OpenMIC's clips: ten short vectors each."""
-    presence = torch.from_numpy(table.presence).to(data.device)
-    values = torch.from_numpy(_embeddings(recipe, table.ids)).to(data.device)
+    presence, values = (torch.from_numpy(part).to(data.device) for part in (table.presence, _embeddings(recipe, table)))
     starts = torch.arange(len(table), device=data.device) * NUM_SECONDS
     return Clips(values, starts, torch.full_like(starts, NUM_SECONDS), presence, table.songs, "seconds")
 
 
-def _embeddings(recipe: TaggingRecipe, ids: tuple[str, ...]) -> NDArray[np.float32]:
+def _embeddings(recipe: TaggingRecipe, table: SplitTable) -> NDArray[np.float32]:
     """Read VGGish embeddings (N x 10, 128) of OpenMIC's clips."""
     if not recipe.vggish:
         raise UsageError(f"recipe {recipe.name}: hears VGGish embeddings; --set vggish=FOLDER, which holds {_NPZ}")
-    foreign = next((clip_id for clip_id in ids if not clip_id.startswith(_OPENMIC)), None)
+    foreign = next((clip_id for clip_id in table.ids if not clip_id.startswith(_OPENMIC)), None)
     if foreign is not None:
         raise UsageError(f"{foreign}: no clip of OpenMIC, so it has no embeddings; build --dataset openmic2018")
-    keys = [clip_id.removeprefix(_OPENMIC).rpartition("@")[0] for clip_id in ids]
+    keys = [clip_id.removeprefix(_OPENMIC).rpartition("@")[0] for clip_id in table.ids]
     return _read_once(recipe.vggish).features(keys).reshape(-1, NUM_FEATURES)
 
 

@@ -157,13 +157,7 @@ def train(
 ) -> dict[str, Any]:
     """Run as a whole: read, train, evaluate, write; what is left of it where it was stopped.
 
-    Args:
-        recipe: all that decides, but the data.
-        manifest: of the dataset version.
-        output: the run folder; None: named after recipe and data.
-        restart: begin anew, whatever a run left in the folder.
-        checkpoint_steps: write one every so many steps, too; 0: after epochs only.
-        hot_copies: folder in which decoded splits are kept and found again; None: nowhere.
+    For `output`, `restart`, `checkpoint_steps` and `hot_copies` see `Keeping`.
 
     Returns:
         The summary for stdout.

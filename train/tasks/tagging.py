@@ -173,11 +173,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         return build_network(self.recipe, len(self.instruments))
 
     def build(self, statistics: Standardization | None) -> Tagger:
-        """Build a fresh network behind its front end; the caller seeds torch.
-
-        Raises:
-            UsageError: the recipe's sizes do not fit together, or its published weights are not to be had.
-        """
+        """Build a fresh network behind its front end, and try it; the caller seeds torch."""
         return build_tagger(self.recipe, len(self.instruments), statistics)
 
     def step(self, tagger: Tagger, module: nn.Module, material: Material[AnyClips]) -> TaggingStep:
@@ -188,11 +184,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         return TaggingStep(tagger, module, presence, self.augmentation, self.recipe, loss)
 
     def fit_at_once(self, tagger: Tagger, material: Material[AnyClips]) -> None:
-        """Fit a model that has a method `fit`, on every chunk of the clips that are learned from.
-
-        Raises:
-            TuttiError: the recipe asks to vary what such a model hears.
-        """
+        """Fit a model that has a method `fit`, on every chunk of the clips that are learned from."""
         recipe, train, clips = self.recipe, material.train, material.chosen
         if self.augmentation != Augmentation():
             raise TuttiError(
