@@ -31,7 +31,7 @@ from train.recipe import load_recipe, with_override
 from train.run import Keeping, runs_of_seeds, spreads_of
 from train.run_recipe import RunRecipe
 from train.scoring.bootstrap import Spread
-from train.tasks.listing import compared_figures
+from train.tasks.listing import task_of
 
 _COLUMNS = ("variant", "split", "figure", "mean", "deviation", "seeds")  # of table.csv
 
@@ -123,7 +123,7 @@ def _command(arguments: Sequence[str]) -> int:
     text = markdown(options.table, recipe, results)
     write_file(output / "table.md", text.encode())
     write_file(output / "table.csv", as_csv(results).encode())
-    draw(results, compared_figures(recipe), f"{options.table}: {recipe.name}, validation", output / "table.png")
+    draw(results, task_of(recipe, ()).compared, f"{options.table}: {recipe.name}, validation", output / "table.png")
     print(f"\n{text}", file=sys.stderr)
     summary = {"table": options.table, "recipe": recipe.name, "output": str(output), "skipped": skipped}
     print(json.dumps(summary | {"rows": [result.row.name for result in results]}))
@@ -182,7 +182,7 @@ def _head(path: Path) -> str | None:
 
 def markdown(table: str, recipe: RunRecipe, results: Sequence[Result]) -> str:
     """Write the table for people: validation figures, and the paper's F1 where it gives one."""
-    figures = compared_figures(recipe)
+    figures = task_of(recipe, ()).compared
     names = [name.replace("_", " ") for name in figures]
     lines = [f"# {table}: {recipe.name}, {recipe.epochs} epochs, validation split", ""]
     lines += ["| | " + " | ".join(names) + " | published F1 |", "|---" * (len(names) + 2) + "|"]

@@ -21,8 +21,3 @@ def task_for(recipe: RunRecipe, data: Data) -> AnyTask:
         UsageError: recipe and data do not go together.
     """
     return _TASKS[recipe.task].of(recipe, data)
-
-
-def compared_figures(recipe: RunRecipe) -> tuple[str, ...]:
-    """Name the figures that tell variants of a recipe apart."""
-    return _TASKS[recipe.task].compared
