@@ -41,7 +41,7 @@ from pipelines.build.report import (
     work_of,
 )
 from pipelines.build.standing import Standing, parent_of, standing
-from pipelines.build.unchanged import forget, is_final, looker, remember
+from pipelines.build.unchanged import forget, is_final, looker, save_state
 from pipelines.diff.drift import check_drift
 from pipelines.engine.progress import Tally, read_tallies
 from pipelines.engine.runner import Interrupted, exit_now, interruptible, must_leave, pipeline_options, run
@@ -189,7 +189,7 @@ def keep_books(arguments: argparse.Namespace, looks: Looks, manifest: Manifest, 
     output = Path(report["output"])
     try:
         if is_final(looks, manifest.content):
-            remember(arguments, looks, output, report)
+            save_state(arguments, looks, output, report)
         else:
             forget(output)
         if not looks.settled and "incomplete" not in manifest.content:

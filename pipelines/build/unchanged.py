@@ -61,7 +61,7 @@ def summary_if_unchanged(arguments: argparse.Namespace, beam_flags: Sequence[str
     return json.dumps({**state["summary"], "changed": False, "work": work, "seconds": seconds})
 
 
-def remember(arguments: argparse.Namespace, looks: Looks, output: Path, summary: dict[str, Any]) -> None:
+def save_state(arguments: argparse.Namespace, looks: Looks, output: Path, summary: dict[str, Any]) -> None:
     """Keep what `summary_if_unchanged` needs.
 
     Args:
@@ -99,10 +99,10 @@ def looker(arguments: argparse.Namespace) -> LookAt:
     """Return the function that looks at the inputs of a command."""
     outputs = [output_root(arguments), *([arguments.publish] if arguments.publish else [])]
     cache = arguments.cache_dir or default_cache_folder()
-    return lambda wanted: look_of(wanted, own_names(outputs, cache), arguments.credentials)
+    return lambda wanted: stamp_of(wanted, own_names(outputs, cache), arguments.credentials)
 
 
-def look_of(wanted: Input, own: Own, credentials: Credentials) -> Look:
+def stamp_of(wanted: Input, own: Own, credentials: Credentials) -> Look:
     """Digest how an input looks without reading it all; of a web mirror, its checksums."""
     if wanted.kind != "web":
         return look_at(wanted, own)
@@ -117,7 +117,7 @@ def version_in(output: Path) -> Input:
 
 
 def remembered_input(kind: Any, path: str, arguments: argparse.Namespace) -> Input:
-    """Read an input as `remember` wrote it."""
+    """Read an input as `save_state` wrote it."""
     return Input(kind, arguments.mirror if kind == "web" else path)
 
 

@@ -34,7 +34,7 @@ _SHA256 = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
 @dataclass(frozen=True)
-class Pins:
+class ExpectedChecksums:
     """Checksums that are known of a file before it is fetched."""
 
     sha256: str | None
@@ -98,16 +98,16 @@ def _obtain(
     return blob, pins.verified_by, resolved
 
 
-def pins_of(remote: RemoteFile, origins: Origins, cache: Cache) -> Pins:
+def pins_of(remote: RemoteFile, origins: Origins, cache: Cache) -> ExpectedChecksums:
     """Collect the checksums that a file must have: the mirror's, else those in the source's code."""
     if listed := mirror_sums(origins, cache).get(mirror_path(remote.url)):
-        return Pins(listed, None, "mirror")
+        return ExpectedChecksums(listed, None, "mirror")
     if remote.sha256 is not None:
-        return Pins(remote.sha256, None, "sha256")
+        return ExpectedChecksums(remote.sha256, None, "sha256")
     if remote.md5 is not None:
-        return Pins(known_by_md5(remote.url, remote.md5, cache), remote.md5, "md5")
+        return ExpectedChecksums(known_by_md5(remote.url, remote.md5, cache), remote.md5, "md5")
     seen = None if _is_folder(origins.mirror) else seen_first(_address(remote, origins), cache)
-    return Pins(seen, None, "first use")
+    return ExpectedChecksums(seen, None, "first use")
 
 
 def known_by_md5(url: str, md5: str, cache: Cache) -> str | None:
@@ -163,7 +163,7 @@ def _is_folder(mirror: str | None) -> bool:
 
 
 def _from_mirror(
-    source: str, remote: RemoteFile, origins: Origins, pins: Pins, cache: Cache, progress: Path | None
+    source: str, remote: RemoteFile, origins: Origins, pins: ExpectedChecksums, cache: Cache, progress: Path | None
 ) -> Blob:
     mirror, path = str(origins.mirror), mirror_path(remote.url)
     missing = (
@@ -182,7 +182,7 @@ def _from_mirror(
 
 
 def _from_upstream(
-    source: str, remote: RemoteFile, pins: Pins, cache: Cache, progress: Path | None
+    source: str, remote: RemoteFile, pins: ExpectedChecksums, cache: Cache, progress: Path | None
 ) -> tuple[Blob, str]:
     """Fetch from the publisher, else from the first listed mirror that works; the first failure is the one raised."""
     failures: list[Exception] = []
@@ -202,7 +202,7 @@ def _from_upstream(
 
 def receive_url(
     url: str,
-    pins: Pins,
+    pins: ExpectedChecksums,
     cache: Cache,
     progress: Path | None,
     *,
@@ -217,7 +217,7 @@ def receive_url(
         IntegrityError: the bytes are not what the pins say, or not what they were at their first use.
     """
     part = cache.part_path(url)
-    fetch_file(url, part, rules=http_rules(cache, hosts, credentials), progress=_told(progress, url))
+    fetch_file(url, part, rules=http_rules(cache, hosts, credentials), progress=_progress_callback(progress, url))
     on_first_use = pins.verified_by == "first use"
     blob = cache.receive_file(part, label=label or url, sha256=None if on_first_use else pins.sha256, md5=pins.md5)
     discard(part)
@@ -226,7 +226,7 @@ def receive_url(
     return blob
 
 
-def _pin_first_use(url: str, blob: Blob, pins: Pins, cache: Cache) -> None:
+def _pin_first_use(url: str, blob: Blob, pins: ExpectedChecksums, cache: Cache) -> None:
     if pins.sha256 is not None and pins.sha256 != blob.sha256:
         raise IntegrityError(
             f"{url}: has changed since its first use: sha256 was {pins.sha256}, is {blob.sha256}; nobody published a "
@@ -240,7 +240,7 @@ def _own(path: Path, cache: Cache, *, label: str, sha256: str | None, md5: str |
     return receive_own(path, replace(cache, wary=True), label=label, sha256=sha256, md5=md5)
 
 
-def _told(progress: Path | None, url: str) -> Callable[[int, int | None], None]:
+def _progress_callback(progress: Path | None, url: str) -> Callable[[int, int | None], None]:
     if progress is None:
         return lambda done, total: None
     return partial(reporter(progress).transfer, urlsplit(url).path.rpartition("/")[2])
