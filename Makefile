@@ -65,7 +65,7 @@ check: setup ## lint, formatting, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_imports.py
+	$(BIN)/python -m pytest tests/project/test_imports.py
 
 .PHONY: bench
 bench: setup ## run every benchmark: our figure, the limit's, and the ratio

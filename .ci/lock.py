@@ -46,7 +46,7 @@ PLATFORMS = re.compile(r"any|manylinux\w+_(x86_64|aarch64)|macosx_\w+_(x86_64|ar
 TITLES = {
     "main": "Versions that resolve and were measured together on Python 3.11, and all that they need: exactly what\n"
     "# `make setup` installs. pyproject.toml has the ranges that tutti works with. Written by `make lock`.",
-    "hf": "Environment of tests/check_huggingface.py and tests/check_exports.py, made by `make setup-hf`; it reads\n"
+    "hf": "Environment of tests/support/check_huggingface.py and tests/support/check_exports.py, made by `make setup-hf`; it reads\n"
     "# the rest from the one above.",
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from augment.labels import Targets, presence_of, targets_of
+from tutti.augment.labels import Targets, presence_of, targets_of
 
 
 @dataclass(frozen=True)

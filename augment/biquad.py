@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from augment.linear_filter import biquad, linear_filter
+from tutti.augment.linear_filter import biquad, linear_filter
 
 BUTTERWORTH_Q = math.sqrt(0.5)  # the flattest pass band
 MAX_FREQUENCY_SHARE = 0.49  # of the sample rate: at one half a filter degenerates

@@ -15,9 +15,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from augment.batch import Batch
-from augment.labels import Targets
-from augment.transform import Domain, Parameters, Transform, parameter_rows
+from tutti.augment.batch import Batch
+from tutti.augment.labels import Targets
+from tutti.augment.transform import Domain, Parameters, Transform, parameter_rows
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datasets.record import ABSENT, PRESENT, UNKNOWN
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
 
 
 @dataclass(frozen=True)

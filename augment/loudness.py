@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from augment.biquad import BUTTERWORTH_Q, high_pass, high_shelf
-from augment.levels import ratio_from_db, rms
-from augment.linear_filter import LinearFilter, biquad, in_series, linear_filter
-from datasets.audio import LOUDNESS_BLOCK_S, MIN_LOUDNESS_LUFS
-from datasets.record import Decibels, Lufs
+from tutti.augment.biquad import BUTTERWORTH_Q, high_pass, high_shelf
+from tutti.augment.levels import ratio_from_db, rms
+from tutti.augment.linear_filter import LinearFilter, biquad, in_series, linear_filter
+from tutti.datasets.audio import LOUDNESS_BLOCK_S, MIN_LOUDNESS_LUFS
+from tutti.datasets.record import Decibels, Lufs
 
 _HOP_SHARE = 0.25  # of a block: they overlap by 75 %
 _ABSOLUTE_GATE_LUFS = -70.0

@@ -9,10 +9,10 @@ Shapes: B examples, P clips of the pool, C classes, K partners, T samples.
 import torch
 from torch import Generator, Tensor
 
-from augment.batch import Batch
-from augment.labels import Targets, targets_or
-from augment.levels import peak, row_blocks
-from datasets.record import PRESENT
+from tutti.augment.batch import Batch
+from tutti.augment.labels import Targets, targets_or
+from tutti.augment.levels import peak, row_blocks
+from tutti.datasets.record import PRESENT
 
 NOBODY = -1  # in place of a partner's index
 MIN_PEAK = 1e-3  # -60 dB: a clip softer than this is not made louder still

@@ -1,28 +1,28 @@
 """The papers' augmentations, as chains. What a paper leaves open says so."""
 
-from augment.chain import Chain, Effect
-from augment.transforms.background_noise import BackgroundNoise, NoiseBank
-from augment.transforms.colored_noise import ColoredNoise
-from augment.transforms.concat_same_instrument import ConcatSameInstrument
-from augment.transforms.delay import Delay
-from augment.transforms.frequency_mask import FrequencyMask
-from augment.transforms.gain import Gain
-from augment.transforms.high_pass import HighPass
-from augment.transforms.high_shelf import HighShelf
-from augment.transforms.low_pass import LowPass
-from augment.transforms.low_shelf import LowShelf
-from augment.transforms.mixup import Mixup
-from augment.transforms.peaking import Peaking
-from augment.transforms.pitch_shift import PitchShift
-from augment.transforms.random_erasing import RandomErasing
-from augment.transforms.random_pixel_erasing import RandomPixelErasing
-from augment.transforms.renormalize import Renormalize
-from augment.transforms.reverb import Reverb
-from augment.transforms.sum_with_n import SumWithN
-from augment.transforms.time_inversion import TimeInversion
-from augment.transforms.time_mask import TimeMask
-from augment.transforms.time_shift import TimeShift
-from augment.transforms.time_stretch import TimeStretch
+from tutti.augment.chain import Chain, Effect
+from tutti.augment.transforms.background_noise import BackgroundNoise, NoiseBank
+from tutti.augment.transforms.colored_noise import ColoredNoise
+from tutti.augment.transforms.concat_same_instrument import ConcatSameInstrument
+from tutti.augment.transforms.delay import Delay
+from tutti.augment.transforms.frequency_mask import FrequencyMask
+from tutti.augment.transforms.gain import Gain
+from tutti.augment.transforms.high_pass import HighPass
+from tutti.augment.transforms.high_shelf import HighShelf
+from tutti.augment.transforms.low_pass import LowPass
+from tutti.augment.transforms.low_shelf import LowShelf
+from tutti.augment.transforms.mixup import Mixup
+from tutti.augment.transforms.peaking import Peaking
+from tutti.augment.transforms.pitch_shift import PitchShift
+from tutti.augment.transforms.random_erasing import RandomErasing
+from tutti.augment.transforms.random_pixel_erasing import RandomPixelErasing
+from tutti.augment.transforms.renormalize import Renormalize
+from tutti.augment.transforms.reverb import Reverb
+from tutti.augment.transforms.sum_with_n import SumWithN
+from tutti.augment.transforms.time_inversion import TimeInversion
+from tutti.augment.transforms.time_mask import TimeMask
+from tutti.augment.transforms.time_shift import TimeShift
+from tutti.augment.transforms.time_stretch import TimeStretch
 
 
 def nsynth_effects() -> Chain:

@@ -13,10 +13,10 @@ from typing import ClassVar, Literal, TypeAlias
 
 from torch import Generator, Tensor
 
-from augment import transforms
-from augment.batch import Batch
-from datasets.errors import UsageError
-from datasets.settings import nearest
+from tutti.augment import transforms
+from tutti.augment.batch import Batch
+from tutti.datasets.errors import UsageError
+from tutti.datasets.settings import nearest
 
 Parameters: TypeAlias = Mapping[str, Tensor]  # name -> (B, ...): row i belongs to example i
 Domain: TypeAlias = Literal["waveform", "spectrogram", "any"]
@@ -92,6 +92,6 @@ def load_transform(name: str) -> type[Transform]:
     if name not in transform_names():
         hint = nearest(name, transform_names())
         raise UsageError(f"unknown transform {name!r}{hint}; known: {', '.join(transform_names())}")
-    module = importlib.import_module(f"augment.transforms.{name}")
+    module = importlib.import_module(f"tutti.augment.transforms.{name}")
     loaded: type[Transform] = getattr(module, "".join(part.capitalize() for part in name.split("_")))
     return loaded

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from augment.levels import fast_length, row_blocks
+from tutti.augment.levels import fast_length, row_blocks
 
 FRAME_S = 0.064  # 1,024 samples at 16 kHz: resolves two partials 60 Hz apart
 HOPS_PER_FRAME = 4  # squared Hann windows at 75 % overlap add up to a constant

@@ -3,7 +3,7 @@
     python -m benchmarks.acquire [--videos 2000] [--output benchmarks/results/acquire.json]
 
 Real builds of `--dataset audioset` in processes of their own, from label files to manifest. Scripted is only
-yt-dlp's YouTube extractor (tests/youtube_site.py); media come from a loopback server in this process. Of all
+yt-dlp's YouTube extractor (tests/support/youtube_site.py); media come from a loopback server in this process. Of all
 videos 15 % are removed, private or out of reach from here, and for 3 % the media server answers 503.
 
 unlimited  all videos with --videos-per-hour inf: processor time per video, memory over videos
@@ -39,10 +39,10 @@ import av
 import numpy as np
 import psutil
 
-from datasets.files import write_file
-from datasets.sample.audioset import MIDS, PARTITIONS, AudioSetPlan, Row, table_files
-from pipelines.acquisition.budget import Budget
-from pipelines.acquisition.origins import VIDEOS_PER_HOUR
+from tutti.datasets.files import write_file
+from tutti.datasets.sample.audioset import MIDS, PARTITIONS, AudioSetPlan, Row, table_files
+from tutti.pipelines.acquisition.budget import Budget
+from tutti.pipelines.acquisition.origins import VIDEOS_PER_HOUR
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_S = 0.1

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.build import MIXES
-from datasets.sample import write_sample_mirror
-from pipelines.build.unchanged import STATE
+from tutti.datasets.sample import write_sample_mirror
+from tutti.pipelines.build.unchanged import STATE
 
 HERE = Path(__file__).resolve().parents[1]
 PATHS = ("build", "no-op", "rebuild", "verify", "epoch")

@@ -28,17 +28,17 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datasets import audio
-from datasets.decoder import decode_spans
-from datasets.files import write_file
-from datasets.record import DRUMS, Note, Seconds
-from datasets.scores.attacks import LATENESS_S
-from datasets.scores.composing import SOUND_EFFECTS, ComposeConfig, compose, solo
-from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfont
-from datasets.scores.variation import Performance, Room, vary
-from pipelines.decoding.align import AlignConfig, delay
-from pipelines.decoding.config import PrepareConfig
-from pipelines.render.synthesizer import synthesize, version
+from tutti.datasets import audio
+from tutti.datasets.decoder import decode_spans
+from tutti.datasets.files import write_file
+from tutti.datasets.record import DRUMS, Note, Seconds
+from tutti.datasets.scores.attacks import LATENESS_S
+from tutti.datasets.scores.composing import SOUND_EFFECTS, ComposeConfig, compose, solo
+from tutti.datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfont
+from tutti.datasets.scores.variation import Performance, Room, vary
+from tutti.pipelines.decoding.align import AlignConfig, delay
+from tutti.pipelines.decoding.config import PrepareConfig
+from tutti.pipelines.render.synthesizer import synthesize, version
 
 WITHIN_S: Seconds = 0.02  # a frame label of 50 Hz
 GOAL = 0.95  # of the pairs

@@ -30,11 +30,11 @@ import numpy as np
 import soundfile
 import torch
 
-from augment import presets
-from augment.batch import Batch, batch_of
-from augment.transform import Transform, load_transform, transform_names
-from augment.transforms.background_noise import NoiseBank, noise_bank
-from augment.transforms.colored_noise import ColoredNoise
+from tutti.augment import presets
+from tutti.augment.batch import Batch, batch_of
+from tutti.augment.transform import Transform, load_transform, transform_names
+from tutti.augment.transforms.background_noise import NoiseBank, noise_bank
+from tutti.augment.transforms.colored_noise import ColoredNoise
 
 SAMPLE_RATE = 16_000
 CLIP_S = 3.0

@@ -44,18 +44,18 @@ from typing import Any
 import numpy as np
 import psutil
 
-from datasets import audio
-from datasets.record import Recording, Rejected
-from datasets.sample import SampleSize, write_sample_mirror
-from datasets.source import LocalFile
-from pipelines.acquisition.origins import Origins, with_sums
-from pipelines.cache.store import Cache
-from pipelines.decoding.normalize import gain_for
-from pipelines.recipe import Recipe, load_recipe
-from pipelines.stages.download import download
-from pipelines.stages.fetch import fetch
-from pipelines.stages.prepare import PrepareConfig, read_media
-from pipelines.stages.select import select
+from tutti.datasets import audio
+from tutti.datasets.record import Recording, Rejected
+from tutti.datasets.sample import SampleSize, write_sample_mirror
+from tutti.datasets.source import LocalFile
+from tutti.pipelines.acquisition.origins import Origins, with_sums
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.decoding.normalize import gain_for
+from tutti.pipelines.recipe import Recipe, load_recipe
+from tutti.pipelines.stages.download import download
+from tutti.pipelines.stages.fetch import fetch
+from tutti.pipelines.stages.prepare import PrepareConfig, read_media
+from tutti.pipelines.stages.select import select
 
 MODES = {
     "one": (),

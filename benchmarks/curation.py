@@ -25,16 +25,16 @@ import soundfile
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from datasets.files import write_file
-from datasets.manifest import Manifest, read_manifest
-from datasets.shard import read_shard
-from pipelines.build.__main__ import main as build
-from pipelines.curation import outliers
-from pipelines.curation.crossfit import Table, sampled
-from pipelines.curation.outliers import OutlierConfig
-from pipelines.embedders.logmel import LogMelEmbedder
-from train.recipe import load_recipe
-from train.run import train
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.datasets.shard import read_shard
+from tutti.pipelines.build.__main__ import main as build
+from tutti.pipelines.curation import outliers
+from tutti.pipelines.curation.crossfit import Table, sampled
+from tutti.pipelines.curation.outliers import OutlierConfig
+from tutti.pipelines.embedders.logmel import LogMelEmbedder
+from tutti.train.recipe import load_recipe
+from tutti.train.run import train
 
 Bools = NDArray[np.bool_]
 Mode = Literal["calibrated", "fixed"]

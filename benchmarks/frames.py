@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.files import write_file
-from datasets.manifest import Manifest, read_manifest
-from train.evaluate import evaluate
-from train.features.cqt import Cqt
-from train.notes.recipe import NotesRecipe
-from train.recipe import load_recipe
-from train.run import train
-from train.runs.saved import METRICS, load_run
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.train.evaluate import evaluate
+from tutti.train.features.cqt import Cqt
+from tutti.train.notes.recipe import NotesRecipe
+from tutti.train.recipe import load_recipe
+from tutti.train.run import train
+from tutti.train.runs.saved import METRICS, load_run
 
 # Table 2 of Hung, Chen, Yang 2019: figure -> (with the loss of that task alone, with all three).
 PAPER = {"instrument_macro_f1": (0.896, 0.947), "pitch_accuracy": (0.799, 0.803), "roll_accuracy": (0.623, 0.647)}

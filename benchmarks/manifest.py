@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.clip_line import DIGEST_DIGITS, ClipRow, encode
-from datasets.manifest import bucket_of, canonical_json, clips_path, file_sha256, read_clip_rows
+from tutti.datasets.clip_line import DIGEST_DIGITS, ClipRow, encode
+from tutti.datasets.manifest import bucket_of, canonical_json, clips_path, file_sha256, read_clip_rows
 
 SAMPLE = Path("manifests/sample")
 NUM_CLIPS = 200_000

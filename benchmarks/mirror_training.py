@@ -22,11 +22,11 @@ from typing import Any
 import torch
 
 from benchmarks.recipes import built
-from datasets.manifest import Manifest, read_manifest
-from train.recipe import load_recipe
-from train.run import train
-from train.scoring.bootstrap import over_seeds
-from train.scoring.report import rounded
+from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.train.recipe import load_recipe
+from tutti.train.run import train
+from tutti.train.scoring.bootstrap import over_seeds
+from tutti.train.scoring.report import rounded
 
 FIGURES = ("micro_f1", "macro_f1", "map")
 SPLITS = ("validation", "test")

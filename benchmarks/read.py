@@ -44,8 +44,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets.audio import encode, pcm_sha256, to_int16
-from datasets.manifest import (
+from tutti.datasets.audio import encode, pcm_sha256, to_int16
+from tutti.datasets.manifest import (
     SCHEMA_VERSION,
     Manifest,
     canonical_json,
@@ -54,15 +54,15 @@ from datasets.manifest import (
     manifest_path,
     read_manifest,
 )
-from datasets.record import SPLITS, Clip, Label, StoredAudio
-from datasets.shard import shard_path, write_shard
-from train.clips import AnyClips
-from train.data import Data
-from train.fitting.loop import examples
-from train.front_end import clips_to_learn_from, load_clips
-from train.reading.hot_copy import hot_copy
-from train.recipe import load_recipe
-from train.tagging_recipe import TaggingRecipe
+from tutti.datasets.record import SPLITS, Clip, Label, StoredAudio
+from tutti.datasets.shard import shard_path, write_shard
+from tutti.train.clips import AnyClips
+from tutti.train.data import Data
+from tutti.train.fitting.loop import examples
+from tutti.train.front_end import clips_to_learn_from, load_clips
+from tutti.train.reading.hot_copy import hot_copy
+from tutti.train.recipe import load_recipe
+from tutti.train.tagging_recipe import TaggingRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE = 16_000

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.build import MIXES
-from datasets.files import write_file
-from datasets.manifest import file_sha256, read_manifest
-from datasets.sample import write_sample_mirror
-from pipelines.build.unchanged import STATE
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import file_sha256, read_manifest
+from tutti.datasets.sample import write_sample_mirror
+from tutti.pipelines.build.unchanged import STATE
 
 
 def main(argv: Sequence[str]) -> int:

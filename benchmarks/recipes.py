@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.sample import write_sample_mirror
-from train.recipe import recipe_names
+from tutti.datasets.sample import write_sample_mirror
+from tutti.train.recipe import recipe_names
 
 SPLITS = ("validation", "test")
 FIGURES = ("micro_f1", "macro_f1", "map")

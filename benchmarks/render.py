@@ -27,17 +27,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.files import write_file
-from datasets.record import Media, Note, Recording
-from datasets.scores.composing import compose
-from datasets.scores.score import Score, read_midi, write_midi
-from datasets.scores.soundfonts import Soundfont, find_soundfonts
-from datasets.scores.variation import Performance
-from datasets.sources.rendered import Rendered
-from pipelines.cache.store import Cache
-from pipelines.render.__main__ import main as render
-from pipelines.render.media import render_recording
-from pipelines.render.synthesizer import POLYPHONY, TAIL_S, synthesize, version
+from tutti.datasets.files import write_file
+from tutti.datasets.record import Media, Note, Recording
+from tutti.datasets.scores.composing import compose
+from tutti.datasets.scores.score import Score, read_midi, write_midi
+from tutti.datasets.scores.soundfonts import Soundfont, find_soundfonts
+from tutti.datasets.scores.variation import Performance
+from tutti.datasets.sources.rendered import Rendered
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.render.__main__ import main as render
+from tutti.pipelines.render.media import render_recording
+from tutti.pipelines.render.synthesizer import POLYPHONY, TAIL_S, synthesize, version
 
 RATE = 44_100  # Hz
 DATASET_RATE = 32_000  # Hz

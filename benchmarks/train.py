@@ -36,17 +36,17 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.read import write_clips
-from datasets.manifest import Manifest
-from train.clips import Batch
-from train.data import Data
-from train.fitting.augmentation import Augmentation
-from train.fitting.loop import Stopwatch, examples, groups_of, seed_weights
-from train.fitting.optimize import clip_gradients, freeze, make_optimizer
-from train.recipe import load_recipe
-from train.tagger import Tagger
-from train.tagging_recipe import TaggingRecipe
-from train.task import Material
-from train.tasks.tagging import Tagging
+from tutti.datasets.manifest import Manifest
+from tutti.train.clips import Batch
+from tutti.train.data import Data
+from tutti.train.fitting.augmentation import Augmentation
+from tutti.train.fitting.loop import Stopwatch, examples, groups_of, seed_weights
+from tutti.train.fitting.optimize import clip_gradients, freeze, make_optimizer
+from tutti.train.recipe import load_recipe
+from tutti.train.tagger import Tagger
+from tutti.train.tagging_recipe import TaggingRecipe
+from tutti.train.task import Material
+from tutti.train.tasks.tagging import Tagging
 
 LADDER = ("model", "+ front end", "+ augment", "+ loader")
 WARM_UP_STEPS = 3  # compilation, autotuning, allocation

@@ -4,6 +4,6 @@ This folder shadows the Hugging Face package of the same name: tutti is an appli
 runs from the root of its checkout. Nothing here imports that package, nor anything else of ours.
 """
 
-from datasets.command import guard_imports
+from tutti.datasets.command import guard_imports
 
 guard_imports()

@@ -27,9 +27,9 @@ from typing import IO, Protocol
 
 from isal import igzip, isal_zlib
 
-from datasets.bounded import CHUNK_BYTES
-from datasets.errors import IntegrityError
-from datasets.heartbeat import beat
+from tutti.datasets.bounded import CHUNK_BYTES
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.heartbeat import beat
 
 # Far above our corpora: an archive that passes one of them is a bomb, or damaged.
 MAX_MEMBER_BYTES = 1 << 30  # the largest label table (NSynth's examples.json) has 0.2 GB

@@ -14,11 +14,11 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from datasets.decode_error import DecodeError as DecodeError
-from datasets.decoder import Waveform as Waveform
-from datasets.decoder import decode_spans, sample_range
-from datasets.record import Decibels, Lufs, Seconds
-from datasets.shard_audio import pcm_sha256 as pcm_sha256
+from tutti.datasets.decode_error import DecodeError as DecodeError
+from tutti.datasets.decoder import Waveform as Waveform
+from tutti.datasets.decoder import decode_spans, sample_range
+from tutti.datasets.record import Decibels, Lufs, Seconds
+from tutti.datasets.shard_audio import pcm_sha256 as pcm_sha256
 
 Mono = NDArray[np.float32]
 

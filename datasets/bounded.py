@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import IntegrityError
+from tutti.datasets.errors import IntegrityError
 
 CHUNK_BYTES = 1 << 20  # of a long file, read at once
 MAX_DEPTH = 32  # of nested arrays and objects; a recipe has 6

@@ -23,9 +23,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from datasets.bounded import MAX_DIGITS, no_number, unique_keys
-from datasets.clip_types import ClipRow as ClipRow
-from datasets.clip_types import fits
+from tutti.datasets.bounded import MAX_DIGITS, no_number, unique_keys
+from tutti.datasets.clip_types import ClipRow as ClipRow
+from tutti.datasets.clip_types import fits
 
 AUDIO_FIELDS = (
     "pcm_sha256", "native_sha256", "source_sha256", "sketch", "sample_rate", "num_samples", "native_sample_rate",
@@ -78,7 +78,7 @@ def decode(line: bytes) -> ClipRow:
 
 
 def _problem(row: Mapping[str, Any]) -> str:
-    from datasets.manifest_schema import row_problems  # only where something is wrong
+    from tutti.datasets.manifest_schema import row_problems  # only where something is wrong
 
     return next(iter(row_problems(row)), "a value has another type or size than the schema allows")
 

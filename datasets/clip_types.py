@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypeAlias, TypedDict, TypeGuard
 
-from datasets.record import SPLITS, Decibels, Lufs, Seconds
+from tutti.datasets.record import SPLITS, Decibels, Lufs, Seconds
 
 LabelEntry: TypeAlias = list[Any]  # [presence, confidence, origin]
 

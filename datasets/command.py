@@ -22,15 +22,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, cast
 
-from datasets import streams
-from datasets.addresses import without_secrets
-from datasets.errors import Stopped, StorageError, TuttiError, UsageError
-from datasets.machine import machine_reason
-from datasets.os_errors import storage_error
-from datasets.printable import printable
-from datasets.processor_time import TimeUp, told_when_it_is_up
-from datasets.settings import nearest
-from datasets.streams import is_unread, open_all, read_by_nobody, shielded_streams
+from tutti.datasets import streams
+from tutti.datasets.addresses import without_secrets
+from tutti.datasets.errors import Stopped, StorageError, TuttiError, UsageError
+from tutti.datasets.machine import machine_reason
+from tutti.datasets.os_errors import storage_error
+from tutti.datasets.printable import printable
+from tutti.datasets.processor_time import TimeUp, told_when_it_is_up
+from tutti.datasets.settings import nearest
+from tutti.datasets.streams import is_unread, open_all, read_by_nobody, shielded_streams
 
 VERSION = "0.1.0"  # what pyproject.toml says
 AGAIN = "then run it again"
@@ -301,7 +301,7 @@ def guard_imports() -> None:
 
     Of other programs that import us, nothing is changed.
     """
-    if sys.argv[:1] == ["-m"] and "pipelines.decoding.child" not in sys.orig_argv:  # runpy, while it searches
+    if sys.argv[:1] == ["-m"] and "tutti.pipelines.decoding.child" not in sys.orig_argv:  # runpy, while it searches
         open_all()
         sys.excepthook = _on_import
         atexit.register(_end)

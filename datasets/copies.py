@@ -20,8 +20,8 @@ import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from datasets.bounded import CHUNK_BYTES, open_regular
-from datasets.errors import IntegrityError
+from tutti.datasets.bounded import CHUNK_BYTES, open_regular
+from tutti.datasets.errors import IntegrityError
 
 _OTHER_CLOCK_NS = 3 * 10**9  # where the file system's own clock is not seen: its ticks are at most 2 s (FAT)
 _TRIES = 3

@@ -23,8 +23,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datasets.decode_error import DecodeError
-from datasets.record import Seconds
+from tutti.datasets.decode_error import DecodeError
+from tutti.datasets.record import Seconds
 
 Waveform = NDArray[np.float32]
 Span: TypeAlias = tuple[Seconds, Seconds | None]  # start and end; None: the end of the file

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from datasets.errors import UsageError
+from tutti.datasets.errors import UsageError
 
 _ON, _OFF = ("1", "true", "on", "yes"), ("", "0", "false", "off", "no")
 

@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from datasets.copies import boot_id, fresh_status
-from datasets.environment import default_cache_folder as default_cache_folder  # asked for here ever since
-from datasets.errors import StorageError
-from datasets.locks import is_at, take, try_lock
-from datasets.os_errors import remedy, words
+from tutti.datasets.copies import boot_id, fresh_status
+from tutti.datasets.environment import default_cache_folder as default_cache_folder  # asked for here ever since
+from tutti.datasets.errors import StorageError
+from tutti.datasets.locks import is_at, take, try_lock
+from tutti.datasets.os_errors import remedy, words
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEFT_BEHIND_S = 86_400.0  # what another machine has not touched for a day, nobody writes any more

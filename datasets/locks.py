@@ -18,8 +18,8 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from datasets.heartbeat import beat, holding, waiting
-from datasets.record import Seconds
+from tutti.datasets.heartbeat import beat, holding, waiting
+from tutti.datasets.record import Seconds
 
 POLL_S = 0.1  # where a lock is held for long; one that is held for a moment is had after a moment
 _FIRST_POLL_S = 0.001

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias, TypeVar, cast
 
-from datasets.bounded import CHUNK_BYTES, open_regular, read_bounded, read_json, regular_status
-from datasets.clip_line import DIGEST_DIGITS, decode
-from datasets.clip_line import ClipRow as ClipRow
-from datasets.errors import IntegrityError, UsageError
-from datasets.heartbeat import beat
-from datasets.manifest_types import BucketEntry, CountsEntry, ManifestContent
-from datasets.record import PRESENT, SPLITS, Clip, Rejected
-from datasets.shard_info import ShardInfo, canonical_labels
+from tutti.datasets.bounded import CHUNK_BYTES, open_regular, read_bounded, read_json, regular_status
+from tutti.datasets.clip_line import DIGEST_DIGITS, decode
+from tutti.datasets.clip_line import ClipRow as ClipRow
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.heartbeat import beat
+from tutti.datasets.manifest_types import BucketEntry, CountsEntry, ManifestContent
+from tutti.datasets.record import PRESENT, SPLITS, Clip, Rejected
+from tutti.datasets.shard_info import ShardInfo, canonical_labels
 
 SCHEMA_VERSION = 2  # 2: short lines of clips
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -362,7 +362,7 @@ def read_content(path: Path) -> ManifestContent:
     if content["schema_version"] != SCHEMA_VERSION:
         found = str(content["schema_version"])[:20]
         raise IntegrityError(f"{path}: schema version {found}, this code reads {SCHEMA_VERSION}")
-    from datasets.manifest_schema import manifest_problem  # takes .1 s to import, and who writes rows needs none
+    from tutti.datasets.manifest_schema import manifest_problem  # takes .1 s to import, and who writes rows needs none
 
     if (problem := manifest_problem(content)) is not None:
         raise IntegrityError(f"{path}: not a manifest: {problem}; restore it from a copy")

@@ -20,9 +20,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
-from datasets.machine import INPUT_CHANGED
-from datasets.record import SPLITS
-from datasets.shard import shard_path
+from tutti.datasets.machine import INPUT_CHANGED
+from tutti.datasets.record import SPLITS
+from tutti.datasets.shard import shard_path
 
 SCHEMA_FILE = Path(__file__).with_suffix(".json")
 SHOWN_CHARACTERS = 160  # of a problem; jsonschema quotes whole objects

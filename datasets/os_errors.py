@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from datasets.errors import StorageError
+from tutti.datasets.errors import StorageError
 
 _SPACE = "free space"
 _PERMISSIONS = "check the permissions"

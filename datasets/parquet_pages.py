@@ -13,7 +13,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-from datasets.thrift_compact import Struct, read_struct
+from tutti.datasets.thrift_compact import Struct, read_struct
 
 MAX_FOOTER_BYTES = 1 << 23
 MAX_ROW_GROUPS = 2048

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from datasets.errors import Stopped, TryLaterError
+from tutti.datasets.errors import Stopped, TryLaterError
 
 SPARE_S = 2  # between our word and the end: enough to clear away what is half done
 

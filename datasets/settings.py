@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from datasets.errors import UsageError
+from tutti.datasets.errors import UsageError
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """THE Parquet schema: one row per clip, audio inside, readable by every Parquet tool.
 
-    from datasets.shard import read_shard
+    from tutti.datasets.shard import read_shard
     for row in read_shard(path, columns=["id", "audio", "presence"]): ...
 
 Rows are sorted by id. Audio is a complete FLAC file (mono, 16 bit); `huggingface` metadata makes
@@ -21,13 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.copies import Copy
-from datasets.errors import IntegrityError
-from datasets.record import UNKNOWN, Clip, Label, Labels, Note
-from datasets.shard_audio import verified_audio
-from datasets.shard_file import open_parquet, reading
-from datasets.shard_info import canonical_labels
-from datasets.shard_rows import check_rows
+from tutti.datasets.copies import Copy
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.record import UNKNOWN, Clip, Label, Labels, Note
+from tutti.datasets.shard_audio import verified_audio
+from tutti.datasets.shard_file import open_parquet, reading
+from tutti.datasets.shard_info import canonical_labels
+from tutti.datasets.shard_rows import check_rows
 
 SCHEMA_VERSION = 1
 

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datasets.errors import IntegrityError
+from tutti.datasets.errors import IntegrityError
 
 _FORMATS = {b"fLaC": "FLAC", b"RIFF": "WAV"}  # what write_shard is given; libsndfile would try many more
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.bounded import regular_status
-from datasets.copies import Copy, Memory, copy_of
-from datasets.errors import IntegrityError
-from datasets.parquet_pages import MAX_FOOTER_BYTES, MAX_ROW_GROUPS, expansion_problem, read_footer
+from tutti.datasets.bounded import regular_status
+from tutti.datasets.copies import Copy, Memory, copy_of
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.parquet_pages import MAX_FOOTER_BYTES, MAX_ROW_GROUPS, expansion_problem, read_footer
 
 # Decoded, a shard takes what it takes on disk and little more: its audio is compressed already.
 _EXPANSION, _EXPANSION_BYTES = 4, 1 << 26

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.record import Labels
+from tutti.datasets.record import Labels
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from datasets.errors import IntegrityError
-from datasets.record import DRUMS, UNKNOWN
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.record import DRUMS, UNKNOWN
 
 Mask: TypeAlias = NDArray[np.bool_]
 

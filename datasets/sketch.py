@@ -13,7 +13,7 @@ from scipy.fft import rfft
 NUM_PARTS, NUM_BANDS = 9, 9  # differences between neighbors leave 8 x 8 signs
 MIN_HZ, MAX_HZ = 100.0, 6_400.0  # what every codec keeps; six octaves
 FRAME = 1024  # samples
-MAX_DISTANCE = 12  # bits of 64, see tests/test_sketch.py for what was measured
+MAX_DISTANCE = 12  # bits of 64, see tests/datasets/test_sketch.py for what was measured
 
 
 def sketch(samples_T: NDArray[np.int16], sample_rate: int) -> str:

@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol, cast
 
-from datasets import sources
-from datasets.errors import UsageError
-from datasets.manifest import digest_of
-from datasets.record import Recording
+from tutti.datasets import sources
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import Recording
 
 
 @dataclass(frozen=True)
@@ -152,4 +152,4 @@ def load_source(name: str) -> Source:
     """
     if name not in source_names():
         raise UsageError(f"unknown source {name!r}; known: {', '.join(source_names())}")
-    return cast(Source, importlib.import_module(f"datasets.sources.{name}"))
+    return cast(Source, importlib.import_module(f"tutti.datasets.sources.{name}"))

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, cast
 
-from datasets.addresses import without_secrets
-from datasets.printable import printable
+from tutti.datasets.addresses import without_secrets
+from tutti.datasets.printable import printable
 
 _CLEAR_LINE = "\r\x1b[K"
 

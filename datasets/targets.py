@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from datasets.errors import UsageError
+from tutti.datasets.errors import UsageError
 
 IsOurs = Callable[[bytes], bool]  # told the first bytes of a file
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from datasets.command import guard_imports
+from tutti.datasets.command import guard_imports
 
 guard_imports()
 

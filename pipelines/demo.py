@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.command import Parser, run_command
-from datasets.manifest import Manifest, read_manifest
-from datasets.record import SPLITS
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.datasets.record import SPLITS
 
 BUILD = Path("build/demo")
 RUN = Path("runs/demo")

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.command import Parser, run_command
-from datasets.errors import UsageError
-from datasets.manifest import Manifest
-from datasets.printable import readable
-from datasets.record import SPLITS, Seconds
-from pipelines.verify.findings import open_manifest
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import Manifest
+from tutti.datasets.printable import readable
+from tutti.datasets.record import SPLITS, Seconds
+from tutti.pipelines.verify.findings import open_manifest
 
 LINE = 110  # characters
 SHOWN_CHARACTERS = 40  # of a setting; --json has it whole
@@ -103,8 +103,8 @@ def describe(manifest: Manifest) -> Info:
 
 def changed_settings(recipe: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Compare with the recipe of that name: path -> [default, here]; {} for an unknown name."""
-    from pipelines.recipe import as_json, load_recipe  # seconds of libraries
-    from pipelines.recipe import recipe_names as known
+    from tutti.pipelines.recipe import as_json, load_recipe  # seconds of libraries
+    from tutti.pipelines.recipe import recipe_names as known
 
     if recipe["name"] not in known():
         return {}

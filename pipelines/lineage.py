@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.manifest import Manifest, read_manifest
-from datasets.record import SPLITS
+from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.datasets.record import SPLITS
 
 FIRST_RELEASE = "1.0.0"
 LINEAGE = ("parent", "release")  # fields of manifest.json

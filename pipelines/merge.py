@@ -18,14 +18,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datasets.command import Parser, run_command
-from datasets.errors import IntegrityError, UsageError
-from datasets.files import default_cache_folder, write_file
-from datasets.manifest import bucket_of
-from datasets.streams import note
-from pipelines.acquisition.ledger import Attempt, Ledger, availability_from, line_of
-from pipelines.acquisition.origins import read_file
-from pipelines.cache.store import Cache
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import default_cache_folder, write_file
+from tutti.datasets.manifest import bucket_of
+from tutti.datasets.streams import note
+from tutti.pipelines.acquisition.ledger import Attempt, Ledger, availability_from, line_of
+from tutti.pipelines.acquisition.origins import read_file
+from tutti.pipelines.cache.store import Cache
 
 LEDGER = "ledger/youtube"  # within a cache
 

@@ -12,23 +12,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from datasets.errors import UsageError
-from datasets.settings import nearest, with_group_field
-from datasets.source import load_source
-from datasets.typed_json import as_json as as_json
-from datasets.typed_json import object_of, read_as
-from pipelines import recipes
-from pipelines.curation.near_duplicates import NearDuplicateConfig
-from pipelines.curation.outliers import OutlierConfig
-from pipelines.curation.pseudo_label import GuitarConfig
-from pipelines.diff.drift import DriftConfig
-from pipelines.stages.clean import CleanConfig
-from pipelines.stages.curate import CurateConfig
-from pipelines.stages.embed import EmbedConfig
-from pipelines.stages.prepare import PrepareConfig
-from pipelines.stages.select import SelectConfig
-from pipelines.stages.split import SplitConfig
-from pipelines.stages.write import WriteConfig
+from tutti.datasets.errors import UsageError
+from tutti.datasets.settings import nearest, with_group_field
+from tutti.datasets.source import load_source
+from tutti.datasets.typed_json import as_json as as_json
+from tutti.datasets.typed_json import object_of, read_as
+from tutti.pipelines import recipes
+from tutti.pipelines.curation.near_duplicates import NearDuplicateConfig
+from tutti.pipelines.curation.outliers import OutlierConfig
+from tutti.pipelines.curation.pseudo_label import GuitarConfig
+from tutti.pipelines.diff.drift import DriftConfig
+from tutti.pipelines.stages.clean import CleanConfig
+from tutti.pipelines.stages.curate import CurateConfig
+from tutti.pipelines.stages.embed import EmbedConfig
+from tutti.pipelines.stages.prepare import PrepareConfig
+from tutti.pipelines.stages.select import SelectConfig
+from tutti.pipelines.stages.split import SplitConfig
+from tutti.pipelines.stages.write import WriteConfig
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def load_recipe(name: str) -> Recipe:
     name = name.replace("-", "_")
     if name not in recipe_names():
         raise UsageError(f"unknown dataset {name!r}{nearest(name, recipe_names())}; known: {', '.join(recipe_names())}")
-    make: Callable[[], Recipe] = getattr(importlib.import_module(f"pipelines.recipes.{name}"), name)
+    make: Callable[[], Recipe] = getattr(importlib.import_module(f"tutti.pipelines.recipes.{name}"), name)
     return make()
 
 

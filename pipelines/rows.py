@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from datasets.manifest import ClipRow
-from datasets.record import ABSENT, PRESENT, UNKNOWN, Clip, Label, Rejected, Seconds
-from datasets.source import Input, LocalFile
+from tutti.datasets.manifest import ClipRow
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN, Clip, Label, Rejected, Seconds
+from tutti.datasets.source import Input, LocalFile
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.command import Parser, run_command
-from datasets.errors import IntegrityError, TuttiError, UsageError
-from datasets.files import remove as remove_tree
-from datasets.manifest import manifest_path, read_manifest
-from datasets.printable import printable
-from datasets.streams import note
-from pipelines.build.output import Output
-from pipelines.verify.check import verify
-from pipelines.verify.findings import VERSION_NAME
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import IntegrityError, TuttiError, UsageError
+from tutti.datasets.files import remove as remove_tree
+from tutti.datasets.manifest import manifest_path, read_manifest
+from tutti.datasets.printable import printable
+from tutti.datasets.streams import note
+from tutti.pipelines.build.output import Output
+from tutti.pipelines.verify.check import verify
+from tutti.pipelines.verify.findings import VERSION_NAME
 
 DAY_S = 86_400.0
 _REMOVED = ".removed-"  # how a version on its way out is called

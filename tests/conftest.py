@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from datasets.errors import UsageError
-from datasets.sample import SampleSize, write_sample_mirror
-from datasets.scores.soundfonts import Soundfont, find_soundfonts
+from tutti.datasets.errors import UsageError
+from tutti.datasets.sample import SampleSize, write_sample_mirror
+from tutti.datasets.scores.soundfonts import Soundfont, find_soundfonts
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for each other: five times slower
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -107,7 +107,7 @@ def part(tmp_path: Path) -> Path:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the http client would have slept."""
     seconds: list[float] = []
-    monkeypatch.setattr("pipelines.acquisition.http.time.sleep", seconds.append)
+    monkeypatch.setattr("tutti.pipelines.acquisition.http.time.sleep", seconds.append)
     return seconds
 
 
@@ -116,7 +116,7 @@ def misbehaving_decoders() -> Iterator[None]:
     """Decoder processes that can misbehave on demand, and none of them after the module's tests."""
     import misbehaving_child
 
-    from pipelines.decoding import process, sandbox
+    from tutti.pipelines.decoding import process, sandbox
 
     sandbox.close()
     with pytest.MonkeyPatch.context() as patch:
@@ -128,7 +128,7 @@ def misbehaving_decoders() -> Iterator[None]:
 
 def no_fluidsynth() -> str:
     """Why nothing can be rendered here; empty where it can."""
-    from pipelines.render import synthesizer
+    from tutti.pipelines.render import synthesizer
 
     try:
         synthesizer.version()

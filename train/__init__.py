@@ -7,6 +7,6 @@
 Imports augment and datasets only.
 """
 
-from datasets.command import guard_imports
+from tutti.datasets.command import guard_imports
 
 guard_imports()

@@ -20,18 +20,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.command import Parser, run_command
-from datasets.csv_cells import safe_row
-from datasets.errors import UsageError
-from datasets.files import write_file
-from datasets.manifest import Manifest, read_manifest
-from datasets.settings import nearest
-from train.cli import add_hot_copy, hot_copy_folder, processor_threads
-from train.recipe import load_recipe, with_override
-from train.run import Keeping, runs_of_seeds, spreads_of
-from train.run_recipe import RunRecipe
-from train.scoring.bootstrap import Spread
-from train.tasks.listing import task_of
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.csv_cells import safe_row
+from tutti.datasets.errors import UsageError
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.datasets.settings import nearest
+from tutti.train.cli import add_hot_copy, hot_copy_folder, processor_threads
+from tutti.train.recipe import load_recipe, with_override
+from tutti.train.run import Keeping, runs_of_seeds, spreads_of
+from tutti.train.run_recipe import RunRecipe
+from tutti.train.scoring.bootstrap import Spread
+from tutti.train.tasks.listing import task_of
 
 _COLUMNS = ("variant", "split", "figure", "mean", "deviation", "seeds")  # of table.csv
 
@@ -195,7 +195,7 @@ def markdown(table: str, recipe: RunRecipe, results: Sequence[Result]) -> str:
 
 def draw(results: Sequence[Result], figures: Sequence[str], title: str, path: Path) -> None:
     """Draw the table's validation figures as bars."""
-    from train.scoring.pictures import ablation_bars, save  # matplotlib takes a second to load
+    from tutti.train.scoring.pictures import ablation_bars, save  # matplotlib takes a second to load
 
     rows = {
         result.row.name: {

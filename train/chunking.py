@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.record import Seconds
-from train.scoring.metrics import Floats
+from tutti.datasets.record import Seconds
+from tutti.train.scoring.metrics import Floats
 
 Indices: TypeAlias = NDArray[np.int64]
 ClipPooling: TypeAlias = Literal["max", "mean", "mean_logits"]

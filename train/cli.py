@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from datasets.errors import UsageError
-from datasets.files import default_cache_folder
-from train.run_recipe import RunRecipe
+from tutti.datasets.errors import UsageError
+from tutti.datasets.files import default_cache_folder
+from tutti.train.run_recipe import RunRecipe
 
 
 def add_hot_copy(parser: argparse.ArgumentParser) -> None:

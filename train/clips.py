@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from datasets.errors import UsageError
-from datasets.record import ABSENT, PRESENT
-from train.reading.order import PCM_SCALE, Draws, Fill, Indices
-from train.reading.resident import gather
-from train.reading.shards import SplitTable
-from train.reading.streaming import Decoding, Streaming, to_device
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import ABSENT, PRESENT
+from tutti.train.reading.order import PCM_SCALE, Draws, Fill, Indices
+from tutti.train.reading.resident import gather
+from tutti.train.reading.shards import SplitTable
+from tutti.train.reading.streaming import Decoding, Streaming, to_device
 
 Unit: TypeAlias = Literal["samples", "frames", "seconds"]
 Batch: TypeAlias = tuple[Tensor, Tensor]  # clips (B,) int64, windows (B, L, ...) float32

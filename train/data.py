@@ -19,17 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from datasets.errors import UsageError
-from datasets.manifest import Manifest
-from train.clips import AnyClips, Clips, StreamedClips, Unit
-from train.reading.hot_copy import checked_folder, hot_copy
-from train.reading.order import PCM_SCALE, Indices, groups_per_block
-from train.reading.resident import linear, on_device
-from train.reading.shards import SplitTable, split_table
-from train.reading.split import AudioSplit, read_table
-from train.reading.streaming import Streaming
-from train.reading.tiers import Tier, choose_tier, free_bytes
-from train.run_recipe import RunRecipe
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import Manifest
+from tutti.train.clips import AnyClips, Clips, StreamedClips, Unit
+from tutti.train.reading.hot_copy import checked_folder, hot_copy
+from tutti.train.reading.order import PCM_SCALE, Indices, groups_per_block
+from tutti.train.reading.resident import linear, on_device
+from tutti.train.reading.shards import SplitTable, split_table
+from tutti.train.reading.split import AudioSplit, read_table
+from tutti.train.reading.streaming import Streaming
+from tutti.train.reading.tiers import Tier, choose_tier, free_bytes
+from tutti.train.run_recipe import RunRecipe
 
 MAX_THREADS = 8  # that decode: one process per GPU, and the machine has others
 _SAMPLES_AT_ONCE = 1 << 22  # of audio in one front-end batch: 16 MiB of float32

@@ -15,14 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datasets.command import Parser, run_command
-from datasets.errors import UsageError
-from datasets.manifest import Manifest, read_manifest
-from train.cli import add_hot_copy, hot_copy_folder, processor_threads
-from train.data import Data, default_device
-from train.runs.saved import PICTURES, SavedRun, load_run
-from train.scoring.bootstrap import NUM_RESAMPLES
-from train.scoring.report import rounded
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.train.cli import add_hot_copy, hot_copy_folder, processor_threads
+from tutti.train.data import Data, default_device
+from tutti.train.runs.saved import PICTURES, SavedRun, load_run
+from tutti.train.scoring.bootstrap import NUM_RESAMPLES
+from tutti.train.scoring.report import rounded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from datasets.errors import UsageError
-from datasets.record import UNKNOWN
-from train.chunking import Chunking
-from train.clips import AnyClips, Clips, Unit, one_present
-from train.data import Data, open_clips, open_table, share_of_songs
-from train.features import (
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import UNKNOWN
+from tutti.train.chunking import Chunking
+from tutti.train.clips import AnyClips, Clips, Unit, one_present
+from tutti.train.data import Data, open_clips, open_table, share_of_songs
+from tutti.train.features import (
     CLASSICAL_FEATURES,
     ClassicalConfig,
     ClassicalFeatures,
@@ -34,10 +34,10 @@ from train.features import (
     ThreeChannels,
     ThreeChannelsConfig,
 )
-from train.model import Input, input_kind
-from train.reading.shards import SplitTable
-from train.reading.vggish import NUM_FEATURES, NUM_SECONDS, VggishClips, read_openmic
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.model import Input, input_kind
+from tutti.train.reading.shards import SplitTable
+from tutti.train.reading.vggish import NUM_FEATURES, NUM_SECONDS, VggishClips, read_openmic
+from tutti.train.tagging_recipe import TaggingRecipe
 
 IMAGE_CHANNELS = 3  # the same picture in each: Lumen 2023's best, and what published weights expect
 _OPENMIC = "openmic2018/"

@@ -32,10 +32,10 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError
-from datasets.settings import nearest
-from train import models
-from train.features import Standardization
+from tutti.datasets.errors import UsageError
+from tutti.datasets.settings import nearest
+from tutti.train import models
+from tutti.train.features import Standardization
 
 Input: TypeAlias = Literal["logmel", "waveform", "image", "vggish", "features"]
 
@@ -63,7 +63,7 @@ def load_model(name: str) -> ModelModule:
     """
     if name not in model_names():
         raise UsageError(f"unknown model {name!r}{nearest(name, model_names())}; known: {', '.join(model_names())}")
-    return cast(ModelModule, importlib.import_module(f"train.models.{name}"))
+    return cast(ModelModule, importlib.import_module(f"tutti.train.models.{name}"))
 
 
 def input_kind(name: str) -> Input:

@@ -22,16 +22,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.audio_files import AUDIO_SUFFIXES, is_audio_name
-from datasets.command import Parser, run_command
-from datasets.errors import TuttiError, UsageError
-from datasets.files import write_file
-from datasets.targets import IsOurs, check_targets
-from train.cli import processor_threads
-from train.data import default_device
-from train.runs.saved import SavedRun, load_run
-from train.task import AnyTask
-from train.timeline import COLUMNS
+from tutti.datasets.audio_files import AUDIO_SUFFIXES, is_audio_name
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import TuttiError, UsageError
+from tutti.datasets.files import write_file
+from tutti.datasets.targets import IsOurs, check_targets
+from tutti.train.cli import processor_threads
+from tutti.train.data import default_device
+from tutti.train.runs.saved import SavedRun, load_run
+from tutti.train.task import AnyTask
+from tutti.train.timeline import COLUMNS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

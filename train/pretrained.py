@@ -19,10 +19,10 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from datasets.addresses import without_secrets
-from datasets.environment import switch
-from datasets.errors import IntegrityError, TryLaterError, UsageError
-from train.features._torchaudio import torchaudio
+from tutti.datasets.addresses import without_secrets
+from tutti.datasets.environment import switch
+from tutti.datasets.errors import IntegrityError, TryLaterError, UsageError
+from tutti.train.features._torchaudio import torchaudio
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

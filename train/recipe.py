@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from datasets.errors import UsageError
-from datasets.settings import nearest, with_field
-from datasets.typed_json import object_of, read_as
-from train import recipes
-from train.model import load_model
-from train.notes.recipe import NotesRecipe
-from train.run_recipe import RunRecipe
-from train.tagging_recipe import TaggingRecipe
-from train.tiny import tiny_form
+from tutti.datasets.errors import UsageError
+from tutti.datasets.settings import nearest, with_field
+from tutti.datasets.typed_json import object_of, read_as
+from tutti.train import recipes
+from tutti.train.model import load_model
+from tutti.train.notes.recipe import NotesRecipe
+from tutti.train.run_recipe import RunRecipe
+from tutti.train.tagging_recipe import TaggingRecipe
+from tutti.train.tiny import tiny_form
 
 Recipe = TypeVar("Recipe", bound=RunRecipe)
 
@@ -57,7 +57,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False)
     if spelled not in recipe_names():
         known = recipe_names()
         raise UsageError(f"unknown recipe {name!r}{nearest(spelled, known)}; known: {', '.join(known)}")
-    recipe: RunRecipe = getattr(importlib.import_module(f"train.recipes.{spelled}"), spelled)()
+    recipe: RunRecipe = getattr(importlib.import_module(f"tutti.train.recipes.{spelled}"), spelled)()
     if tiny:
         recipe = tiny_form(recipe)
     for override in overrides:

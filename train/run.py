@@ -29,26 +29,26 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from datasets.command import Parser, run_command
-from datasets.errors import IntegrityError, UsageError
-from datasets.manifest import Manifest, digest_of, read_manifest
-from train.cli import add_hot_copy, hot_copy_folder, processor_threads
-from train.clips import StreamedClips
-from train.data import Data, default_device
-from train.fitting import checkpoints, distributed
-from train.fitting.distributed import say
-from train.fitting.loop import fit, groups_of, seed_weights
-from train.fitting.optimize import make_optimizer
-from train.model import Listener, count_parameters
-from train.recipe import load_recipe
-from train.run_recipe import RunRecipe
-from train.runs import saved
-from train.runs.folder import EVENTS, Finished, clear_folder, opened
-from train.scoring.bootstrap import Spread, over_seeds
-from train.scoring.report import rounded
-from train.tagger import without_weights
-from train.task import AnyTask, Figures, Material, NothingToScoreError, Report
-from train.tasks.listing import task_for, task_of
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.manifest import Manifest, digest_of, read_manifest
+from tutti.train.cli import add_hot_copy, hot_copy_folder, processor_threads
+from tutti.train.clips import StreamedClips
+from tutti.train.data import Data, default_device
+from tutti.train.fitting import checkpoints, distributed
+from tutti.train.fitting.distributed import say
+from tutti.train.fitting.loop import fit, groups_of, seed_weights
+from tutti.train.fitting.optimize import make_optimizer
+from tutti.train.model import Listener, count_parameters
+from tutti.train.recipe import load_recipe
+from tutti.train.run_recipe import RunRecipe
+from tutti.train.runs import saved
+from tutti.train.runs.folder import EVENTS, Finished, clear_folder, opened
+from tutti.train.scoring.bootstrap import Spread, over_seeds
+from tutti.train.scoring.report import rounded
+from tutti.train.tagger import without_weights
+from tutti.train.task import AnyTask, Figures, Material, NothingToScoreError, Report
+from tutti.train.tasks.listing import task_for, task_of
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from datasets.record import Decibels, Lufs, Seconds
-from train.features import LogMelConfig
-from train.features.cqt import CqtConfig
-from train.fitting.optimize import OptimizeConfig
+from tutti.datasets.record import Decibels, Lufs, Seconds
+from tutti.train.features import LogMelConfig
+from tutti.train.features.cqt import CqtConfig
+from tutti.train.fitting.optimize import OptimizeConfig
 
 _MAX_WINDOW_S = 3600.0
 

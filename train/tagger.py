@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datasets.errors import UsageError
-from train.chunking import Chunking, ChunkPlan, plan_chunks
-from train.clips import AnyClips
-from train.features import (
+from tutti.datasets.errors import UsageError
+from tutti.train.chunking import Chunking, ChunkPlan, plan_chunks
+from tutti.train.clips import AnyClips
+from tutti.train.features import (
     IMAGENET,
     ImageConfig,
     LogMelConfig,
@@ -23,17 +23,17 @@ from train.features import (
     resize,
     to_image,
 )
-from train.front_end import (
+from tutti.train.front_end import (
     IMAGE_CHANNELS,
     evaluation_unit,
     input_size,
     make_front_end,
 )
-from train.model import Input, Listener, input_kind, load_model
-from train.reading.order import in_sequence
-from train.reading.vggish import NUM_FEATURES
-from train.run_recipe import RunRecipe
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.model import Input, Listener, input_kind, load_model
+from tutti.train.reading.order import in_sequence
+from tutti.train.reading.vggish import NUM_FEATURES
+from tutti.train.run_recipe import RunRecipe
+from tutti.train.tagging_recipe import TaggingRecipe
 
 Recipe = TypeVar("Recipe", bound=RunRecipe)
 

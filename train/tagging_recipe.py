@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from datasets.record import Seconds
-from train.features import ImageConfig, LogMelConfig
-from train.fitting.losses import Loss
-from train.run_recipe import RunRecipe
-from train.scoring.thresholds import ThresholdSearch
+from tutti.datasets.record import Seconds
+from tutti.train.features import ImageConfig, LogMelConfig
+from tutti.train.fitting.losses import Loss
+from tutti.train.run_recipe import RunRecipe
+from tutti.train.scoring.thresholds import ThresholdSearch
 
 
 @dataclass(frozen=True, kw_only=True)

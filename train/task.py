@@ -19,14 +19,14 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
-from datasets.errors import TuttiError, UsageError
-from datasets.targets import IsOurs
-from train.clips import AnyClips
-from train.data import Data
-from train.features import Standardization
-from train.model import Listener
-from train.reading.order import Draws, Indices
-from train.scoring.bootstrap import Interval
+from tutti.datasets.errors import TuttiError, UsageError
+from tutti.datasets.targets import IsOurs
+from tutti.train.clips import AnyClips
+from tutti.train.data import Data
+from tutti.train.features import Standardization
+from tutti.train.model import Listener
+from tutti.train.reading.order import Draws, Indices
+from tutti.train.scoring.bootstrap import Interval
 
 Split = TypeVar("Split")  # what is read of a split
 Heard = TypeVar("Heard")  # what a network says of a split, and what is true

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets import audio
-from datasets.csv_cells import safe_row
-from train.chunking import clip_probabilities, probabilities
-from train.clips import Clips
-from train.front_end import evaluation_chunking, evaluation_unit, units_per_s
-from train.reading.mono import load_mono
-from train.scoring.report import rounded
-from train.tagger import Tagger, chunk_logits
-from train.tagging_recipe import TaggingRecipe
+from tutti.datasets import audio
+from tutti.datasets.csv_cells import safe_row
+from tutti.train.chunking import clip_probabilities, probabilities
+from tutti.train.clips import Clips
+from tutti.train.front_end import evaluation_chunking, evaluation_unit, units_per_s
+from tutti.train.reading.mono import load_mono
+from tutti.train.scoring.report import rounded
+from tutti.train.tagger import Tagger, chunk_logits
+from tutti.train.tagging_recipe import TaggingRecipe
 
 COLUMNS = ("path", "start_s", "end_s", "instrument", "probability", "present")
 
@@ -105,7 +105,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 def draw(result: dict[str, Any], thresholds: Mapping[str, float], path: Path) -> None:
     """Draw a file's time line as a picture at `path`."""
-    from train.scoring.pictures import activity, save  # matplotlib takes a second to load
+    from tutti.train.scoring.pictures import activity, save  # matplotlib takes a second to load
 
     spans = [(chunk["start_s"], chunk["end_s"]) for chunk in result["chunks"]]
     rows = [list(chunk["probabilities"].values()) for chunk in result["chunks"]]  # in the order of the classes

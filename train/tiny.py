@@ -3,11 +3,11 @@
 import math
 from dataclasses import replace
 
-from train.model import input_kind, tiny_config
-from train.notes.recipe import NotesRecipe
-from train.recipes.musescore_multitask_small import musescore_multitask_small
-from train.run_recipe import RunRecipe
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.model import input_kind, tiny_config
+from tutti.train.notes.recipe import NotesRecipe
+from tutti.train.recipes.musescore_multitask_small import musescore_multitask_small
+from tutti.train.run_recipe import RunRecipe
+from tutti.train.tagging_recipe import TaggingRecipe
 
 # Enough for a toy to be learned, little enough for seconds on one core.
 _EPOCHS, _BATCH, _RATE, _PIXELS, _WINDOW_S = 10, 8, 1e-2, 64, 0.8

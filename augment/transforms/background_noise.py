@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from augment.batch import Batch
-from augment.draw import check_range, integers, uniform
-from augment.levels import add_at_snr, slices
-from augment.transform import Parameters, Transform
-from datasets.audio import decode, resample, to_mono
-from datasets.errors import UsageError
-from datasets.record import Decibels
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, integers, uniform
+from tutti.augment.levels import add_at_snr, slices
+from tutti.augment.transform import Parameters, Transform
+from tutti.datasets.audio import decode, resample, to_mono
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import Decibels
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from augment.batch import Batch
-from augment.draw import check_range, integers, uniform
-from augment.levels import TABLE_SIZE, add_at_snr, fast_length, slices, spectrum_table
-from augment.transform import Parameters, Transform
-from datasets.record import Decibels
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, integers, uniform
+from tutti.augment.levels import TABLE_SIZE, add_at_snr, fast_length, slices, spectrum_table
+from tutti.augment.transform import Parameters, Transform
+from tutti.datasets.record import Decibels
 
 COLORS = {"white": 0.0, "pink": -1.0, "brown": -2.0, "blue": 1.0, "violet": 2.0}  # power ~ frequency^exponent
 LOWEST_HZ = 20.0  # the ear's limit; brown noise would spend most of its power below

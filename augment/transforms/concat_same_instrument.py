@@ -6,11 +6,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from augment.batch import Batch
-from augment.levels import SILENT, peak
-from augment.mixing import NOBODY, same_instruments, targets_with
-from augment.transform import Parameters, Transform
-from datasets.record import Decibels
+from tutti.augment.batch import Batch
+from tutti.augment.levels import SILENT, peak
+from tutti.augment.mixing import NOBODY, same_instruments, targets_with
+from tutti.augment.transform import Parameters, Transform
+from tutti.datasets.record import Decibels
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Generator
 from torch.nn import functional
 
-from augment.batch import Batch
-from augment.draw import check_range, uniform
-from augment.levels import ratio_from_db, row_slices
-from augment.transform import Parameters, Transform
-from datasets.record import Decibels, Seconds
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, uniform
+from tutti.augment.levels import ratio_from_db, row_slices
+from tutti.augment.transform import Parameters, Transform
+from tutti.datasets.record import Decibels, Seconds
 
 _HALF_DB = -6.020599913279624  # amplitude 0.5
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from augment.batch import Batch
-from augment.mixing import other_instruments, summed
-from augment.transform import Parameters, Transform
+from tutti.augment.batch import Batch
+from tutti.augment.mixing import other_instruments, summed
+from tutti.augment.transform import Parameters, Transform
 
 
 @dataclass(frozen=True)

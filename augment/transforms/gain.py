@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from augment.batch import Batch
-from augment.draw import check_range, uniform
-from augment.levels import ratio_from_db
-from augment.transform import Parameters, Transform
-from datasets.record import Decibels
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, uniform
+from tutti.augment.levels import ratio_from_db
+from tutti.augment.transform import Parameters, Transform
+from tutti.datasets.record import Decibels
 
 
 @dataclass(frozen=True)

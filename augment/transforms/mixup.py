@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Generator
 
-from augment.batch import Batch
-from augment.draw import beta
-from augment.labels import Targets, targets_convex
-from augment.loudness import loudness_gain
-from augment.mixing import anybody
-from augment.transform import Domain, Parameters, Transform
-from datasets.record import Decibels, Lufs
+from tutti.augment.batch import Batch
+from tutti.augment.draw import beta
+from tutti.augment.labels import Targets, targets_convex
+from tutti.augment.loudness import loudness_gain
+from tutti.augment.mixing import anybody
+from tutti.augment.transform import Domain, Parameters, Transform
+from tutti.datasets.record import Decibels, Lufs
 
 
 @dataclass(frozen=True)

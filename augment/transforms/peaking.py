@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from augment.batch import Batch
-from augment.biquad import filtered, peaking
-from augment.draw import check_range, log_uniform, uniform
-from augment.transform import Parameters, Transform
-from datasets.record import Decibels
+from tutti.augment.batch import Batch
+from tutti.augment.biquad import filtered, peaking
+from tutti.augment.draw import check_range, log_uniform, uniform
+from tutti.augment.transform import Parameters, Transform
+from tutti.datasets.record import Decibels
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from augment.batch import Batch
-from augment.draw import check_range, uniform
-from augment.transform import Parameters, Transform
-from augment.vocoder import resampled, stretched
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, uniform
+from tutti.augment.transform import Parameters, Transform
+from tutti.augment.vocoder import resampled, stretched
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from augment.batch import Batch
-from augment.transform import Parameters, Transform
+from tutti.augment.batch import Batch
+from tutti.augment.transform import Parameters, Transform
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Generator
 
-from augment.batch import Batch
-from augment.draw import check_range, log_uniform, uniform
-from augment.spectrogram import filled
-from augment.transform import Domain, Parameters, Transform
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, log_uniform, uniform
+from tutti.augment.spectrogram import filled
+from tutti.augment.transform import Domain, Parameters, Transform
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from torch import Generator
 
-from augment.batch import Batch
-from augment.draw import check_range, integers, uniform
-from augment.levels import TABLE_SIZE, slices, uniform_table
-from augment.spectrogram import filled
-from augment.transform import Domain, Parameters, Transform
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, integers, uniform
+from tutti.augment.levels import TABLE_SIZE, slices, uniform_table
+from tutti.augment.spectrogram import filled
+from tutti.augment.transform import Domain, Parameters, Transform
 
 
 @dataclass(frozen=True)

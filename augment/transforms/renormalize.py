@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Generator
 
-from augment.batch import Batch
-from augment.levels import SILENT, rms
-from augment.loudness import normalized
-from augment.transform import Parameters, Transform
-from datasets.record import Decibels, Lufs
+from tutti.augment.batch import Batch
+from tutti.augment.levels import SILENT, rms
+from tutti.augment.loudness import normalized
+from tutti.augment.transform import Parameters, Transform
+from tutti.datasets.record import Decibels, Lufs
 
 
 @dataclass(frozen=True)

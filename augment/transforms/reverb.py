@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from augment.batch import Batch
-from augment.draw import check_range, integers, uniform
-from augment.levels import SILENT, fast_length, ratio_from_db, rms, row_blocks
-from augment.transform import Parameters, Transform
-from datasets.record import Decibels, Seconds
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, integers, uniform
+from tutti.augment.levels import SILENT, fast_length, ratio_from_db, rms, row_blocks
+from tutti.augment.transform import Parameters, Transform
+from tutti.datasets.record import Decibels, Seconds
 
 NUM_ROOMS = 64  # impulse responses: their spectra, 16 MB for three seconds, are computed once
 

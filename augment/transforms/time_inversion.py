@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Generator
 
-from augment.batch import Batch
-from augment.transform import Domain, Parameters, Transform
+from tutti.augment.batch import Batch
+from tutti.augment.transform import Domain, Parameters, Transform
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from augment.batch import Batch
-from augment.draw import check_range, uniform
-from augment.transform import Parameters, Transform
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, uniform
+from tutti.augment.transform import Parameters, Transform
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from torch import Generator
 from torch.nn import functional
 
-from augment.batch import Batch
-from augment.draw import check_range, uniform
-from augment.levels import row_slices
-from augment.transform import Parameters, Transform
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, uniform
+from tutti.augment.levels import row_slices
+from tutti.augment.transform import Parameters, Transform
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from augment.batch import Batch
-from augment.draw import check_range, log_uniform
-from augment.transform import Parameters, Transform
-from augment.vocoder import stretched
+from tutti.augment.batch import Batch
+from tutti.augment.draw import check_range, log_uniform
+from tutti.augment.transform import Parameters, Transform
+from tutti.augment.vocoder import stretched
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,6 @@ folders, file names, label formats and quirks, with known defects (TRUTH.json), 
 from it meets everything that it meets in the real corpora, without network and licences.
 """
 
-from datasets.sample.mirror import SampleSize, sample_key, write_sample_mirror
+from tutti.datasets.sample.mirror import SampleSize, sample_key, write_sample_mirror
 
 __all__ = ["SampleSize", "sample_key", "write_sample_mirror"]

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.command import Parser, run_command
-from datasets.sample import write_sample_mirror
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.sample import write_sample_mirror
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from datasets.sample.dsp import SAMPLE_RATE, rng_for
-from datasets.sample.encode import Member, video_bytes
-from datasets.sample.irmas import CODES, near_silence
-from datasets.sample.music import Song
-from datasets.sample.room import Pcm
+from tutti.datasets.sample.dsp import SAMPLE_RATE, rng_for
+from tutti.datasets.sample.encode import Member, video_bytes
+from tutti.datasets.sample.irmas import CODES, near_silence
+from tutti.datasets.sample.music import Song
+from tutti.datasets.sample.room import Pcm
 
 CSV_FOLDER = "storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 VIDEO_FOLDER = "www.youtube.com/watch"

@@ -19,8 +19,8 @@ import av
 import av.codec.context
 import soundfile
 
-from datasets.sample.dsp import SAMPLE_RATE
-from datasets.sample.room import Pcm
+from tutti.datasets.sample.dsp import SAMPLE_RATE
+from tutti.datasets.sample.room import Pcm
 
 Member: TypeAlias = tuple[str, bytes]  # name within the archive, content
 

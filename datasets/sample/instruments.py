@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from datasets.sample import strings, winds
-from datasets.sample.dsp import SAMPLE_RATE, Signal, with_peak
-from datasets.sample.timbre import Timbre
+from tutti.datasets.sample import strings, winds
+from tutti.datasets.sample.dsp import SAMPLE_RATE, Signal, with_peak
+from tutti.datasets.sample.timbre import Timbre
 
 PEAK = 0.9  # of every note
 DRUMS = "drums"  # has no notes: `percussion.drum_loop` plays it

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.sample.dsp import SAMPLE_RATE, rng_for
-from datasets.sample.encode import Member, wav_bytes
-from datasets.sample.instruments import DRUMS
-from datasets.sample.music import Song
-from datasets.sample.room import Pcm
+from tutti.datasets.sample.dsp import SAMPLE_RATE, rng_for
+from tutti.datasets.sample.encode import Member, wav_bytes
+from tutti.datasets.sample.instruments import DRUMS
+from tutti.datasets.sample.music import Song
+from tutti.datasets.sample.room import Pcm
 
 CODES = {
     "cello": "cel",

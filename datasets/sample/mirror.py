@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from datasets.errors import UsageError
-from datasets.files import write_file
-from datasets.sample import audioset, irmas, nsynth, openmic2018
-from datasets.sample.encode import write_tgz, write_zip
+from tutti.datasets.errors import UsageError
+from tutti.datasets.files import write_file
+from tutti.datasets.sample import audioset, irmas, nsynth, openmic2018
+from tutti.datasets.sample.encode import write_tgz, write_zip
 
 _IRMAS_FOLDER = "zenodo.org/records/1290750/files"
 _OPENMIC_FILE = "zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz"

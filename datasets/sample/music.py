@@ -13,11 +13,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from datasets.sample.dsp import SAMPLE_RATE, Signal, db_to_gain, fade_edges, noise_band, rng_for
-from datasets.sample.instruments import DRUMS, INSTRUMENTS, note
-from datasets.sample.percussion import drum_loop
-from datasets.sample.room import Pcm, amplified, chorused, impulse_response, mixed, to_pcm
-from datasets.sample.timbre import Timbre, draw_timbre
+from tutti.datasets.sample.dsp import SAMPLE_RATE, Signal, db_to_gain, fade_edges, noise_band, rng_for
+from tutti.datasets.sample.instruments import DRUMS, INSTRUMENTS, note
+from tutti.datasets.sample.percussion import drum_loop
+from tutti.datasets.sample.room import Pcm, amplified, chorused, impulse_response, mixed, to_pcm
+from tutti.datasets.sample.timbre import Timbre, draw_timbre
 
 _SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10))  # major, minor, dorian
 _RHYTHMS = ((1, 1, 0.5, 0.5, 1), (0.5, 0.5, 1, 2), (1.5, 0.5, 1, 1), (0.5, 0.5, 0.5, 0.5, 1, 1), (2, 1, 1))

@@ -15,11 +15,11 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from datasets.sample import dsp
-from datasets.sample.dsp import Signal, db_to_gain, rng_for
-from datasets.sample.encode import Member
-from datasets.sample.instruments import INSTRUMENTS, note
-from datasets.sample.timbre import draw_timbre
+from tutti.datasets.sample import dsp
+from tutti.datasets.sample.dsp import Signal, db_to_gain, rng_for
+from tutti.datasets.sample.encode import Member
+from tutti.datasets.sample.instruments import INSTRUMENTS, note
+from tutti.datasets.sample.timbre import draw_timbre
 
 SAMPLE_RATE, NUM_SAMPLES = 16_000, 64_000
 VELOCITIES = (50, 127)

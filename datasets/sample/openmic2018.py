@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.sample.dsp import SAMPLE_RATE, rng_for
-from datasets.sample.encode import Member, ogg_bytes
-from datasets.sample.instruments import DRUMS
-from datasets.sample.irmas import CODES
-from datasets.sample.music import Song
-from datasets.sample.room import Pcm
+from tutti.datasets.sample.dsp import SAMPLE_RATE, rng_for
+from tutti.datasets.sample.encode import Member, ogg_bytes
+from tutti.datasets.sample.instruments import DRUMS
+from tutti.datasets.sample.irmas import CODES
+from tutti.datasets.sample.music import Song
+from tutti.datasets.sample.room import Pcm
 
 CLASSES = (
     "accordion", "banjo", "bass", "cello", "clarinet", "cymbals", "drums", "flute", "guitar", "mallet_percussion",

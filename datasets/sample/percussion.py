@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from datasets.sample.dsp import SAMPLE_RATE, Signal, noise_band
-from datasets.sample.timbre import Timbre
+from tutti.datasets.sample.dsp import SAMPLE_RATE, Signal, noise_band
+from tutti.datasets.sample.timbre import Timbre
 
 _PATTERNS = (  # sixteenth steps of a bar: kick, snare, hat
     ("x...x...x...x...", "....x.......x...", "x.x.x.x.x.x.x.x."),

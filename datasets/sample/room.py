@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, lfilter, oaconvolve, sosfilt
 
-from datasets.sample.dsp import SAMPLE_RATE, Signal, db_to_gain
+from tutti.datasets.sample.dsp import SAMPLE_RATE, Signal, db_to_gain
 
 Stereo: TypeAlias = NDArray[np.float64]  # (num_samples, 2)
 Pcm: TypeAlias = NDArray[np.int16]  # (num_samples, 2), 44.1 kHz

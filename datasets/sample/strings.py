@@ -8,7 +8,7 @@ f_k = k f0 sqrt(1 + B k^2), excitation spectrum |sin(k pi p)| / k, body resonanc
 
 import numpy as np
 
-from datasets.sample.dsp import (
+from tutti.datasets.sample.dsp import (
     SAMPLE_RATE,
     Signal,
     attack_curve,
@@ -24,7 +24,7 @@ from datasets.sample.dsp import (
     wander,
     wavetable,
 )
-from datasets.sample.timbre import Timbre
+from tutti.datasets.sample.timbre import Timbre
 
 _GUITAR_BODY = ((105.0, 7.0, 0.2), (205.0, 6.0, 0.2), (420.0, 4.0, 0.3), (2400.0, 3.0, 0.6))
 _PICKUP = ((900.0, 3.0, 0.9), (3100.0, 11.0, 0.5))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.sample.dsp import Signal
+from tutti.datasets.sample.dsp import Signal
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Every function answers one note as a `Signal` of any level; `instruments.note` s
 
 import numpy as np
 
-from datasets.sample.dsp import (
+from tutti.datasets.sample.dsp import (
     SAMPLE_RATE,
     Signal,
     attack_curve,
@@ -20,7 +20,7 @@ from datasets.sample.dsp import (
     wander,
     wavetable,
 )
-from datasets.sample.timbre import Timbre
+from tutti.datasets.sample.timbre import Timbre
 
 # First three formants of Peterson & Barney 1952 (men), plus the singer's cluster near 3 kHz.
 _VOWELS = {

@@ -12,7 +12,7 @@ for pads alone: 89 and 95, and 101, where they differ by 0.1 s.
 
 from collections.abc import Mapping
 
-from datasets.record import Seconds
+from tutti.datasets.record import Seconds
 
 # Milliseconds, eight programs a row, as General MIDI groups them; the last entry is percussion.
 _LATENESS_MS: tuple[int, ...] = (

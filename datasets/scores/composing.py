@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.manifest import digest_of
-from datasets.record import DRUMS, Note, Seconds
-from datasets.scores.general_midi import instrument_of
-from datasets.scores.percussion import drum_bar
-from datasets.scores.playing import playing_of
-from datasets.scores.score import Score
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import DRUMS, Note, Seconds
+from tutti.datasets.scores.general_midi import instrument_of
+from tutti.datasets.scores.percussion import drum_bar
+from tutti.datasets.scores.playing import playing_of
+from tutti.datasets.scores.score import Score
 
 CODE_VERSION = 1  # raise it when equal arguments give another score
 

@@ -5,7 +5,7 @@ need a class of its own (viola, tuba, harp, oboe, ...) stands for nothing: its n
 no label speaks of them. The percussion channel is `DRUMS`, one above the last program.
 """
 
-from datasets.record import DRUMS
+from tutti.datasets.record import DRUMS
 
 # General MIDI System Level 1, "Instrument Patch Map"
 PROGRAM_NAMES: tuple[str, ...] = (

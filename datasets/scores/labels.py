@@ -7,9 +7,9 @@ violins? cellos?).
 
 from collections.abc import Mapping
 
-from datasets.record import ABSENT, DRUMS, PRESENT, Label, Labels, Note, Seconds
-from datasets.scores import general_midi
-from datasets.scores.playing import sounding
+from tutti.datasets.record import ABSENT, DRUMS, PRESENT, Label, Labels, Note, Seconds
+from tutti.datasets.scores import general_midi
+from tutti.datasets.scores.playing import sounding
 
 GUITARS = ("acoustic_guitar", "electric_guitar")
 CLASSES: tuple[str, ...] = tuple(sorted({*general_midi.instruments(), "guitar"}))

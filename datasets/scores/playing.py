@@ -6,7 +6,7 @@ after some seconds, an organ's is not.
 
 from dataclasses import dataclass
 
-from datasets.record import DRUMS, Note, Seconds
+from tutti.datasets.record import DRUMS, Note, Seconds
 
 # How long a note is sure to be heard after its onset where nothing keeps it alive: (lowest pitch of its register,
 # highest), seconds. Measured on FluidR3 at velocity 90: by then a note is at most 42 dB below its loudest 0.1 s.

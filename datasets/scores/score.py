@@ -18,9 +18,9 @@ from operator import itemgetter
 
 import mido
 
-from datasets.errors import IntegrityError
-from datasets.record import DRUMS, Note, Seconds
-from datasets.scores.general_midi import instrument_of
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.record import DRUMS, Note, Seconds
+from tutti.datasets.scores.general_midi import instrument_of
 
 MAX_BYTES = 2 << 20  # an orchestral hour has under 1 MiB; a stranger's file must not take minutes to parse
 MAX_SCORE_S = 10_800.0  # three hours: longer than any opera's act; a delta time can claim years

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.errors import UsageError
-from datasets.manifest import file_sha256
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import file_sha256
 
 VARIABLE = "TUTTI_SOUNDFONTS"
 INSTALL = "apt install fluidsynth fluid-soundfont-gm"

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from datasets.manifest import digest_of
-from datasets.record import DRUMS, Decibels, Note
-from datasets.scores.general_midi import instrument_of
-from datasets.scores.score import Score
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import DRUMS, Decibels, Note
+from tutti.datasets.scores.general_midi import instrument_of
+from tutti.datasets.scores.score import Score
 
 CODE_VERSION = 1  # raise it when equal arguments give another performance
 

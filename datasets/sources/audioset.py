@@ -18,10 +18,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from datasets.errors import IntegrityError, UsageError
-from datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, Seconds, clip_id
-from datasets.source import Card, LocalFile, RemoteFile
-from datasets.taxonomy import IRMAS_INSTRUMENTS
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, Seconds, clip_id
+from tutti.datasets.source import Card, LocalFile, RemoteFile
+from tutti.datasets.taxonomy import IRMAS_INSTRUMENTS
 
 CARD = Card(
     title="AudioSet: an ontology and human-labeled dataset for audio events",

@@ -21,11 +21,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from datasets.csv_cells import plain_cell
-from datasets.errors import UsageError
-from datasets.record import ABSENT, PRESENT, SPLITS, Clip, Label, Labels, Media, Recording, Seconds, clip_id
-from datasets.source import Card, Input, LocalFile, RemoteFile
-from datasets.taxonomy import INSTRUMENTS as TAXONOMY
+from tutti.datasets.csv_cells import plain_cell
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import ABSENT, PRESENT, SPLITS, Clip, Label, Labels, Media, Recording, Seconds, clip_id
+from tutti.datasets.source import Card, Input, LocalFile, RemoteFile
+from tutti.datasets.taxonomy import INSTRUMENTS as TAXONOMY
 
 CARD = Card(
     title="A folder of your own audio, labelled in a CSV",

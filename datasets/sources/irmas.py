@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
-from datasets.archive import Archive, open_archive
-from datasets.errors import IntegrityError, UsageError
-from datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, clip_id
-from datasets.source import Card, LocalFile, RemoteFile
-from datasets.taxonomy import IRMAS_INSTRUMENTS
+from tutti.datasets.archive import Archive, open_archive
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, clip_id
+from tutti.datasets.source import Card, LocalFile, RemoteFile
+from tutti.datasets.taxonomy import IRMAS_INSTRUMENTS
 
 CARD = Card(
     title="IRMAS: a dataset for instrument recognition in musical audio signals",

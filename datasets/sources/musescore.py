@@ -23,14 +23,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from datasets.audio_files import AUDIO_SUFFIXES
-from datasets.errors import UsageError
-from datasets.record import DRUMS, Clip, Defect, Media, Note, Recording, Seconds, clip_id
-from datasets.scores import general_midi
-from datasets.scores.labels import labels_of
-from datasets.scores.playing import RELEASE_S
-from datasets.scores.score import Score, ScoreError, excerpt, read_midi
-from datasets.source import Card, Input, LocalFile, RemoteFile, many
+from tutti.datasets.audio_files import AUDIO_SUFFIXES
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import DRUMS, Clip, Defect, Media, Note, Recording, Seconds, clip_id
+from tutti.datasets.scores import general_midi
+from tutti.datasets.scores.labels import labels_of
+from tutti.datasets.scores.playing import RELEASE_S
+from tutti.datasets.scores.score import Score, ScoreError, excerpt, read_midi
+from tutti.datasets.source import Card, Input, LocalFile, RemoteFile, many
 
 CARD = Card(
     title="MuseScore pairs of MIDI and audio (you bring the files)",

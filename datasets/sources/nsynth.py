@@ -25,10 +25,10 @@ from typing import Any, Literal, get_args
 
 import ijson
 
-from datasets.archive import Archive, open_archive
-from datasets.errors import IntegrityError, UsageError
-from datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, Seconds, clip_id
-from datasets.source import Card, LocalFile, RemoteFile
+from tutti.datasets.archive import Archive, open_archive
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, Seconds, clip_id
+from tutti.datasets.source import Card, LocalFile, RemoteFile
 
 CARD = Card(
     title="NSynth: a dataset of musical notes",

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from datasets.archive import Archive, open_archive
-from datasets.errors import IntegrityError, UsageError
-from datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, clip_id
-from datasets.source import Card, LocalFile, RemoteFile
+from tutti.datasets.archive import Archive, open_archive
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, clip_id
+from tutti.datasets.source import Card, LocalFile, RemoteFile
 
 CARD = Card(
     title="OpenMIC-2018: an open dataset for multiple instrument recognition",

@@ -20,17 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from datasets.errors import IntegrityError, UsageError
-from datasets.manifest import digest_of
-from datasets.record import Clip, Defect, Media, Recording, Seconds
-from datasets.record import clip_id as make_id
-from datasets.scores.composing import CODE_VERSION as COMPOSER_VERSION
-from datasets.scores.composing import compose
-from datasets.scores.labels import CLASSES, labels_of
-from datasets.scores.score import Score, ScoreError, excerpt, read_midi
-from datasets.scores.soundfonts import SHORT, Soundfont, find_soundfonts
-from datasets.scores.variation import Performance, score_digest, vary
-from datasets.source import Card, Input, LocalFile, RemoteFile, in_unicode, many
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import Clip, Defect, Media, Recording, Seconds
+from tutti.datasets.record import clip_id as make_id
+from tutti.datasets.scores.composing import CODE_VERSION as COMPOSER_VERSION
+from tutti.datasets.scores.composing import compose
+from tutti.datasets.scores.labels import CLASSES, labels_of
+from tutti.datasets.scores.score import Score, ScoreError, excerpt, read_midi
+from tutti.datasets.scores.soundfonts import SHORT, Soundfont, find_soundfonts
+from tutti.datasets.scores.variation import Performance, score_digest, vary
+from tutti.datasets.source import Card, Input, LocalFile, RemoteFile, in_unicode, many
 
 CARD = Card(
     title="Music rendered from scores: your MIDI files, or composed from a seed",

@@ -25,11 +25,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from datasets.errors import TryLaterError, UsageError
-from datasets.heartbeat import pause
-from datasets.record import Seconds
-from pipelines.acquisition.ledger import locked_file
-from pipelines.acquisition.reasons import WALLS
+from tutti.datasets.errors import TryLaterError, UsageError
+from tutti.datasets.heartbeat import pause
+from tutti.datasets.record import Seconds
+from tutti.pipelines.acquisition.ledger import locked_file
+from tutti.pipelines.acquisition.reasons import WALLS
 
 Verdict: TypeAlias = Literal["go", "wait", "stop"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from time import sleep
 from typing import IO
 
-from datasets.heartbeat import beat, holding, waiting
-from datasets.locks import POLL_S, lock, release, try_lock
+from tutti.datasets.heartbeat import beat, holding, waiting
+from tutti.datasets.locks import POLL_S, lock, release, try_lock
 
 _held = threading.local()  # .paths: locks of this thread, which may ask for them again
 

@@ -23,15 +23,15 @@ import requests
 from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError
 
-from datasets.addresses import Credentials, shown
-from datasets.bounded import read_json
-from datasets.errors import BlockedError, IntegrityError, StorageError, TryLaterError, UsageError
-from datasets.files import write_file
-from datasets.heartbeat import beat, pause
-from datasets.os_errors import storage_error
-from datasets.typed_json import read_as
-from pipelines.acquisition.host_slots import host_slot, one_writer
-from pipelines.acquisition.http_answers import (
+from tutti.datasets.addresses import Credentials, shown
+from tutti.datasets.bounded import read_json
+from tutti.datasets.errors import BlockedError, IntegrityError, StorageError, TryLaterError, UsageError
+from tutti.datasets.files import write_file
+from tutti.datasets.heartbeat import beat, pause
+from tutti.datasets.os_errors import storage_error
+from tutti.datasets.typed_json import read_as
+from tutti.pipelines.acquisition.host_slots import host_slot, one_writer
+from tutti.pipelines.acquisition.http_answers import (
     USER_AGENT,
     RemoteVersion,
     asked_wait_s,
@@ -50,7 +50,7 @@ from pipelines.acquisition.http_answers import (
     same_server,
     with_query,
 )
-from pipelines.acquisition.http_connection import Session, watched
+from tutti.pipelines.acquisition.http_connection import Session, watched
 
 RECEIVED_BYTES = 1 << 18  # at most this much is read at once; less where less has come
 HEAD_BYTES = 512  # enough to tell a page for people from a file

@@ -14,9 +14,9 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 
-from datasets.addresses import shown, without_secrets
-from datasets.environment import switch
-from datasets.errors import BlockedError, UsageError
+from tutti.datasets.addresses import shown, without_secrets
+from tutti.datasets.environment import switch
+from tutti.datasets.errors import BlockedError, UsageError
 
 USER_AGENT = "tutti/0.1 (+builds music research datasets; contact: whoever runs it at this address)"
 EPOCH_FROM_S = 1e9  # an X-RateLimit-Reset from here on is a point in time (2001 or later), below a pause

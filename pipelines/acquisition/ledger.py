@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from datasets.errors import UsageError
-from datasets.locks import lock
-from datasets.os_errors import storage_error
-from datasets.record import Seconds
-from datasets.settings import nearest
-from datasets.typed_json import Amount, Digest, Text, Word, predicate
-from pipelines.acquisition.reasons import PERMANENT, REASONS, VANTAGE
+from tutti.datasets.errors import UsageError
+from tutti.datasets.locks import lock
+from tutti.datasets.os_errors import storage_error
+from tutti.datasets.record import Seconds
+from tutti.datasets.settings import nearest
+from tutti.datasets.typed_json import Amount, Digest, Text, Word, predicate
+from tutti.pipelines.acquisition.reasons import PERMANENT, REASONS, VANTAGE
 
 SECOND_SIGHTING_S = 86_400.0  # 24 h: a channel may be hidden or a site broken for an evening
 LATEST_S = 1e11  # year 5138: what lies beyond is damage, and no calendar takes it

@@ -7,10 +7,10 @@ import contextlib
 import hashlib
 import threading
 
-from datasets.addresses import Credentials
-from datasets.errors import TuttiError
-from datasets.record import Seconds
-from pipelines.acquisition.http import HttpRules, get_small
+from tutti.datasets.addresses import Credentials
+from tutti.datasets.errors import TuttiError
+from tutti.datasets.record import Seconds
+from tutti.pipelines.acquisition.http import HttpRules, get_small
 
 LOOK_S: Seconds = 5.0  # a name that is not resolved, a server that says nothing or drips: nobody waits longer for that
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
-from datasets.addresses import Credentials
-from datasets.bounded import CHUNK_BYTES
-from datasets.errors import IntegrityError
-from datasets.files import read_plain
-from datasets.heartbeat import beat
-from datasets.record import Media
-from pipelines.acquisition.http import HttpRules, get_small
-from pipelines.acquisition.own_index import parse_sums, read_sums
-from pipelines.acquisition.youtube import Access
-from pipelines.cache.soundness import settled_sha256
-from pipelines.cache.store import Cache
+from tutti.datasets.addresses import Credentials
+from tutti.datasets.bounded import CHUNK_BYTES
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.files import read_plain
+from tutti.datasets.heartbeat import beat
+from tutti.datasets.record import Media
+from tutti.pipelines.acquisition.http import HttpRules, get_small
+from tutti.pipelines.acquisition.own_index import parse_sums, read_sums
+from tutti.pipelines.acquisition.youtube import Access
+from tutti.pipelines.cache.soundness import settled_sha256
+from tutti.pipelines.cache.store import Cache
 
 SUMS_BYTES = 64 << 20  # of a SHA256SUMS: half a million files
 SUMS_S = 300.0  # for a SHA256SUMS, which has 64 MiB at most

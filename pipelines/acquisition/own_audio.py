@@ -25,12 +25,12 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from datasets.decode_error import DecodeError
-from datasets.errors import IntegrityError
-from datasets.record import Seconds
-from datasets.source import RemoteFile
-from pipelines.acquisition.own_index import Index, Named, index_of, parse_name, sums_of
-from pipelines.cache.soundness import Blob, hash_file, mismatch
+from tutti.datasets.decode_error import DecodeError
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.record import Seconds
+from tutti.datasets.source import RemoteFile
+from tutti.pipelines.acquisition.own_index import Index, Named, index_of, parse_name, sums_of
+from tutti.pipelines.cache.soundness import Blob, hash_file, mismatch
 
 TOLERANCE_S: Seconds = 0.1  # of a cut clip's length: what `clean` allows before it says "truncated"
 MAX_FILE_BYTES = 1 << 30  # read into memory; as for members of archives, far above any audio of ours

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from datasets.files import clock_of
-from datasets.manifest import digest_of
-from datasets.record import Seconds
-from pipelines.acquisition.origins import read_file
-from pipelines.cache.soundness import Blob, mismatch
-from pipelines.cache.store import Cache
+from tutti.datasets.files import clock_of
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import Seconds
+from tutti.pipelines.acquisition.origins import read_file
+from tutti.pipelines.cache.soundness import Blob, mismatch
+from tutti.pipelines.cache.store import Cache
 
 CODE_VERSION = 1  # raise it when decoders count other samples
 STAGE = "own"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.audio_files import is_audio_name
-from datasets.errors import IntegrityError, UsageError
+from tutti.datasets.audio_files import is_audio_name
+from tutti.datasets.errors import IntegrityError, UsageError
 
 _TIME = r"\d{1,9}(?:\.\d{1,9})?"
 # No name fits twice: after a leading Y there are either 11 characters of the id, or 10.

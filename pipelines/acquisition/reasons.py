@@ -28,8 +28,8 @@ from yt_dlp.utils import (
     UnavailableVideoError,
 )
 
-from datasets.errors import StorageError
-from datasets.os_errors import remedy, words
+from tutti.datasets.errors import StorageError
+from tutti.datasets.os_errors import remedy, words
 
 PERMANENT = frozenset({"private", "removed", "terminated", "copyright"})  # of the video itself
 VANTAGE = frozenset({"geo", "age", "members"})  # another country or account would see it

@@ -18,14 +18,14 @@ from typing import Any, cast
 
 from yt_dlp.globals import supported_js_runtimes
 
-from datasets.errors import TuttiError
-from datasets.files import temporary_folder
-from datasets.record import Seconds
-from pipelines.acquisition.http_answers import check_allowed
-from pipelines.acquisition.reasons import Failure, classify
-from pipelines.acquisition.youtube_media import Downloaded, format_of, kind_of
-from pipelines.acquisition.youtube_section import can_use_proxy, fetch_section, find_ffmpeg
-from pipelines.acquisition.youtube_session import (
+from tutti.datasets.errors import TuttiError
+from tutti.datasets.files import temporary_folder
+from tutti.datasets.record import Seconds
+from tutti.pipelines.acquisition.http_answers import check_allowed
+from tutti.pipelines.acquisition.reasons import Failure, classify
+from tutti.pipelines.acquisition.youtube_media import Downloaded, format_of, kind_of
+from tutti.pipelines.acquisition.youtube_section import can_use_proxy, fetch_section, find_ffmpeg
+from tutti.pipelines.acquisition.youtube_session import (
     MAX_FILE_BYTES,
     Access,
     Log,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.record import Seconds
+from tutti.datasets.record import Seconds
 
 # First bytes -> extension, and the demuxer that ffmpeg is bound to. Nothing else counts as audio:
 # a playlist or a page in place of it would make a player ask for what it names.

@@ -14,11 +14,11 @@ from typing import Any
 import av
 from yt_dlp.networking import Request
 
-from datasets.errors import UsageError
-from datasets.record import Seconds
-from pipelines.acquisition.reasons import Failure
-from pipelines.acquisition.youtube_media import Downloaded, format_of, kind_of
-from pipelines.acquisition.youtube_session import MAX_DOWNLOAD_S, SOCKET_TIMEOUT_S, Session
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import Seconds
+from tutti.pipelines.acquisition.reasons import Failure
+from tutti.pipelines.acquisition.youtube_media import Downloaded, format_of, kind_of
+from tutti.pipelines.acquisition.youtube_session import MAX_DOWNLOAD_S, SOCKET_TIMEOUT_S, Session
 
 PADDING_S: Seconds = 5.0  # each side of a section: decoders settle, and containers cut at clusters
 MISSING_S: Seconds = 0.1  # of a section's end that may be missing: clean's own tolerance

@@ -16,10 +16,10 @@ from yt_dlp import YoutubeDL
 from yt_dlp.globals import supported_js_runtimes
 from yt_dlp.networking._requests import RequestsRH
 
-from datasets.errors import UsageError
-from datasets.heartbeat import beat
-from datasets.record import Seconds
-from pipelines.acquisition.reasons import RefusedAddressError, TooMuchError
+from tutti.datasets.errors import UsageError
+from tutti.datasets.heartbeat import beat
+from tutti.datasets.record import Seconds
+from tutti.pipelines.acquisition.reasons import RefusedAddressError, TooMuchError
 
 YOUTUBE_HOSTS = ("youtube.com", "googlevideo.com")  # with all below them: pages, and the media servers
 FORMAT = "bestaudio[protocol=https]/bestaudio[protocol=http]"  # no playlists of fragments: they hide lost pieces

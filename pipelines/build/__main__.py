@@ -8,11 +8,11 @@ The flow is in `flow.py`. A build of which nothing has changed ends before Beam 
 import sys
 from collections.abc import Sequence
 
-from datasets.command import run_command
-from pipelines.build.arguments import parse
-from pipelines.build.unchanged import summary_if_unchanged
-from pipelines.engine.code import code_digest, code_files
-from pipelines.engine.heap import configure_allocator, skip_final_gc
+from tutti.datasets.command import run_command
+from tutti.pipelines.build.arguments import parse
+from tutti.pipelines.build.unchanged import summary_if_unchanged
+from tutti.pipelines.engine.code import code_digest, code_files
+from tutti.pipelines.engine.heap import configure_allocator, skip_final_gc
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def _command(argv: Sequence[str]) -> int:
     code_digest(code_files())  # as it is before it runs: it may be edited meanwhile
     configure_allocator()
     skip_final_gc()
-    from pipelines.build.job import command  # Beam takes seconds to import
+    from tutti.pipelines.build.job import command  # Beam takes seconds to import
 
     return command(arguments, beam_flags)
 

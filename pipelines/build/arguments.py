@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.addresses import Credentials, shown, split_credentials
-from datasets.command import Parser
-from datasets.errors import UsageError
-from datasets.manifest import read_manifest
+from tutti.datasets.addresses import Credentials, shown, split_credentials
+from tutti.datasets.command import Parser
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import read_manifest
 
 # A frozen build takes these from its manifest.
 FIXED_BY_MANIFEST = ("limit", "seed", "embedder", "set", "parent", "exclude", "overrides")
@@ -92,7 +92,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         raise UsageError(f"--{given[0]}: --frozen takes everything from the manifest; leave one of the two out")
     if arguments.dataset is None and arguments.frozen is None and not arguments.list:
         if rest:  # --dataset itself perhaps, misspelt
-            from pipelines.engine.beam_flags import refuse_unknown  # Beam takes seconds to import
+            from tutti.pipelines.engine.beam_flags import refuse_unknown  # Beam takes seconds to import
 
             refuse_unknown(rest, flag_names())
         raise UsageError("--dataset NAME is missing; --list shows the names")

@@ -5,22 +5,22 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
-from datasets.machine import MACHINE_REASONS
-from datasets.manifest import Manifest, read_manifest
-from datasets.manifest_types import SourceCounts
-from datasets.source import RemoteFile, load_source
-from datasets.streams import note
-from pipelines.acquisition.origins import is_http, mirror_path, mirror_sums
-from pipelines.acquisition.youtube import preflight
-from pipelines.build.lock_file import differing, foreign_inputs
-from pipelines.build.output import Output
-from pipelines.build.plan import Build
-from pipelines.build.standing import Standing, refuse_another, standing
-from pipelines.cache.store import Cache
-from pipelines.recipe import Recipe
-from pipelines.stages.download import known_by_md5
-from pipelines.stages.frozen import Verdict, classify
+from tutti.datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
+from tutti.datasets.machine import MACHINE_REASONS
+from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.datasets.manifest_types import SourceCounts
+from tutti.datasets.source import RemoteFile, load_source
+from tutti.datasets.streams import note
+from tutti.pipelines.acquisition.origins import is_http, mirror_path, mirror_sums
+from tutti.pipelines.acquisition.youtube import preflight
+from tutti.pipelines.build.lock_file import differing, foreign_inputs
+from tutti.pipelines.build.output import Output
+from tutti.pipelines.build.plan import Build
+from tutti.pipelines.build.standing import Standing, refuse_another, standing
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.download import known_by_md5
+from tutti.pipelines.stages.frozen import Verdict, classify
 
 SHOWN = 10  # clips named on stderr
 

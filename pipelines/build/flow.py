@@ -10,24 +10,24 @@ from typing import Any
 
 import apache_beam as beam
 
-from datasets.manifest import bucket_of
-from datasets.source import has_notes
-from pipelines.build.plan import Build
-from pipelines.engine.stage import JoinDecisions, Reshuffle, Stage, ToOneList
-from pipelines.recipe import Recipe, as_json
-from pipelines.stages.clean import clean
-from pipelines.stages.clip_rows import write_clip_rows
-from pipelines.stages.curate import CurationRules, curate, summarize
-from pipelines.stages.download import download
-from pipelines.stages.embed import embed
-from pipelines.stages.fetch import fetch
-from pipelines.stages.frozen import bucket_names, certificate_in, decide_frozen, listed_shards, select_listed
-from pipelines.stages.join import assign_shards, empty_shards, join_bucket, key_by_shard, shard_job
-from pipelines.stages.manifest import Provenance, write_manifest
-from pipelines.stages.prepare import prepare
-from pipelines.stages.select import SelectConfig, select
-from pipelines.stages.split import assignments_of, certificate_of, plan_split, trains_only
-from pipelines.stages.write import ShardSchema, write_shard_file
+from tutti.datasets.manifest import bucket_of
+from tutti.datasets.source import has_notes
+from tutti.pipelines.build.plan import Build
+from tutti.pipelines.engine.stage import JoinDecisions, Reshuffle, Stage, ToOneList
+from tutti.pipelines.recipe import Recipe, as_json
+from tutti.pipelines.stages.clean import clean
+from tutti.pipelines.stages.clip_rows import write_clip_rows
+from tutti.pipelines.stages.curate import CurationRules, curate, summarize
+from tutti.pipelines.stages.download import download
+from tutti.pipelines.stages.embed import embed
+from tutti.pipelines.stages.fetch import fetch
+from tutti.pipelines.stages.frozen import bucket_names, certificate_in, decide_frozen, listed_shards, select_listed
+from tutti.pipelines.stages.join import assign_shards, empty_shards, join_bucket, key_by_shard, shard_job
+from tutti.pipelines.stages.manifest import Provenance, write_manifest
+from tutti.pipelines.stages.prepare import prepare
+from tutti.pipelines.stages.select import SelectConfig, select
+from tutti.pipelines.stages.split import assignments_of, certificate_of, plan_split, trains_only
+from tutti.pipelines.stages.write import ShardSchema, write_shard_file
 
 
 def construct(build: Build, root: beam.Pipeline) -> None:

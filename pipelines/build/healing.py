@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from datasets.errors import CacheDamageError
-from datasets.streams import note
-from pipelines.build.plan import Build
+from tutti.datasets.errors import CacheDamageError
+from tutti.datasets.streams import note
+from tutti.pipelines.build.plan import Build
 
 MORE_PASSES = 2  # the second for what rots meanwhile; a disk that damages what is written to it is beyond us
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.errors import UsageError
-from datasets.scores.soundfonts import USUAL_PLACES, VARIABLE
-from pipelines.acquisition.origins import is_http
-from pipelines.build.looks import Input
-from pipelines.recipe import Recipe
+from tutti.datasets.errors import UsageError
+from tutti.datasets.scores.soundfonts import USUAL_PLACES, VARIABLE
+from tutti.pipelines.acquisition.origins import is_http
+from tutti.pipelines.build.looks import Input
+from tutti.pipelines.recipe import Recipe
 
 
 def named_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
@@ -45,7 +45,7 @@ def recipe_inputs(recipe: Recipe) -> Iterator[Input]:
 
 def _synthesizer() -> Iterator[Path]:
     """Locate the file of the FluidSynth library, where it is installed and the system says what it has loaded."""
-    from pipelines.render import synthesizer
+    from tutti.pipelines.render import synthesizer
 
     with contextlib.suppress(UsageError, OSError):
         synthesizer.version()

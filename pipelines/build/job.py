@@ -12,24 +12,24 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from datasets.command import told
-from datasets.errors import Stopped, TuttiError
-from datasets.files import sweep, write_file
-from datasets.machine import INPUT_CHANGED
-from datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
-from datasets.streams import note
-from pipelines.acquisition.origins import mirror_sums
-from pipelines.acquisition.own_index import index_of, sums_of
-from pipelines.build.arguments import flag_names
-from pipelines.build.checks import check_frozen, check_means, check_places, check_yield
-from pipelines.build.flow import construct
-from pipelines.build.healing import heal
-from pipelines.build.inputs import named_inputs, recipe_inputs
-from pipelines.build.lock_file import differing
-from pipelines.build.looks import Input, Looks, changed_inputs, settled_looks
-from pipelines.build.output import publish_to
-from pipelines.build.plan import Build, places_of, plan_build, recipe_of
-from pipelines.build.report import (
+from tutti.datasets.command import told
+from tutti.datasets.errors import Stopped, TuttiError
+from tutti.datasets.files import sweep, write_file
+from tutti.datasets.machine import INPUT_CHANGED
+from tutti.datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
+from tutti.datasets.streams import note
+from tutti.pipelines.acquisition.origins import mirror_sums
+from tutti.pipelines.acquisition.own_index import index_of, sums_of
+from tutti.pipelines.build.arguments import flag_names
+from tutti.pipelines.build.checks import check_frozen, check_means, check_places, check_yield
+from tutti.pipelines.build.flow import construct
+from tutti.pipelines.build.healing import heal
+from tutti.pipelines.build.inputs import named_inputs, recipe_inputs
+from tutti.pipelines.build.lock_file import differing
+from tutti.pipelines.build.looks import Input, Looks, changed_inputs, settled_looks
+from tutti.pipelines.build.output import publish_to
+from tutti.pipelines.build.plan import Build, places_of, plan_build, recipe_of
+from tutti.pipelines.build.report import (
     Progress,
     describe,
     listing,
@@ -40,13 +40,13 @@ from pipelines.build.report import (
     work_line,
     work_of,
 )
-from pipelines.build.standing import Standing, parent_of, standing
-from pipelines.build.unchanged import forget, is_final, looker, save_state
-from pipelines.diff.drift import check_drift
-from pipelines.engine.progress import Tally, read_tallies
-from pipelines.engine.runner import Interrupted, exit_now, interruptible, must_leave, pipeline_options, run
-from pipelines.engine.stall import StallWatch
-from pipelines.stages.embed import embedder_of, ensure_weights
+from tutti.pipelines.build.standing import Standing, parent_of, standing
+from tutti.pipelines.build.unchanged import forget, is_final, looker, save_state
+from tutti.pipelines.diff.drift import check_drift
+from tutti.pipelines.engine.progress import Tally, read_tallies
+from tutti.pipelines.engine.runner import Interrupted, exit_now, interruptible, must_leave, pipeline_options, run
+from tutti.pipelines.engine.stall import StallWatch
+from tutti.pipelines.stages.embed import embedder_of, ensure_weights
 
 
 def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from datasets.errors import UsageError
-from datasets.manifest import Manifest
-from datasets.manifest_types import ManifestContent
-from datasets.printable import printable
-from datasets.scores.soundfonts import FAVORITE, INSTALL, VARIABLE
-from datasets.source import inputs_of
-from pipelines.recipe import Recipe
-from pipelines.render import synthesizer
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import Manifest
+from tutti.datasets.manifest_types import ManifestContent
+from tutti.datasets.printable import printable
+from tutti.datasets.scores.soundfonts import FAVORITE, INSTALL, VARIABLE
+from tutti.datasets.source import inputs_of
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.render import synthesizer
 
 SHORT = 12  # digits of a digest, shown to people
 REMEDIES = {

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from datasets.copies import fresh_status
-from datasets.manifest import digest_of, version_folder
+from tutti.datasets.copies import fresh_status
+from tutti.datasets.manifest import digest_of, version_folder
 
 MAX_TABLE_BYTES = 4 << 20  # larger ones are told by their times alone
 TICK_NS = 20_000_000  # 10 ms are the coarsest tick of Linux's clock (HZ=100); twice that

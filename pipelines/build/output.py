@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, UsageError
-from datasets.files import crash_point, sync_folder
-from datasets.locks import LockedError, lock
-from datasets.manifest import Manifest, manifest_path, read_manifest
-from datasets.os_errors import remedy, words
-from datasets.printable import printable
-from pipelines.verify.check import verify
+from tutti.datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, UsageError
+from tutti.datasets.files import crash_point, sync_folder
+from tutti.datasets.locks import LockedError, lock
+from tutti.datasets.manifest import Manifest, manifest_path, read_manifest
+from tutti.datasets.os_errors import remedy, words
+from tutti.datasets.printable import printable
+from tutti.pipelines.verify.check import verify
 
 REMOVALS = 20  # of a folder; others write into it once a second
 RUN = re.compile(r"[\w.-]+-\d+")  # name of a build's folder of progress

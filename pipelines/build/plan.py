@@ -6,27 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets.addresses import shown
-from datasets.environment import switch
-from datasets.errors import UsageError
-from datasets.files import atomic_folder, default_cache_folder, remove
-from datasets.manifest import read_manifest
-from datasets.source import load_source
-from datasets.streams import note
-from pipelines.acquisition.ledger import parse_retry
-from pipelines.acquisition.origins import (
+from tutti.datasets.addresses import shown
+from tutti.datasets.environment import switch
+from tutti.datasets.errors import UsageError
+from tutti.datasets.files import atomic_folder, default_cache_folder, remove
+from tutti.datasets.manifest import read_manifest
+from tutti.datasets.source import load_source
+from tutti.datasets.streams import note
+from tutti.pipelines.acquisition.ledger import parse_retry
+from tutti.pipelines.acquisition.origins import (
     VIDEOS_PER_HOUR,
     Origins,
     holds_its_sums,
     is_http,
     with_sums,
 )
-from pipelines.acquisition.youtube import Access
-from pipelines.build.arguments import output_root
-from pipelines.build.output import Output
-from pipelines.cache.store import Cache
-from pipelines.curation.overrides import ordered_overrides, read_overrides
-from pipelines.recipe import Recipe, load_recipe, override, recipe_from_json
+from tutti.pipelines.acquisition.youtube import Access
+from tutti.pipelines.build.arguments import output_root
+from tutti.pipelines.build.output import Output
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.curation.overrides import ordered_overrides, read_overrides
+from tutti.pipelines.recipe import Recipe, load_recipe, override, recipe_from_json
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def mirror_root(mirror: str | None, cache: Cache) -> str | None:
     if mirror is None or is_http(mirror):
         return mirror
     if mirror == "sample":
-        from datasets.sample import sample_key, write_sample_mirror  # it loads scipy.signal: half a second
+        from tutti.datasets.sample import sample_key, write_sample_mirror  # it loads scipy.signal: half a second
 
         root = cache.root / "sample" / sample_key()
         if not holds_its_sums(root):

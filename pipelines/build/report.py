@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.errors import StorageError
-from datasets.machine import MACHINE_REASONS
-from datasets.manifest import Manifest
-from datasets.os_errors import words
-from datasets.source import load_source, source_names
-from datasets.streams import note, overwrite
-from pipelines.build.checks import is_cached, needed_bytes, remedy
-from pipelines.build.looks import shown
-from pipelines.build.plan import Build
-from pipelines.build.standing import Standing, losses
-from pipelines.engine.progress import Tally, progress_line, read_tallies, read_transfers
-from pipelines.recipe import STAGES, Recipe, as_json, load_recipe, recipe_names
+from tutti.datasets.errors import StorageError
+from tutti.datasets.machine import MACHINE_REASONS
+from tutti.datasets.manifest import Manifest
+from tutti.datasets.os_errors import words
+from tutti.datasets.source import load_source, source_names
+from tutti.datasets.streams import note, overwrite
+from tutti.pipelines.build.checks import is_cached, needed_bytes, remedy
+from tutti.pipelines.build.looks import shown
+from tutti.pipelines.build.plan import Build
+from tutti.pipelines.build.standing import Standing, losses
+from tutti.pipelines.engine.progress import Tally, progress_line, read_tallies, read_transfers
+from tutti.pipelines.recipe import STAGES, Recipe, as_json, load_recipe, recipe_names
 
 
 def describe(build: Build) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import UsageError
-from datasets.manifest import Manifest, canonical_json, file_sha256, manifest_path, read_manifest
-from datasets.printable import printable
-from pipelines.build.output import Output
-from pipelines.recipe import Recipe, as_json
-from pipelines.verify.findings import VERSION_NAME, check_manifest_json
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import Manifest, canonical_json, file_sha256, manifest_path, read_manifest
+from tutti.datasets.printable import printable
+from tutti.pipelines.build.output import Output
+from tutti.pipelines.recipe import Recipe, as_json
+from tutti.pipelines.verify.findings import VERSION_NAME, check_manifest_json
 
 SPLIT_RULES = ("name", "split", "seed")  # of a recipe: what decides splits
 SHOWN = 5  # settings that are named

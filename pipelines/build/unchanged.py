@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.addresses import Credentials
-from datasets.errors import TuttiError
-from datasets.files import default_cache_folder, write_file
-from datasets.manifest import digest_of
-from datasets.manifest_types import ManifestContent
-from datasets.scores.soundfonts import VARIABLE
-from pipelines.build.arguments import output_root
-from pipelines.build.looks import Input, Look, LookAt, Looks, Own, look_at, own_names
-from pipelines.engine.code import code_digest, code_files
+from tutti.datasets.addresses import Credentials
+from tutti.datasets.errors import TuttiError
+from tutti.datasets.files import default_cache_folder, write_file
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.manifest_types import ManifestContent
+from tutti.datasets.scores.soundfonts import VARIABLE
+from tutti.pipelines.build.arguments import output_root
+from tutti.pipelines.build.looks import Input, Look, LookAt, Looks, Own, look_at, own_names
+from tutti.pipelines.engine.code import code_digest, code_files
 
 STATE = ".unchanged.json"
 # Flags that change what is said or when, not what is built; with these, nothing is answered from memory.
@@ -106,7 +106,7 @@ def stamp_of(wanted: Input, own: Own, credentials: Credentials) -> Look:
     """Digest how an input looks without reading it all; of a web mirror, its checksums."""
     if wanted.kind != "web":
         return look_at(wanted, own)
-    from pipelines.acquisition.mirror_look import look_of_mirror  # it imports requests
+    from tutti.pipelines.acquisition.mirror_look import look_of_mirror  # it imports requests
 
     return Look(look_of_mirror(wanted.path, credentials))
 

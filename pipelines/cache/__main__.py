@@ -16,18 +16,18 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from datasets.command import Parser, run_command
-from datasets.errors import IntegrityError, UsageError
-from datasets.files import default_cache_folder, read_plain, remove
-from datasets.manifest import digest_of
-from datasets.printable import printable, readable
-from datasets.streams import overwrite
-from pipelines.acquisition.ledger import Availability, Ledger
-from pipelines.cache import results
-from pipelines.cache.contents import KINDS, Entry, blobs, derived_files, entries, is_garbage, needed_of
-from pipelines.cache.contents import results as found_results
-from pipelines.cache.soundness import DAMAGE, UNREADABLE, settled_sha256
-from pipelines.cache.store import Cache
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import default_cache_folder, read_plain, remove
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.printable import printable, readable
+from tutti.datasets.streams import overwrite
+from tutti.pipelines.acquisition.ledger import Availability, Ledger
+from tutti.pipelines.cache import results
+from tutti.pipelines.cache.contents import KINDS, Entry, blobs, derived_files, entries, is_garbage, needed_of
+from tutti.pipelines.cache.contents import results as found_results
+from tutti.pipelines.cache.soundness import DAMAGE, UNREADABLE, settled_sha256
+from tutti.pipelines.cache.store import Cache
 
 DAY_S = 86_400.0
 GRACE_DAYS = 30.0  # a build that is resumed after the holidays finds everything
@@ -230,7 +230,7 @@ def collect(
         raise UsageError(f"--older-than {grace_days:g}: expected days, 0 or more")
     if stale_results and not builds:
         raise UsageError("--stale-results needs --keep-builds DIR ...: otherwise every prepared clip would go")
-    from datasets.sample import sample_key  # it loads scipy: a second that no other command should wait
+    from tutti.datasets.sample import sample_key  # it loads scipy: a second that no other command should wait
 
     with contextlib.nullcontext() if dry_run else cache.exclusive():
         grace_s = grace_days * DAY_S

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.clip_line import DIGEST_DIGITS, unpack
-from datasets.errors import UsageError
-from datasets.files import read_plain
-from datasets.manifest import manifest_path
-from datasets.record import Seconds
-from datasets.source import load_source, source_names
-from pipelines.cache.results import MAX_BYTES
-from pipelines.cache.store import Cache
+from tutti.datasets.clip_line import DIGEST_DIGITS, unpack
+from tutti.datasets.errors import UsageError
+from tutti.datasets.files import read_plain
+from tutti.datasets.manifest import manifest_path
+from tutti.datasets.record import Seconds
+from tutti.datasets.source import load_source, source_names
+from tutti.pipelines.cache.results import MAX_BYTES
+from tutti.pipelines.cache.store import Cache
 
 MAX_LEDGER_BYTES = 1 << 30  # of a journal, a manifest or a file of its rows: a million attempts have 0.2 GB
 # What is no file: it names nothing.

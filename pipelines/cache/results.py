@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from datasets import typed_json
-from datasets.manifest import canonical_json
-from datasets.typed_json import MAX_INTEGER, Amount, Between, Count, Digest, Object, Positive, Share, Text, Word
+from tutti.datasets import typed_json
+from tutti.datasets.manifest import canonical_json
+from tutti.datasets.typed_json import MAX_INTEGER, Amount, Between, Count, Digest, Object, Positive, Share, Text, Word
 
 MAX_BYTES = 16 << 20  # of a result; the longest, notes of a score that no soundfont plays, have some megabytes
 

@@ -11,11 +11,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.bounded import CHUNK_BYTES
-from datasets.errors import StorageError
-from datasets.files import open_plain, remove
-from datasets.heartbeat import beat
-from datasets.manifest import digest_of, stream_sha256
+from tutti.datasets.bounded import CHUNK_BYTES
+from tutti.datasets.errors import StorageError
+from tutti.datasets.files import open_plain, remove
+from tutti.datasets.heartbeat import beat
+from tutti.datasets.manifest import digest_of, stream_sha256
 
 # What the system says of a file that is there and of no use: another one is to be made in its place.
 DAMAGE = (

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.errors import CacheDamageError, IntegrityError, TryLaterError
-from datasets.files import (
+from tutti.datasets.errors import CacheDamageError, IntegrityError, TryLaterError
+from tutti.datasets.files import (
     FULL,
     atomic_file,
     crash_point,
@@ -36,12 +36,12 @@ from datasets.files import (
     temporary_file,
     write_file,
 )
-from datasets.heartbeat import beat
-from datasets.locks import READ_ONLY, UNLOCKABLE, LockedError, lock
-from datasets.manifest import digest_of, file_sha256
-from datasets.typed_json import Digest, predicate
-from pipelines.cache import results
-from pipelines.cache.soundness import (
+from tutti.datasets.heartbeat import beat
+from tutti.datasets.locks import READ_ONLY, UNLOCKABLE, LockedError, lock
+from tutti.datasets.manifest import digest_of, file_sha256
+from tutti.datasets.typed_json import Digest, predicate
+from tutti.pipelines.cache import results
+from tutti.pipelines.cache.soundness import (
     DAMAGE,
     UNREADABLE,
     Blob,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from datasets.heartbeat import beat
-from datasets.record import PRESENT
+from tutti.datasets.heartbeat import beat
+from tutti.datasets.record import PRESENT
 
 Floats = NDArray[np.float64]
 MIN_SPREAD = 1e-6  # a feature that varies less is constant, and counts for nothing

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from pipelines.rows import ClipSummary, conflict
+from tutti.pipelines.rows import ClipSummary, conflict
 
 
 @dataclass(frozen=True, slots=True)

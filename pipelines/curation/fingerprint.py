@@ -15,7 +15,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from datasets.record import Seconds
+from tutti.datasets.record import Seconds
 
 CODE_VERSION = 1  # raise it when the words change
 

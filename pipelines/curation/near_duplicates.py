@@ -24,9 +24,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from datasets.heartbeat import beat
-from datasets.record import Seconds
-from pipelines.curation.fingerprint import (
+from tutti.datasets.heartbeat import beat
+from tutti.datasets.record import Seconds
+from tutti.pipelines.curation.fingerprint import (
     HIGHEST_HZ,
     HOP,
     LOWEST_HZ,
@@ -37,7 +37,7 @@ from pipelines.curation.fingerprint import (
     Words,
     agreement,
 )
-from pipelines.rows import ClipSummary, Match, conflict
+from tutti.pipelines.rows import ClipSummary, Match, conflict
 
 Samples = NDArray[np.int16]
 # (num_hits, 4): clip a < clip b by their place in the sorted ids, offset of b in hops, number of equal words

@@ -26,9 +26,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import YieldError
-from datasets.record import ABSENT, PRESENT, UNKNOWN
-from pipelines.curation.crossfit import CrossFit, FitConfig, Floats, Table, bounded, cross_fit, sigmoid, softmax
+from tutti.datasets.errors import YieldError
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
+from tutti.pipelines.curation.crossfit import CrossFit, FitConfig, Floats, Table, bounded, cross_fit, sigmoid, softmax
 
 Kind = Literal["single", "multi"]
 QUALITY_DECIMALS = 4  # of scores in rows: finer says nothing, and digits cost room in manifests

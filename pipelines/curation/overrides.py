@@ -17,10 +17,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.csv_cells import plain_cell, safe_row
-from datasets.errors import UsageError
-from datasets.record import ABSENT, PRESENT, UNKNOWN, Label, Labels
-from datasets.settings import nearest
+from tutti.datasets.csv_cells import plain_cell, safe_row
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN, Label, Labels
+from tutti.datasets.settings import nearest
 
 HEADER = ("id", "instrument", "presence", "note")
 PRESENCES = {"1": PRESENT, "0": ABSENT, "": UNKNOWN}

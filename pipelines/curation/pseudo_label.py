@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from datasets.errors import YieldError
-from datasets.manifest import digest_of
-from datasets.record import ABSENT, PRESENT, Label
-from pipelines.curation.crossfit import CrossFit, FitConfig, Floats, Table, cross_fit, sigmoid
+from tutti.datasets.errors import YieldError
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import ABSENT, PRESENT, Label
+from tutti.pipelines.curation.crossfit import CrossFit, FitConfig, Floats, Table, cross_fit, sigmoid
 
 ACOUSTIC, ELECTRIC = "acoustic_guitar", "electric_guitar"
 Kind = Literal["acoustic", "electric", "both"]

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from datasets.files import write_file
-from datasets.manifest import canonical_json
-from datasets.record import PRESENT
-from pipelines.rows import ClipSummary, Curation
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import canonical_json
+from tutti.datasets.record import PRESENT
+from tutti.pipelines.rows import ClipSummary, Curation
 
 MAX_FITTED = 5_000  # clips that decide the axes; more turn them little
 

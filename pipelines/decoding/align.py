@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.record import DRUMS, Alignment, Note, Seconds
-from datasets.scores.attacks import LATENESS_S
+from tutti.datasets.record import DRUMS, Alignment, Note, Seconds
+from tutti.datasets.scores.attacks import LATENESS_S
 
 Array = NDArray[np.float32]
 

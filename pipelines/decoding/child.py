@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
-from datasets.machine import machine_reason
-from pipelines.decoding.confinement import confine, name_process
-from pipelines.decoding.frames import Answer, Function, Send, envelope_of, read_frame
+from tutti.datasets.machine import machine_reason
+from tutti.pipelines.decoding.confinement import confine, name_process
+from tutti.pipelines.decoding.frames import Answer, Function, Send, envelope_of, read_frame
 
 # Exit codes of a start that the machine has no room for.
 EXIT_CODES = {"out_of_memory": 71, "out_of_processes": 72}
@@ -70,7 +70,7 @@ def _die_with_parent() -> None:
 
 def _answer(functions: Functions, header: dict[str, Any], blobs: list[bytes], send: Send) -> Answer:
     """Call the function that a request names; an exception becomes an answer that says why it failed."""
-    from datasets.decode_error import DecodeError
+    from tutti.datasets.decode_error import DecodeError
 
     def part(answer: dict[str, Any], files: Sequence[bytes]) -> None:
         send({"part": answer}, files)
@@ -88,9 +88,9 @@ def _answer(functions: Functions, header: dict[str, Any], blobs: list[bytes], se
 
 
 def _prepare(arguments: dict[str, Any], blobs: list[bytes], send: Send) -> Answer:
-    from datasets.record import Note
-    from pipelines.decoding.config import PrepareConfig
-    from pipelines.decoding.normalize import measure_alignment, prepare_aligned, prepare_spans
+    from tutti.datasets.record import Note
+    from tutti.pipelines.decoding.config import PrepareConfig
+    from tutti.pipelines.decoding.normalize import measure_alignment, prepare_aligned, prepare_spans
 
     def take(place: int, facts: dict[str, Any], file: bytes) -> None:
         send({"clip": place, "facts": facts}, [file])
@@ -110,7 +110,7 @@ def _prepare(arguments: dict[str, Any], blobs: list[bytes], send: Send) -> Answe
 
 
 def _probe(arguments: dict[str, Any], blobs: list[bytes], _: Send) -> Answer:
-    from datasets.decoder import decode_spans
+    from tutti.datasets.decoder import decode_spans
 
     stream, _spans = decode_spans(blobs[0], arguments["name"], [])
     return {
@@ -127,8 +127,8 @@ def _functions() -> Functions:
     import av
     import numpy as np
 
-    from datasets import audio
-    from datasets.decode_error import DecodeError
+    from tutti.datasets import audio
+    from tutti.datasets.decode_error import DecodeError
 
     for module in pkgutil.walk_packages(av.__path__, "av."):
         importlib.import_module(module.name)  # PyAV imports some only when a file has such a stream

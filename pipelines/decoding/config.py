@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.record import Decibels, Lufs
+from tutti.datasets.record import Decibels, Lufs
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Confine the decoder's process for good, before it reads the first untrusted byte.
 
-Three confinements, each tested alone (`tests/test_confinement.py`):
+Three confinements, each tested alone (`tests/pipelines/decoding/test_confinement.py`):
 
 1. seccomp (x86_64, aarch64): of the kernel's calls only those below are left, all others answer EPERM. They read and
    write what is open, and that is one socket; take and give back memory; wait; and end. None opens, connects, starts,

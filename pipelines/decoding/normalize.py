@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from datasets import audio
-from datasets.decoder import Span, Stream, decode_spans, each_span
-from datasets.record import Alignment, Decibels, Lufs, Note
-from datasets.sketch import sketch
-from pipelines.decoding.align import AlignConfig, delay
-from pipelines.decoding.config import PrepareConfig
+from tutti.datasets import audio
+from tutti.datasets.decoder import Span, Stream, decode_spans, each_span
+from tutti.datasets.record import Alignment, Decibels, Lufs, Note
+from tutti.datasets.sketch import sketch
+from tutti.pipelines.decoding.align import AlignConfig, delay
+from tutti.pipelines.decoding.config import PrepareConfig
 
 Take: TypeAlias = Callable[[int, dict[str, Any], bytes], object]  # place of a span, its facts, its encoded audio
 

@@ -19,16 +19,16 @@ from typing import Any
 
 import psutil
 
-from datasets.errors import StorageError
-from datasets.heartbeat import beat
-from datasets.machine import MachineError, machine_reason
-from datasets.record import Seconds
-from pipelines.decoding.child import EXIT_CODES
-from pipelines.decoding.frames import envelope_of
-from pipelines.engine.heap import decoder_environment
+from tutti.datasets.errors import StorageError
+from tutti.datasets.heartbeat import beat
+from tutti.datasets.machine import MachineError, machine_reason
+from tutti.datasets.record import Seconds
+from tutti.pipelines.decoding.child import EXIT_CODES
+from tutti.pipelines.decoding.frames import envelope_of
+from tutti.pipelines.engine.heap import decoder_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD: Sequence[str] = ("pipelines.decoding.child",)  # the module that decodes, and its arguments
+CHILD: Sequence[str] = ("tutti.pipelines.decoding.child",)  # the module that decodes, and its arguments
 MIB = 1 << 20
 START_S = 120.0  # imports from a cold disk, on a machine that is busy with other workers
 MAX_STILLBORN = 6  # children in a row that were killed, or crashed, at their start: three files

@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from datasets.decode_error import DecodeError
-from datasets.errors import TryLaterError
-from datasets.machine import MACHINE_REASONS
-from datasets.record import Seconds
-from datasets.typed_json import read_as
-from pipelines.decoding.process import DEFAULT_LIMITS as DEFAULT_LIMITS
-from pipelines.decoding.process import CannotStartError, Child, Limits, Request, SandboxError, nonsense
+from tutti.datasets.decode_error import DecodeError
+from tutti.datasets.errors import TryLaterError
+from tutti.datasets.machine import MACHINE_REASONS
+from tutti.datasets.record import Seconds
+from tutti.datasets.typed_json import read_as
+from tutti.pipelines.decoding.process import DEFAULT_LIMITS as DEFAULT_LIMITS
+from tutti.pipelines.decoding.process import CannotStartError, Child, Limits, Request, SandboxError, nonsense
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_WORD_CHARS = 200  # of a fact

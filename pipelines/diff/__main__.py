@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.command import Parser, run_command
-from datasets.manifest import canonical_json
-from pipelines.diff.compare import compare
-from pipelines.verify.findings import open_manifest
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.manifest import canonical_json
+from tutti.pipelines.diff.compare import compare
+from tutti.pipelines.verify.findings import open_manifest
 
 MAX_HEARD = 1_000  # changed clips that the command compares by ear unless told: half a minute
 
@@ -35,8 +35,8 @@ def build_parser() -> Parser:
 
 def run(arguments: argparse.Namespace) -> str:
     """Write the report that a parsed command line asks for."""
-    from pipelines.diff.report import markdown, text
-    from pipelines.diff.sound import listener
+    from tutti.pipelines.diff.report import markdown, text
+    from tutti.pipelines.diff.sound import listener
 
     a, b = open_manifest(arguments.a), open_manifest(arguments.b)
     difference = compare(a, b, listener(a, b, arguments.listen))

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from datasets.manifest import ClipRow, Manifest, canonical_json
-from datasets.record import PRESENT, SPLITS
-from datasets.sketch import MAX_DISTANCE, distance
-from pipelines.diff.difference import (
+from tutti.datasets.manifest import ClipRow, Manifest, canonical_json
+from tutti.datasets.record import PRESENT, SPLITS
+from tutti.datasets.sketch import MAX_DISTANCE, distance
+from tutti.pipelines.diff.difference import (
     NOT_LISTED,
     Balance,
     Changed,

@@ -5,10 +5,10 @@ A scheduled rebuild should notice that a tenth of a corpus has vanished, or that
 
 from dataclasses import dataclass, fields
 
-from datasets.errors import DriftError
-from datasets.manifest import Manifest
-from pipelines.diff.compare import compare
-from pipelines.diff.difference import drift
+from tutti.datasets.errors import DriftError
+from tutti.datasets.manifest import Manifest
+from tutti.pipelines.diff.compare import compare
+from tutti.pipelines.diff.difference import drift
 
 
 @dataclass(frozen=True)

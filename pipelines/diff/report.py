@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.record import SPLITS
-from pipelines.diff.difference import Balance, Difference, Relabelled, Setting, drift
+from tutti.datasets.record import SPLITS
+from tutti.pipelines.diff.difference import Balance, Difference, Relabelled, Setting, drift
 
 SHOWN = 10  # clips of each kind; JSON has them all
 SHOWN_CHARACTERS = 60  # of a setting

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.audio import resample, to_int16
-from datasets.manifest import Manifest
-from datasets.shard import open_shard, shard_table
-from datasets.shard_audio import decode_audio
-from pipelines.curation.fingerprint import SAMPLE_RATE, fingerprint
-from pipelines.curation.near_duplicates import NearDuplicateConfig, confirm
-from pipelines.diff.difference import SameSound
+from tutti.datasets.audio import resample, to_int16
+from tutti.datasets.manifest import Manifest
+from tutti.datasets.shard import open_shard, shard_table
+from tutti.datasets.shard_audio import decode_audio
+from tutti.pipelines.curation.fingerprint import SAMPLE_RATE, fingerprint
+from tutti.pipelines.curation.near_duplicates import NearDuplicateConfig, confirm
+from tutti.pipelines.diff.difference import SameSound
 
 OFFSETS = range(-6, 7)  # hops of 16 ms: codecs delay by up to 50 ms, and containers round to 20 ms
 # Nearly all of the clip: a copy that begins elsewhere is another excerpt.

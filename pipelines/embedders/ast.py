@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch.func import functional_call
 
-from datasets.errors import IntegrityError, UsageError
-from datasets.manifest import digest_of, file_sha256
-from pipelines.embedders.ast_files import DEFAULT_MODEL, load_weights, read_front_end, wanted, weights_sha256
-from train.features.fbank import FRAME_SAMPLES, SAMPLE_RATE, FbankConfig, check, features, num_frames
-from train.models._positions import POSITIONS, grid_of, resize_positions
-from train.pretrained import weights_folder
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.manifest import digest_of, file_sha256
+from tutti.pipelines.embedders.ast_files import DEFAULT_MODEL, load_weights, read_front_end, wanted, weights_sha256
+from tutti.train.features.fbank import FRAME_SAMPLES, SAMPLE_RATE, FbankConfig, check, features, num_frames
+from tutti.train.models._positions import POSITIONS, grid_of, resize_positions
+from tutti.train.pretrained import weights_folder
 
 CODE_VERSION = 1  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
 

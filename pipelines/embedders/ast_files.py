@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from datasets.bounded import parse_json, read_bounded
-from datasets.errors import IntegrityError, UsageError
-from datasets.manifest import file_sha256
-from train.features.fbank import SAMPLE_RATE, FbankConfig
-from train.pretrained import Wanted, from_pretrained, transformers
+from tutti.datasets.bounded import parse_json, read_bounded
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.manifest import file_sha256
+from tutti.train.features.fbank import SAMPLE_RATE, FbankConfig
+from tutti.train.pretrained import Wanted, from_pretrained, transformers
 
 DEFAULT_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")

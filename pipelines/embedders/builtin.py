@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from datasets.errors import IntegrityError, UsageError
-from datasets.manifest import digest_of, file_sha256
-from pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES, front_end, unit_power
-from pipelines.embedders.logmel import LogMelEmbedder
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.manifest import digest_of, file_sha256
+from tutti.pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES, front_end, unit_power
+from tutti.pipelines.embedders.logmel import LogMelEmbedder
 
 CODE_VERSION = 1  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
 FOLDER = Path(__file__).parent

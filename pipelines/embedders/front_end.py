@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from train.features.logmel import LogMel, LogMelConfig
+from tutti.train.features.logmel import LogMel, LogMelConfig
 
 SAMPLE_RATE = 16_000  # Hz
 EXCERPT_SAMPLES = 48_000  # 3 s: IRMAS's clips

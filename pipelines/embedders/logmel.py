@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.fft import rfft
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from datasets.manifest import digest_of
-from datasets.mel_bank import mel_bank, triangles
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.mel_bank import mel_bank, triangles
 
 Array = NDArray[np.float32]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from datasets.errors import UsageError
-from datasets.settings import nearest
+from tutti.datasets.errors import UsageError
+from tutti.datasets.settings import nearest
 
 
 def refuse_unknown(flags: Sequence[str], ours: Sequence[str]) -> list[str]:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from datasets.errors import TryLaterError, TuttiError, UsageError
-from datasets.printable import printable
-from pipelines.engine.code import code_digest
+from tutti.datasets.errors import TryLaterError, TuttiError, UsageError
+from tutti.datasets.printable import printable
+from tutti.pipelines.engine.code import code_digest
 
 POLL_S = 1.0
 ANSWER_S = 10.0  # for one question to the scheduler

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.heartbeat import beats, is_pausing, show_holding, wait_of
+from tutti.datasets.heartbeat import beats, is_pausing, show_holding, wait_of
 
 FLUSH_S = 0.5
 PULSE_S = 1.0

@@ -23,11 +23,11 @@ import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from datasets.errors import Stopped, TryLaterError, TuttiError, UsageError
-from datasets.streams import shield
-from pipelines.engine.beam_flags import refuse_unknown
-from pipelines.engine.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, unwrap_runner_error
-from pipelines.engine.stall import StallWatch
+from tutti.datasets.errors import Stopped, TryLaterError, TuttiError, UsageError
+from tutti.datasets.streams import shield
+from tutti.pipelines.engine.beam_flags import refuse_unknown
+from tutti.pipelines.engine.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, unwrap_runner_error
+from tutti.pipelines.engine.stall import StallWatch
 
 POLL_S = 0.1
 GRPC_THREADS = 24  # of the driver, before any worker runs
@@ -178,7 +178,7 @@ def _monitored(watch: StallWatch, options: PipelineOptions) -> Iterator[None]:
     if "dask" not in str(options.get_all_options().get("runner")).lower():
         yield
         return
-    from pipelines.engine.cluster import DaskMonitor  # it takes half a second
+    from tutti.pipelines.engine.cluster import DaskMonitor  # it takes half a second
 
     monitor = DaskMonitor()
     watch.cluster = monitor

@@ -8,10 +8,10 @@ import re
 import signal
 from pathlib import Path
 
-from datasets import errors
-from datasets.errors import Stopped, TryLaterError, TuttiError
-from datasets.machine import MACHINE_REASONS, machine_reason, scarcity_in
-from datasets.os_errors import storage_error
+from tutti.datasets import errors
+from tutti.datasets.errors import Stopped, TryLaterError, TuttiError
+from tutti.datasets.machine import MACHINE_REASONS, machine_reason, scarcity_in
+from tutti.datasets.os_errors import storage_error
 
 AGAIN = "run the build again, it goes on where it was"
 OUR_ERROR = re.compile(r"(?:datasets\.errors\.)?(\w*Error): (.*?)(?: \[while running .*)?$", re.MULTILINE)

@@ -19,14 +19,14 @@ from typing import Any, TypeAlias
 
 import apache_beam as beam
 
-from datasets.errors import StorageError, TryLaterError, TuttiError
-from datasets.machine import MACHINE_REASONS, MachineError, machine_reason
-from datasets.os_errors import storage_error
-from datasets.record import Clip, Recording, Rejected
-from datasets.streams import shield_stderr
-from pipelines.cache.store import num_remembered
-from pipelines.engine.heap import is_beam_worker, skip_final_gc
-from pipelines.engine.progress import Reporter, reporter
+from tutti.datasets.errors import StorageError, TryLaterError, TuttiError
+from tutti.datasets.machine import MACHINE_REASONS, MachineError, machine_reason
+from tutti.datasets.os_errors import storage_error
+from tutti.datasets.record import Clip, Recording, Rejected
+from tutti.datasets.streams import shield_stderr
+from tutti.pipelines.cache.store import num_remembered
+from tutti.pipelines.engine.heap import is_beam_worker, skip_final_gc
+from tutti.pipelines.engine.progress import Reporter, reporter
 
 Row: TypeAlias = Any
 

@@ -16,10 +16,10 @@ from typing import Protocol
 
 import psutil
 
-from datasets.errors import TryLaterError, TuttiError
-from datasets.machine import MACHINE_REASONS
-from datasets.printable import printable
-from pipelines.engine.progress import HOST, Beat, RowInWork, read_beats
+from tutti.datasets.errors import TryLaterError, TuttiError
+from tutti.datasets.machine import MACHINE_REASONS
+from tutti.datasets.printable import printable
+from tutti.pipelines.engine.progress import HOST, Beat, RowInWork, read_beats
 
 DEFAULT_TIMEOUT_S = 1800.0
 FIRST_WORD_S = 300.0  # or a third of the time-out, but not before
@@ -37,7 +37,7 @@ STATES = {
     psutil.STATUS_DISK_SLEEP: "waits for a disk",
     psutil.STATUS_ZOMBIE: "has ended",
 }
-ROLES = {"sdk_worker_main": "worker", "pipelines.decoding.child": "decoder"}  # part of the command line -> name
+ROLES = {"sdk_worker_main": "worker", "tutti.pipelines.decoding.child": "decoder"}  # part of the command line -> name
 
 
 class Cluster(Protocol):

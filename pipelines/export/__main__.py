@@ -17,14 +17,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from datasets.command import Parser, run_command
-from datasets.errors import TryLaterError, UsageError
-from datasets.files import atomic_folder, sweep, sync_folder, write_file
-from datasets.manifest import Json, canonical_json, read_manifest
-from datasets.settings import nearest
-from pipelines.export import formats
-from pipelines.export.card import readme
-from pipelines.export.selection import Selection, select
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import TryLaterError, UsageError
+from tutti.datasets.files import atomic_folder, sweep, sync_folder, write_file
+from tutti.datasets.manifest import Json, canonical_json, read_manifest
+from tutti.datasets.settings import nearest
+from tutti.pipelines.export import formats
+from tutti.pipelines.export.card import readme
+from tutti.pipelines.export.selection import Selection, select
 
 SUMMARY = "export.json"  # in every export, written last
 
@@ -54,7 +54,7 @@ def load_format(name: str) -> Format:
     if name not in format_names():
         known = ", ".join(format_names())
         raise UsageError(f"--format {name}: unknown{nearest(name, format_names())}; known: {known}")
-    return cast(Format, importlib.import_module(f"pipelines.export.formats.{name}"))
+    return cast(Format, importlib.import_module(f"tutti.pipelines.export.formats.{name}"))
 
 
 def export(

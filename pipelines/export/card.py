@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from datasets.manifest import ClipRow
-from datasets.manifest_types import ManifestContent, SourceEntry
-from datasets.record import SPLITS
-from datasets.shard import NOTES_TYPE, schema
-from datasets.shard_info import ShardInfo
-from datasets.source import has_notes
-from pipelines.export.markdown import inline, line, link
+from tutti.datasets.manifest import ClipRow
+from tutti.datasets.manifest_types import ManifestContent, SourceEntry
+from tutti.datasets.record import SPLITS
+from tutti.datasets.shard import NOTES_TYPE, schema
+from tutti.datasets.shard_info import ShardInfo
+from tutti.datasets.source import has_notes
+from tutti.pipelines.export.markdown import inline, line, link
 
 COLUMNS = {
     "id": "source/upstream-key@start_ms, stable for ever",

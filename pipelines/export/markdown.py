@@ -7,7 +7,7 @@ text stays as it is, byte for byte. https://spec.commonmark.org/0.31.2/#backslas
 import re
 import urllib.parse
 
-from datasets.printable import printable
+from tutti.datasets.printable import printable
 
 # What begins HTML, a link, a picture, code or emphasis; the backslash itself, or it would undo the next one's.
 _ACTIVE = re.compile(r"[\\`*\[\]~$]|!(?=\[)|(?<![^\W_])_|_(?![^\W_])")

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from datasets.copies import file_digest
-from datasets.errors import IntegrityError, UsageError
-from datasets.manifest import Manifest
-from datasets.record import SPLITS
-from datasets.settings import nearest
-from datasets.shard import (
+from tutti.datasets.copies import file_digest
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.manifest import Manifest
+from tutti.datasets.record import SPLITS
+from tutti.datasets.settings import nearest
+from tutti.datasets.shard import (
     audio_extension,
     check_audio,
     content_digest,
@@ -28,10 +28,10 @@ from datasets.shard import (
     read_groups,
     shard_table,
 )
-from datasets.shard_info import ShardInfo
-from datasets.source import has_notes
-from pipelines.export.card import Counts
-from train.reading.checked import CheckedShard
+from tutti.datasets.shard_info import ShardInfo
+from tutti.datasets.source import has_notes
+from tutti.pipelines.export.card import Counts
+from tutti.train.reading.checked import CheckedShard
 
 Row: TypeAlias = dict[str, Any]  # a row of a shard, by column
 

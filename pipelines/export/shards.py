@@ -8,14 +8,14 @@ import itertools
 import math
 from pathlib import Path
 
-from datasets.errors import IntegrityError
-from datasets.files import atomic_file
-from datasets.manifest import file_sha256
-from datasets.record import Clip, StoredAudio
-from datasets.shard import labels_of_row, notes_of_row, shard_path, write_shard
-from datasets.shard_info import ShardInfo
-from datasets.source import has_notes
-from pipelines.export.selection import Row, Selection
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.files import atomic_file
+from tutti.datasets.manifest import file_sha256
+from tutti.datasets.record import Clip, StoredAudio
+from tutti.datasets.shard import labels_of_row, notes_of_row, shard_path, write_shard
+from tutti.datasets.shard_info import ShardInfo
+from tutti.datasets.source import has_notes
+from tutti.pipelines.export.selection import Row, Selection
 
 
 def write_shards(selection: Selection, folder: Path) -> list[ShardInfo]:

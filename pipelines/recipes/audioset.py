@@ -1,9 +1,9 @@
 """AudioSet clips of exactly one of the eleven IRMAS classes; eval tests, 10 % of train validates."""
 
-from datasets.sources import audioset as source
-from datasets.taxonomy import IRMAS_INSTRUMENTS
-from pipelines.recipe import Recipe
-from pipelines.stages.split import SplitConfig
+from tutti.datasets.sources import audioset as source
+from tutti.datasets.taxonomy import IRMAS_INSTRUMENTS
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.split import SplitConfig
 
 TRAIN = {"train": 0.9, "validation": 0.1}
 

@@ -6,9 +6,9 @@
 Needs FluidSynth and a soundfont: apt install fluidsynth fluid-soundfont-gm; others by $TUTTI_SOUNDFONTS.
 """
 
-from datasets.sources import rendered as source
-from pipelines.recipe import Recipe
-from pipelines.stages.split import SplitConfig, grouped
+from tutti.datasets.sources import rendered as source
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.split import SplitConfig, grouped
 
 
 def composed() -> Recipe:

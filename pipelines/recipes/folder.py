@@ -3,9 +3,9 @@
 Rows with a `split` go there; the others are divided by group, 65 / 17.5 / 17.5 (P6).
 """
 
-from datasets.sources import folder as source
-from pipelines.recipe import Recipe
-from pipelines.stages.split import SplitConfig, grouped
+from tutti.datasets.sources import folder as source
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.split import SplitConfig, grouped
 
 
 def folder() -> Recipe:

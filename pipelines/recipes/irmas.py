@@ -3,10 +3,10 @@
 15 % of the train songs validate, the whole of IRMAS test tests (requirements P2, E1).
 """
 
-from datasets.sources import irmas as source
-from datasets.taxonomy import IRMAS_INSTRUMENTS
-from pipelines.recipe import Recipe
-from pipelines.stages.split import SplitConfig
+from tutti.datasets.sources import irmas as source
+from tutti.datasets.taxonomy import IRMAS_INSTRUMENTS
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.split import SplitConfig
 
 
 def irmas() -> Recipe:

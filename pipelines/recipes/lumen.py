@@ -6,12 +6,12 @@ clips with at least one of the eleven instruments present stay (D14).
 
 from dataclasses import replace
 
-from datasets.sources import audioset, irmas, openmic2018
-from pipelines.curation.outliers import OutlierConfig
-from pipelines.curation.pseudo_label import GuitarConfig
-from pipelines.recipe import Recipe
-from pipelines.recipes.ultimate import ultimate
-from pipelines.stages.select import SelectConfig
+from tutti.datasets.sources import audioset, irmas, openmic2018
+from tutti.pipelines.curation.outliers import OutlierConfig
+from tutti.pipelines.curation.pseudo_label import GuitarConfig
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.recipes.ultimate import ultimate
+from tutti.pipelines.stages.select import SelectConfig
 
 
 def lumen() -> Recipe:

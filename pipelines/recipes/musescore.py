@@ -4,10 +4,10 @@ Ten-second clips with the notes of their scores, for frame-level training (Hung 
 65 / 17.5 / 17.5 (P6). Labels follow from the notes, so nothing doubts them: outliers stay.
 """
 
-from datasets.sources import musescore as source
-from pipelines.recipe import Recipe
-from pipelines.stages.curate import CurateConfig
-from pipelines.stages.split import SplitConfig, grouped
+from tutti.datasets.sources import musescore as source
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.curate import CurateConfig
+from tutti.pipelines.stages.split import SplitConfig, grouped
 
 
 def musescore() -> Recipe:

@@ -6,9 +6,9 @@ Each score as it stands, and twice with other programs of the same classes, key,
 Zhong 2023 and Hung 2019). Needs FluidSynth and a soundfont: apt install fluidsynth fluid-soundfont-gm.
 """
 
-from datasets.sources import rendered as source
-from pipelines.recipe import Recipe
-from pipelines.stages.split import SplitConfig, grouped
+from tutti.datasets.sources import rendered as source
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.split import SplitConfig, grouped
 
 
 def musescore_rendered() -> Recipe:

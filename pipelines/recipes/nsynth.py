@@ -20,12 +20,12 @@ A row names the one instrument that plays and none of the 1,005 others, some 17 
 cross_entropy takes them as absent. A loss for single labels needs them: --set nsynth.others=absent.
 """
 
-from datasets.sources import nsynth as source
-from pipelines.recipe import Recipe
-from pipelines.stages.clean import CleanConfig
-from pipelines.stages.curate import CurateConfig
-from pipelines.stages.select import SelectConfig
-from pipelines.stages.split import Rule, SplitConfig
+from tutti.datasets.sources import nsynth as source
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.clean import CleanConfig
+from tutti.pipelines.stages.curate import CurateConfig
+from tutti.pipelines.stages.select import SelectConfig
+from tutti.pipelines.stages.split import Rule, SplitConfig
 
 CARVED: Rule = {"train": 0.96, "validation": 0.04}  # P1
 

@@ -1,8 +1,8 @@
 """OpenMIC-2018 alone with its twenty classes: official test, 15 % of train as validation (P5)."""
 
-from datasets.sources import openmic2018 as source
-from pipelines.recipe import Recipe
-from pipelines.stages.split import SplitConfig
+from tutti.datasets.sources import openmic2018 as source
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.split import SplitConfig
 
 
 def openmic2018() -> Recipe:

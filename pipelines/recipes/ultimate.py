@@ -6,11 +6,11 @@ OpenMIC test, AudioSet eval. AudioSet gives clips with exactly one of the eleven
 Unlike there, what is not annotated stays unknown, and OpenMIC clips without a class of ours stay.
 """
 
-from datasets.sources import audioset, irmas, openmic2018
-from datasets.taxonomy import IRMAS_INSTRUMENTS
-from pipelines.recipe import Recipe
-from pipelines.stages.embed import EmbedConfig
-from pipelines.stages.split import Rule, SplitConfig
+from tutti.datasets.sources import audioset, irmas, openmic2018
+from tutti.datasets.taxonomy import IRMAS_INSTRUMENTS
+from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.stages.embed import EmbedConfig
+from tutti.pipelines.stages.split import Rule, SplitConfig
 
 LUMEN_SPLIT: dict[str, Rule] = {
     "irmas/train": "train",

@@ -19,13 +19,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.command import Parser, run_command
-from datasets.errors import UsageError, YieldError
-from datasets.files import write_file
-from datasets.manifest import read_manifest
-from datasets.settings import nearest
-from pipelines.curation.overrides import overrides_csv
-from pipelines.relabel.page import (
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import UsageError, YieldError
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import read_manifest
+from tutti.datasets.settings import nearest
+from tutti.pipelines.curation.overrides import overrides_csv
+from tutti.pipelines.relabel.page import (
     Origin,
     candidates,
     display_name,
@@ -35,7 +35,7 @@ from pipelines.relabel.page import (
     refuse_existing,
     write_sample,
 )
-from pipelines.relabel.statistics import (
+from tutti.pipelines.relabel.statistics import (
     READINGS,
     agreement,
     corrections,

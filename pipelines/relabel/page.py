@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.bounded import parse_json, read_bounded, read_json
-from datasets.errors import IntegrityError, UsageError
-from datasets.files import atomic_folder, write_file
-from datasets.manifest import Manifest, canonical_json, digest_of
-from datasets.record import ABSENT, PRESENT, UNKNOWN
-from datasets.shard import audio_extension, check_audio, shard_table
-from datasets.taxonomy import INSTRUMENTS
-from train.reading.checked import CheckedShard, check_shards
+from tutti.datasets.bounded import parse_json, read_bounded, read_json
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import atomic_folder, write_file
+from tutti.datasets.manifest import Manifest, canonical_json, digest_of
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
+from tutti.datasets.shard import audio_extension, check_audio, shard_table
+from tutti.datasets.taxonomy import INSTRUMENTS
+from tutti.train.reading.checked import CheckedShard, check_shards
 
 SCHEMA_VERSION = 1  # of sample.json and of the answers
 COLUMNS = ["id", "source", "license", "presence", "audio_sha256"]

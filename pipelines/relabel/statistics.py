@@ -8,9 +8,9 @@ from typing import Any
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
-from datasets.record import ABSENT, PRESENT, UNKNOWN
-from pipelines.curation.overrides import Override
-from pipelines.relabel.page import Answers, Sample
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
+from tutti.pipelines.curation.overrides import Override
+from tutti.pipelines.relabel.page import Answers, Sample
 
 READINGS = ("known_only", "unknown_as_absent")
 

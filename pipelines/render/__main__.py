@@ -21,21 +21,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets.command import Parser, run_command
-from datasets.errors import IntegrityError, UsageError
-from datasets.files import write_file
-from datasets.manifest import digest_of
-from datasets.record import DRUMS, Note, Seconds
-from datasets.scores.composing import compose
-from datasets.scores.general_midi import PROGRAM_NAMES, instrument_of
-from datasets.scores.playing import sounding
-from datasets.scores.score import Score, ScoreError, read_midi, write_midi
-from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
-from datasets.scores.variation import Performance, score_digest, vary
-from datasets.sources.rendered import SUFFIXES
-from datasets.targets import check_targets
-from pipelines.render.media import flac, peak_gain
-from pipelines.render.synthesizer import Rendering, synthesize, version
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import DRUMS, Note, Seconds
+from tutti.datasets.scores.composing import compose
+from tutti.datasets.scores.general_midi import PROGRAM_NAMES, instrument_of
+from tutti.datasets.scores.playing import sounding
+from tutti.datasets.scores.score import Score, ScoreError, read_midi, write_midi
+from tutti.datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
+from tutti.datasets.scores.variation import Performance, score_digest, vary
+from tutti.datasets.sources.rendered import SUFFIXES
+from tutti.datasets.targets import check_targets
+from tutti.pipelines.render.media import flac, peak_gain
+from tutti.pipelines.render.synthesizer import Rendering, synthesize, version
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datasets.audio import to_mono
-from datasets.manifest import digest_of
-from datasets.record import Clip, Media, Note, Recording, Seconds
-from datasets.scores.labels import sounded_by
-from datasets.scores.score import Score, excerpt
-from datasets.scores.soundfonts import by_key, find_soundfonts
-from datasets.scores.variation import CODE_VERSION as VARIATION_VERSION
-from datasets.scores.variation import Performance
-from datasets.sources.rendered import MAX_SCORE_S, SCHEME, Rendered, parse, performance_of
-from pipelines.cache.store import Cache
-from pipelines.render import synthesizer
+from tutti.datasets.audio import to_mono
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import Clip, Media, Note, Recording, Seconds
+from tutti.datasets.scores.labels import sounded_by
+from tutti.datasets.scores.score import Score, excerpt
+from tutti.datasets.scores.soundfonts import by_key, find_soundfonts
+from tutti.datasets.scores.variation import CODE_VERSION as VARIATION_VERSION
+from tutti.datasets.scores.variation import Performance
+from tutti.datasets.sources.rendered import MAX_SCORE_S, SCHEME, Rendered, parse, performance_of
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.render import synthesizer
 
 CODE_VERSION = 1  # raise it when this file stores other samples
 MAX_PEAK = 0.98  # of full scale: room for the encoder's rounding

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import UsageError
-from datasets.record import DRUMS, Decibels, Note, Seconds
-from datasets.scores.general_midi import PROGRAM_NAMES
-from datasets.scores.soundfonts import INSTALL, Soundfont
-from datasets.scores.variation import Performance
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import DRUMS, Decibels, Note, Seconds
+from tutti.datasets.scores.general_midi import PROGRAM_NAMES
+from tutti.datasets.scores.soundfonts import INSTALL, Soundfont
+from tutti.datasets.scores.variation import Performance
 
 Waveform = NDArray[np.float32]
 

@@ -27,15 +27,15 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from torch.nn import functional as F
 
-from datasets.command import Parser, run_command
-from datasets.errors import UsageError
-from datasets.files import write_file
-from datasets.scores.general_midi import instrument_of
-from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
-from pipelines.embedders.builtin import RECIPE, WEIGHTS, TimbreNet
-from pipelines.embedders.front_end import CONFIG
-from pipelines.embedders.logmel import LogMelEmbedder
-from pipelines.render.training_set import PROGRAMS, SEED, excerpts
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import UsageError
+from tutti.datasets.files import write_file
+from tutti.datasets.scores.general_midi import instrument_of
+from tutti.datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
+from tutti.pipelines.embedders.builtin import RECIPE, WEIGHTS, TimbreNet
+from tutti.pipelines.embedders.front_end import CONFIG
+from tutti.pipelines.embedders.logmel import LogMelEmbedder
+from tutti.pipelines.render.training_set import PROGRAMS, SEED, excerpts
 
 INSTRUMENTS = tuple(sorted({name for program in PROGRAMS if (name := instrument_of(program))}))
 SAVE_EVERY = 100  # steps

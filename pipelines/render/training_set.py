@@ -17,25 +17,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from augment.batch import batch_of
-from augment.chain import Chain, Effect
-from augment.transforms.colored_noise import ColoredNoise
-from augment.transforms.high_pass import HighPass
-from augment.transforms.high_shelf import HighShelf
-from augment.transforms.low_pass import LowPass
-from augment.transforms.low_shelf import LowShelf
-from augment.transforms.peaking import Peaking
-from augment.transforms.reverb import Reverb
-from datasets.audio import resample, to_mono
-from datasets.command import Parser, run_command
-from datasets.files import write_file
-from datasets.record import DRUMS
-from datasets.scores.composing import ComposeConfig, solo
-from datasets.scores.general_midi import instrument_of
-from datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
-from datasets.scores.variation import VariationConfig, vary
-from pipelines.embedders.front_end import EXCERPT_SAMPLES, SAMPLE_RATE, front_end, unit_power
-from pipelines.render.synthesizer import synthesize
+from tutti.augment.batch import batch_of
+from tutti.augment.chain import Chain, Effect
+from tutti.augment.transforms.colored_noise import ColoredNoise
+from tutti.augment.transforms.high_pass import HighPass
+from tutti.augment.transforms.high_shelf import HighShelf
+from tutti.augment.transforms.low_pass import LowPass
+from tutti.augment.transforms.low_shelf import LowShelf
+from tutti.augment.transforms.peaking import Peaking
+from tutti.augment.transforms.reverb import Reverb
+from tutti.datasets.audio import resample, to_mono
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.files import write_file
+from tutti.datasets.record import DRUMS
+from tutti.datasets.scores.composing import ComposeConfig, solo
+from tutti.datasets.scores.general_midi import instrument_of
+from tutti.datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
+from tutti.datasets.scores.variation import VariationConfig, vary
+from tutti.pipelines.embedders.front_end import EXCERPT_SAMPLES, SAMPLE_RATE, front_end, unit_power
+from tutti.pipelines.render.synthesizer import synthesize
 
 SEED = 20_261_121  # of the published weights
 PROGRAMS = (*range(112), DRUMS)  # without single drums and sound effects

@@ -13,8 +13,8 @@ all clips and are found by `split`.
 
 from dataclasses import dataclass, replace
 
-from datasets.record import Clip, Rejected, Seconds
-from pipelines.curation.overrides import Override, apply_overrides
+from tutti.datasets.record import Clip, Rejected, Seconds
+from tutti.pipelines.curation.overrides import Override, apply_overrides
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.clip_line import encode
-from datasets.errors import IntegrityError
-from datasets.files import write_file
-from datasets.manifest import ClipRow, clip_row, clips_path
-from datasets.record import Clip, Rejected
-from datasets.shard import notes_digest
-from pipelines.rows import Bucket, BucketInfo
+from tutti.datasets.clip_line import encode
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import ClipRow, clip_row, clips_path
+from tutti.datasets.record import Clip, Rejected
+from tutti.datasets.shard import notes_digest
+from tutti.pipelines.rows import Bucket, BucketInfo
 
 
 def row_of(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:

@@ -19,17 +19,24 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from datasets.record import PRESENT, UNKNOWN, Clip, Label, Rejected
-from pipelines.cache.store import Cache
-from pipelines.curation import outliers, pseudo_label
-from pipelines.curation.crossfit import Table
-from pipelines.curation.near_duplicates import NearDuplicateConfig, find_near_duplicates
-from pipelines.curation.outliers import OutlierConfig
-from pipelines.curation.overrides import Override, unmatched_ids
-from pipelines.curation.pseudo_label import GuitarConfig
-from pipelines.curation.report import write_report
-from pipelines.rows import ClipSummary, Curation, Match
-from pipelines.stages.embed import EmbedConfig, embedder_of, facts_of, read_embedding, read_fingerprint, samples_of
+from tutti.datasets.record import PRESENT, UNKNOWN, Clip, Label, Rejected
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.curation import outliers, pseudo_label
+from tutti.pipelines.curation.crossfit import Table
+from tutti.pipelines.curation.near_duplicates import NearDuplicateConfig, find_near_duplicates
+from tutti.pipelines.curation.outliers import OutlierConfig
+from tutti.pipelines.curation.overrides import Override, unmatched_ids
+from tutti.pipelines.curation.pseudo_label import GuitarConfig
+from tutti.pipelines.curation.report import write_report
+from tutti.pipelines.rows import ClipSummary, Curation, Match
+from tutti.pipelines.stages.embed import (
+    EmbedConfig,
+    embedder_of,
+    facts_of,
+    read_embedding,
+    read_fingerprint,
+    samples_of,
+)
 
 KINDS = ("acoustic_guitar", "electric_guitar")
 

@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from datasets.addresses import Credentials
-from datasets.archive import gunzip
-from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
-from datasets.locks import READ_ONLY, lock
-from datasets.manifest import digest_of
-from datasets.source import LocalFile, RemoteFile, inputs_of, load_source
-from pipelines.acquisition.http import NotFound, discard, fetch_file
-from pipelines.acquisition.origins import Origins, http_rules, is_http, mirror_path, mirror_sums, mirror_url
-from pipelines.acquisition.own_audio import find_file
-from pipelines.acquisition.own_copy import receive_own
-from pipelines.cache import results
-from pipelines.cache.soundness import DAMAGE, Blob, hash_file
-from pipelines.cache.store import Cache
-from pipelines.engine.progress import reporter
-from pipelines.rows import SourceFiles
+from tutti.datasets.addresses import Credentials
+from tutti.datasets.archive import gunzip
+from tutti.datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
+from tutti.datasets.locks import READ_ONLY, lock
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.source import LocalFile, RemoteFile, inputs_of, load_source
+from tutti.pipelines.acquisition.http import NotFound, discard, fetch_file
+from tutti.pipelines.acquisition.origins import Origins, http_rules, is_http, mirror_path, mirror_sums, mirror_url
+from tutti.pipelines.acquisition.own_audio import find_file
+from tutti.pipelines.acquisition.own_copy import receive_own
+from tutti.pipelines.cache import results
+from tutti.pipelines.cache.soundness import DAMAGE, Blob, hash_file
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.engine.progress import reporter
+from tutti.pipelines.rows import SourceFiles
 
 _SHA256 = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 

@@ -13,15 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets import audio
-from datasets.errors import CacheDamageError
-from datasets.manifest import digest_of
-from datasets.record import Clip
-from pipelines.cache.store import Cache
-from pipelines.curation import fingerprint as fingerprints
-from pipelines.curation.fingerprint import Fingerprint, fingerprint
-from pipelines.embedders import Embedder
-from pipelines.engine.code import arithmetic_digest
+from tutti.datasets import audio
+from tutti.datasets.errors import CacheDamageError
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import Clip
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.curation import fingerprint as fingerprints
+from tutti.pipelines.curation.fingerprint import Fingerprint, fingerprint
+from tutti.pipelines.embedders import Embedder
+from tutti.pipelines.engine.code import arithmetic_digest
 
 SCALE = 32_768  # of 16-bit PCM
 
@@ -88,14 +88,14 @@ def embedder_of(config: EmbedConfig) -> Embedder:
         UsageError: its weights cannot be had; the message says what to do.
     """
     if config.embedder == "logmel":
-        from pipelines.embedders.logmel import LogMelEmbedder
+        from tutti.pipelines.embedders.logmel import LogMelEmbedder
 
         return LogMelEmbedder()
     if config.embedder == "builtin":
-        from pipelines.embedders import builtin
+        from tutti.pipelines.embedders import builtin
 
         return builtin.load()
-    from pipelines.embedders import ast, ast_files  # torch and transformers take seconds to import
+    from tutti.pipelines.embedders import ast, ast_files  # torch and transformers take seconds to import
 
     model = config.folder or (ast_files.DEFAULT_MODEL if config.embedder == "ast" else config.embedder)
     return ast.load(model, resize_positions=config.resize_positions, precision=config.precision)

@@ -11,19 +11,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from datasets.audio_files import AUDIO_SUFFIXES
-from datasets.decode_error import DecodeError
-from datasets.errors import IntegrityError, UsageError
-from datasets.files import temporary_folder
-from datasets.machine import MachineError
-from datasets.manifest import digest_of, file_sha256
-from datasets.record import Clip, Media, Recording, Rejected, Seconds
-from pipelines.acquisition.budget import Breaker, Budget
-from pipelines.acquisition.host_slots import one_writer
-from pipelines.acquisition.http import NotFound, discard, fetch_file
-from pipelines.acquisition.http_answers import check_allowed
-from pipelines.acquisition.ledger import Attempt, Availability, Ledger, is_due
-from pipelines.acquisition.origins import (
+from tutti.datasets.audio_files import AUDIO_SUFFIXES
+from tutti.datasets.decode_error import DecodeError
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import temporary_folder
+from tutti.datasets.machine import MachineError
+from tutti.datasets.manifest import digest_of, file_sha256
+from tutti.datasets.record import Clip, Media, Recording, Rejected, Seconds
+from tutti.pipelines.acquisition.budget import Breaker, Budget
+from tutti.pipelines.acquisition.host_slots import one_writer
+from tutti.pipelines.acquisition.http import NotFound, discard, fetch_file
+from tutti.pipelines.acquisition.http_answers import check_allowed
+from tutti.pipelines.acquisition.ledger import Attempt, Availability, Ledger, is_due
+from tutti.pipelines.acquisition.origins import (
     Origins,
     http_rules,
     is_http,
@@ -32,14 +32,14 @@ from pipelines.acquisition.origins import (
     mirror_url,
     video_id,
 )
-from pipelines.acquisition.own_audio import candidates, first_verified
-from pipelines.acquisition.own_copy import known_length, measure_length, receive_own
-from pipelines.acquisition.own_index import index_of
-from pipelines.acquisition.reasons import Failure
-from pipelines.acquisition.youtube import Downloaded, download_video
-from pipelines.cache.store import Cache
-from pipelines.decoding.sandbox import probe
-from pipelines.render.media import is_rendered, render_recording
+from tutti.pipelines.acquisition.own_audio import candidates, first_verified
+from tutti.pipelines.acquisition.own_copy import known_length, measure_length, receive_own
+from tutti.pipelines.acquisition.own_index import index_of
+from tutti.pipelines.acquisition.reasons import Failure
+from tutti.pipelines.acquisition.youtube import Downloaded, download_video
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.decoding.sandbox import probe
+from tutti.pipelines.render.media import is_rendered, render_recording
 
 MAX_MISSING_S = 1.0  # a video's length is published in whole seconds
 MAX_MISSING_SHARE = 0.01

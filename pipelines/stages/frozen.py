@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets.errors import IntegrityError
-from datasets.manifest import ClipRow, Manifest, clips_path, read_clip_rows, read_manifest
-from datasets.record import Clip, Label, Labels, Recording, Rejected
-from datasets.sketch import MAX_DISTANCE, distance
-from pipelines.rows import Bucket, Certificate, SourceFiles
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.manifest import ClipRow, Manifest, clips_path, read_clip_rows, read_manifest
+from tutti.datasets.record import Clip, Label, Labels, Recording, Rejected
+from tutti.datasets.sketch import MAX_DISTANCE, distance
+from tutti.pipelines.rows import Bucket, Certificate, SourceFiles
 
 Level = Literal["EXACT", "AUDIO", "EQUIVALENT", "SUBSET", "CHANGED"]
 

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from datasets.record import SPLITS, Clip, Rejected
-from datasets.shard import shard_path
-from pipelines.rows import LABEL_OUTLIER, Assignment, Bucket, ShardJob, SplitPlan
+from tutti.datasets.record import SPLITS, Clip, Rejected
+from tutti.datasets.shard import shard_path
+from tutti.pipelines.rows import LABEL_OUTLIER, Assignment, Bucket, ShardJob, SplitPlan
 
 
 def assign_shards(plan: SplitPlan, rows_per_shard: int) -> SplitPlan:

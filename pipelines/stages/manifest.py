@@ -10,9 +10,9 @@ from typing import Any, TypeAlias, cast
 
 import soundfile
 
-from datasets.files import write_file
-from datasets.machine import MACHINE_REASONS
-from datasets.manifest import (
+from tutti.datasets.files import write_file
+from tutti.datasets.machine import MACHINE_REASONS
+from tutti.datasets.manifest import (
     SCHEMA_VERSION,
     ClipRow,
     canonical_json,
@@ -24,14 +24,14 @@ from datasets.manifest import (
     root_digest,
     split_digest,
 )
-from datasets.manifest_types import FileEntry, InputEntry, ManifestContent, SourceEntry, SourceFileEntry
-from datasets.shard_info import ShardInfo
-from datasets.source import LocalFile, has_notes, load_source
-from pipelines.export.card import count_kept, dataset_card
-from pipelines.export.formats import croissant, huggingface
-from pipelines.lineage import lineage
-from pipelines.render import synthesizer
-from pipelines.rows import BucketInfo, Certificate, SourceFiles
+from tutti.datasets.manifest_types import FileEntry, InputEntry, ManifestContent, SourceEntry, SourceFileEntry
+from tutti.datasets.shard_info import ShardInfo
+from tutti.datasets.source import LocalFile, has_notes, load_source
+from tutti.pipelines.export.card import count_kept, dataset_card
+from tutti.pipelines.export.formats import croissant, huggingface
+from tutti.pipelines.lineage import lineage
+from tutti.pipelines.render import synthesizer
+from tutti.pipelines.rows import BucketInfo, Certificate, SourceFiles
 
 Part: TypeAlias = SourceFiles | ShardInfo | BucketInfo | Certificate
 

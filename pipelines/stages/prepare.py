@@ -17,17 +17,17 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from datasets.archive import open_archive
-from datasets.decode_error import DecodeError
-from datasets.errors import IntegrityError
-from datasets.machine import MachineError
-from datasets.manifest import digest_of
-from datasets.record import Alignment, Clip, Media, Recording, Rejected, Seconds, StoredAudio
-from datasets.shard import notes_digest
-from pipelines.cache.store import Cache
-from pipelines.decoding import sandbox
-from pipelines.decoding.config import PrepareConfig as PrepareConfig
-from pipelines.decoding.process import nonsense
+from tutti.datasets.archive import open_archive
+from tutti.datasets.decode_error import DecodeError
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.machine import MachineError
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import Alignment, Clip, Media, Recording, Rejected, Seconds, StoredAudio
+from tutti.datasets.shard import notes_digest
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.decoding import sandbox
+from tutti.pipelines.decoding.config import PrepareConfig as PrepareConfig
+from tutti.pipelines.decoding.process import nonsense
 
 CODE_VERSION = 3  # raise it when prepare, normalize.py or datasets/audio.py computes something else
 ALIGN_VERSION = 2  # the same for align.py

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from datasets.manifest import digest_of
-from datasets.record import PRESENT, Clip, Recording, Rejected
-from datasets.source import load_source
-from pipelines.rows import SourceFiles
+from tutti.datasets.manifest import digest_of
+from tutti.datasets.record import PRESENT, Clip, Recording, Rejected
+from tutti.datasets.source import load_source
+from tutti.pipelines.rows import SourceFiles
 
 
 @dataclass(frozen=True)

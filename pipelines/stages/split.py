@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import IntegrityError, UsageError
-from datasets.record import PRESENT, SPLITS
-from pipelines.curation.duplicates import find_duplicates
-from pipelines.curation.near_duplicates import leak_report, links
-from pipelines.curation.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
-from pipelines.lineage import KnownSplits, known_splits
-from pipelines.rows import LABEL_OUTLIER, Assignment, Certificate, ClipSummary, Curation, SplitPlan
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.record import PRESENT, SPLITS
+from tutti.pipelines.curation.duplicates import find_duplicates
+from tutti.pipelines.curation.near_duplicates import leak_report, links
+from tutti.pipelines.curation.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
+from tutti.pipelines.lineage import KnownSplits, known_splits
+from tutti.pipelines.rows import LABEL_OUTLIER, Assignment, Certificate, ClipSummary, Curation, SplitPlan
 
 Ratios: TypeAlias = Mapping[str, float]
 Rule: TypeAlias = str | Ratios  # the name of a split, or shares of several

@@ -5,15 +5,15 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datasets.files import atomic_file
-from datasets.manifest import digest_of, file_sha256
-from datasets.parquet_pages import MAX_ROW_GROUPS
-from datasets.record import Clip
-from datasets.shard import write_shard
-from datasets.shard_info import ShardInfo
-from pipelines.cache.store import Cache
-from pipelines.rows import ShardJob
-from pipelines.stages.clip_rows import row_of
+from tutti.datasets.files import atomic_file
+from tutti.datasets.manifest import digest_of, file_sha256
+from tutti.datasets.parquet_pages import MAX_ROW_GROUPS
+from tutti.datasets.record import Clip
+from tutti.datasets.shard import write_shard
+from tutti.datasets.shard_info import ShardInfo
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.rows import ShardJob
+from tutti.pipelines.stages.clip_rows import row_of
 
 WRITE_CODE_VERSION = 1  # raise it when the bytes of a shard change with equal rows
 

@@ -15,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.command import Parser, run_command
-from datasets.errors import IntegrityError, UsageError
-from datasets.files import default_cache_folder
-from datasets.manifest import Manifest
-from pipelines.cache.store import Cache
-from pipelines.verify.check import LEVELS, verify
-from pipelines.verify.findings import MANIFEST, Finding, open_manifest
+from tutti.datasets.command import Parser, run_command
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import default_cache_folder
+from tutti.datasets.manifest import Manifest
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.verify.check import LEVELS, verify
+from tutti.pipelines.verify.findings import MANIFEST, Finding, open_manifest
 
 EPILOG = """
 levels:
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     except IntegrityError as error:  # a manifest that cannot be read at all
         return report(None, [Finding(MANIFEST, 0, "corrupt", str(error))], as_json=arguments.json)
     if arguments.repair and (damaged := repairable(manifest, findings)):
-        from pipelines.verify.repair import repair  # the libraries of a build, which no check needs
+        from tutti.pipelines.verify.repair import repair  # the libraries of a build, which no check needs
 
         repair(manifest.folder, damaged, cache)
         print(f"wrote again: {', '.join(damaged)}", file=sys.stderr)
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _found(manifest: Manifest, level: str, cache: Cache, mirror: Path | None) -> list[Finding]:
     if level != "sources":
         return verify(manifest, level)
-    from pipelines.verify.sources import check_sources
+    from tutti.pipelines.verify.sources import check_sources
 
     if mirror is not None and not mirror.is_dir():
         raise UsageError(f"--mirror {mirror}: no such folder; a mirror over http is checked by a build")

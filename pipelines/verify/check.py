@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from datasets.bounded import regular_status
-from datasets.errors import IntegrityError
-from datasets.manifest import Manifest, file_sha256
-from datasets.manifest_types import FileEntry
-from pipelines.verify.findings import MANIFEST, Finding, PublishedManifest, check_manifest_json
-from pipelines.verify.rows import check_clip_rows
-from pipelines.verify.shards import check_shards
+from tutti.datasets.bounded import regular_status
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.manifest import Manifest, file_sha256
+from tutti.datasets.manifest_types import FileEntry
+from tutti.pipelines.verify.findings import MANIFEST, Finding, PublishedManifest, check_manifest_json
+from tutti.pipelines.verify.rows import check_clip_rows
+from tutti.pipelines.verify.shards import check_shards
 
 MAX_STRAYS = 100  # files that are named though nobody lists them
 

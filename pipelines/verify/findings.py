@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.manifest import (
+from tutti.datasets.manifest import (
     Manifest,
     canonical_json,
     digest_of,

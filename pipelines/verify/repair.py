@@ -12,17 +12,17 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from datasets.errors import IntegrityError, UsageError
-from datasets.files import sweep, sync_folder, temporary_folder
-from datasets.manifest import ClipRow, Manifest, file_sha256, is_within, read_manifest
-from datasets.record import SPLITS, Clip, Label, StoredAudio
-from datasets.shard import audio_extension
-from datasets.shard_info import ShardInfo
-from pipelines.cache.contents import read_or_empty, results
-from pipelines.cache.store import Cache
-from pipelines.rows import ShardJob
-from pipelines.stages.write import ShardSchema, WriteConfig, write_shard_file
-from pipelines.verify.findings import VERSION_NAME
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import sweep, sync_folder, temporary_folder
+from tutti.datasets.manifest import ClipRow, Manifest, file_sha256, is_within, read_manifest
+from tutti.datasets.record import SPLITS, Clip, Label, StoredAudio
+from tutti.datasets.shard import audio_extension
+from tutti.datasets.shard_info import ShardInfo
+from tutti.pipelines.cache.contents import read_or_empty, results
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.rows import ShardJob
+from tutti.pipelines.stages.write import ShardSchema, WriteConfig, write_shard_file
+from tutti.pipelines.verify.findings import VERSION_NAME
 
 _PREPARED = re.compile(rb'"pcm_sha256":"([0-9a-f]{64})"')  # in a result of prepare
 

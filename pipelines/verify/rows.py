@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.bounded import read_bounded
-from datasets.clip_line import decode, encode, unpack
-from datasets.clip_types import fits
-from datasets.errors import IntegrityError
-from datasets.manifest import (
+from tutti.datasets.bounded import read_bounded
+from tutti.datasets.clip_line import decode, encode, unpack
+from tutti.datasets.clip_types import fits
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.manifest import (
     BUCKET_BYTES,
     LINE_BYTES,
     ClipRow,
@@ -29,10 +29,10 @@ from datasets.manifest import (
     root_digest,
     split_digest,
 )
-from datasets.manifest_types import BucketEntry, CountsEntry
-from datasets.record import PRESENT, UNKNOWN
-from datasets.shard import notes_digest, notes_of_row
-from pipelines.verify.findings import BOM, MANIFEST, Finding
+from tutti.datasets.manifest_types import BucketEntry, CountsEntry
+from tutti.datasets.record import PRESENT, UNKNOWN
+from tutti.datasets.shard import notes_digest, notes_of_row
+from tutti.pipelines.verify.findings import BOM, MANIFEST, Finding
 
 MAX_LINES = 20  # findings of one file; an editor that changes line ends touches every line
 MOST_LINES = 100_000  # that are looked at one by one in a file, unless the manifest says it has more
@@ -188,7 +188,7 @@ def _all_rows(lines: list[bytes]) -> list[ClipRow] | None:
 
 def _examine(path: str, lines: list[bytes]) -> tuple[list[Finding], dict[str, tuple[int, ClipRow]]]:
     """Find what is wrong with each line of a damaged file, and the rows that can be read: id -> line, row."""
-    from datasets.manifest_schema import row_problems  # only where no digest proves the form
+    from tutti.datasets.manifest_schema import row_problems  # only where no digest proves the form
 
     problems: list[Finding] = []
     readable: dict[str, tuple[int, ClipRow]] = {}

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets.bounded import regular_status
-from datasets.errors import IntegrityError
-from datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, file_sha256, read_clip_rows
-from datasets.shard import audio_extension, check_audio, content_of_row, has_notes, open_shard, read_shard, schema
-from datasets.shard_info import ShardInfo
-from pipelines.verify.findings import MANIFEST, Finding
-from pipelines.verify.rows import RowScan, shared_digest, shared_of_row, shared_of_shard
+from tutti.datasets.bounded import regular_status
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, file_sha256, read_clip_rows
+from tutti.datasets.shard import audio_extension, check_audio, content_of_row, has_notes, open_shard, read_shard, schema
+from tutti.datasets.shard_info import ShardInfo
+from tutti.pipelines.verify.findings import MANIFEST, Finding
+from tutti.pipelines.verify.rows import RowScan, shared_digest, shared_of_row, shared_of_shard
 
 MAX_NAMED = 20  # clips of one damaged shard; one bad sector is one clip, a cut file is thousands
 MAX_THREADS = 8  # more do not make one disk faster

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.manifest import Manifest, file_sha256, within
-from pipelines.acquisition.origins import mirror_path
-from pipelines.cache.soundness import settled_sha256
-from pipelines.cache.store import Cache
-from pipelines.verify.findings import Finding
+from tutti.datasets.manifest import Manifest, file_sha256, within
+from tutti.pipelines.acquisition.origins import mirror_path
+from tutti.pipelines.cache.soundness import settled_sha256
+from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.verify.findings import Finding
 
 IN_AN_ARCHIVE = (None, "archive")  # values of `acquired`
 

@@ -12,10 +12,10 @@ classical.py        28 numbers per clip, for support vector machines
 standardization.py  mean and deviation over the training split
 """
 
-from train.features.chroma import Chroma, ChromaConfig, chroma_filters
-from train.features.classical import CLASSICAL_FEATURES, ClassicalConfig, ClassicalFeatures
-from train.features.fbank import AUDIOSET_STATISTICS, KaldiFbank
-from train.features.image import (
+from tutti.train.features.chroma import Chroma, ChromaConfig, chroma_filters
+from tutti.train.features.classical import CLASSICAL_FEATURES, ClassicalConfig, ClassicalFeatures
+from tutti.train.features.fbank import AUDIOSET_STATISTICS, KaldiFbank
+from tutti.train.features.image import (
     IMAGENET,
     ImageConfig,
     Sizing,
@@ -26,7 +26,7 @@ from train.features.image import (
     resize,
     to_image,
 )
-from train.features.logmel import (
+from tutti.train.features.logmel import (
     KALDI,
     LUMEN_DB,
     LogMel,
@@ -34,10 +34,10 @@ from train.features.logmel import (
     mel_edges_hz,
     mel_filters,
 )
-from train.features.mfcc import Mfcc, MfccConfig
-from train.features.scalogram import Scalogram, ScalogramConfig, wavelets
-from train.features.spectrum import PowerSpectrum, centered_frames, num_frames
-from train.features.standardization import MIN_STD_DB, Standardization, standardization
+from tutti.train.features.mfcc import Mfcc, MfccConfig
+from tutti.train.features.scalogram import Scalogram, ScalogramConfig, wavelets
+from tutti.train.features.spectrum import PowerSpectrum, centered_frames, num_frames
+from tutti.train.features.standardization import MIN_STD_DB, Standardization, standardization
 
 __all__ = [
     "AUDIOSET_STATISTICS",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from train.features.spectrum import PowerSpectrum
+from tutti.train.features.spectrum import PowerSpectrum
 
 _A4_OCTAVE = 4.75  # A4 lies four octaves and nine semitones above C0
 

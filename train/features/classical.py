@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from train.features.logmel import LUMEN_DB
-from train.features.mfcc import Mfcc, MfccConfig
-from train.features.spectrum import PowerSpectrum, centered_frames
+from tutti.train.features.logmel import LUMEN_DB
+from tutti.train.features.mfcc import Mfcc, MfccConfig
+from tutti.train.features.spectrum import PowerSpectrum, centered_frames
 
 _NUM_MFCC, _NUM_CONTRAST = 10, 7
 

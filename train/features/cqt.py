@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.features.spectrum import num_frames
+from tutti.train.features.spectrum import num_frames
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from datasets.mel_bank import mel_bank
-from train.features.logmel import LogMelConfig
-from train.features.standardization import Standardization
+from tutti.datasets.mel_bank import mel_bank
+from tutti.train.features.logmel import LogMelConfig
+from tutti.train.features.standardization import Standardization
 
 SAMPLE_RATE = 16_000  # Hz, what AST was trained on
 FRAME_SAMPLES = 400  # 25 ms, Kaldi's default

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datasets.record import Decibels, Seconds
-from train.features.chroma import Chroma, ChromaConfig
-from train.features.logmel import LUMEN_DB, LogMel, LogMelConfig
-from train.features.scalogram import Scalogram, ScalogramConfig
+from tutti.datasets.record import Decibels, Seconds
+from tutti.train.features.chroma import Chroma, ChromaConfig
+from tutti.train.features.logmel import LUMEN_DB, LogMel, LogMelConfig
+from tutti.train.features.scalogram import Scalogram, ScalogramConfig
 
 # What Lumen 2023 tried, in its order:
 #   resize          the whole clip, stretched to the model's size

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from datasets.mel_bank import mel_bank, mel_edges, mel_to_hz
-from datasets.record import Decibels
-from train.features.spectrum import PowerSpectrum, num_frames
+from tutti.datasets.mel_bank import mel_bank, mel_edges, mel_to_hz
+from tutti.datasets.record import Decibels
+from tutti.train.features.spectrum import PowerSpectrum, num_frames
 
 # Kaldi's defaults at 16 kHz: frames of 25 ms every 10 ms, in an FFT of the next power of two, from 20 Hz to Nyquist.
 _KALDI_SIZES = (16_000, 512, 160, 20.0, 8_000.0)

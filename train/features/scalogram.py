@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from train.features.spectrum import centered_frames
+from tutti.train.features.spectrum import centered_frames
 
 
 @dataclass(frozen=True)

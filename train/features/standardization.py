@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datasets.record import Decibels
+from tutti.datasets.record import Decibels
 
 MIN_STD_DB: Decibels = 1.0  # a band that hardly moves (a lowpass in the data) must not become noise
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from torch import Generator, Tensor
 
-from augment import presets
-from augment.batch import Batch
-from augment.chain import Chain, Effect
-from augment.transform import Transform, load_transform, parameter_rows, transform_names
-from augment.transforms.background_noise import NoiseBank, noise_bank, read_noises
-from datasets.errors import UsageError
-from datasets.settings import nearest, parse_value, with_value
+from tutti.augment import presets
+from tutti.augment.batch import Batch
+from tutti.augment.chain import Chain, Effect
+from tutti.augment.transform import Transform, load_transform, parameter_rows, transform_names
+from tutti.augment.transforms.background_noise import NoiseBank, noise_bank, read_noises
+from tutti.datasets.errors import UsageError
+from tutti.datasets.settings import nearest, parse_value, with_value
 
 _WORD = re.compile(r"(\w+)(?:\(([^()]*)\))?(?:@([\w.+-]+))?(?:\s+|$)")
 

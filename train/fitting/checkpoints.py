@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from datasets.bounded import parse_json
-from datasets.errors import IntegrityError
-from datasets.files import write_file
-from datasets.typed_json import object_of, read_as
+from tutti.datasets.bounded import parse_json
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.files import write_file
+from tutti.datasets.typed_json import object_of, read_as
 
 SCHEMA_VERSION = 2  # of everything that a run writes; 2: recipes with groups
 CHECKPOINT = "checkpoint.safetensors"

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import distributed
 
-from datasets.environment import whole_number
-from datasets.errors import TuttiError, UsageError
+from tutti.datasets.environment import whole_number
+from tutti.datasets.errors import TuttiError, UsageError
 
 Answer = TypeVar("Answer")
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from datasets.errors import TuttiError
-from train.chunking import Chunking, plan_chunks
-from train.clips import AnyClips
-from train.fitting import distributed
-from train.fitting.checkpoints import Progress
-from train.fitting.optimize import (
+from tutti.datasets.errors import TuttiError
+from tutti.train.chunking import Chunking, plan_chunks
+from tutti.train.clips import AnyClips
+from tutti.train.fitting import distributed
+from tutti.train.fitting.checkpoints import Progress
+from tutti.train.fitting.optimize import (
     MovingAverage,
     ParameterGroups,
     clip_gradients,
@@ -31,12 +31,12 @@ from train.fitting.optimize import (
     schedule,
     set_learning_rates,
 )
-from train.model import Listener
-from train.reading.order import Draws, Indices, Reading, epoch_draws, groups_per_block
-from train.reading.sampler import clip_weights
-from train.run_recipe import RunRecipe
-from train.scoring.report import rounded
-from train.task import AnyTask, Figures, Material, Step
+from tutti.train.model import Listener
+from tutti.train.reading.order import Draws, Indices, Reading, epoch_draws, groups_per_block
+from tutti.train.reading.sampler import clip_weights
+from tutti.train.run_recipe import RunRecipe
+from tutti.train.scoring.report import rounded
+from tutti.train.task import AnyTask, Figures, Material, Step
 
 _WEIGHTS = 2  # random stream of torch; the order of an epoch has its own, and so has a step of tagging
 

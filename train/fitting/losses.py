@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datasets.errors import UsageError
-from datasets.record import ABSENT, PRESENT, UNKNOWN
-from datasets.settings import nearest
-from datasets.taxonomy import INSTRUMENTS
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
+from tutti.datasets.settings import nearest
+from tutti.datasets.taxonomy import INSTRUMENTS
 
 Families: TypeAlias = tuple[tuple[int, ...], ...]  # class indices of each family
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError
+from tutti.datasets.errors import UsageError
 
 Schedule: TypeAlias = Callable[[int], float]
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from datasets.errors import UsageError
-from datasets.sources.audioset import ADDED_MIDS, CORE_MIDS
-from datasets.taxonomy import IRMAS_INSTRUMENTS
-from train.heads import HeadOptions, make_head
-from train.models._parts import Headed
-from train.models._positions import POSITIONS, grid_of, resize_positions
-from train.pretrained import Wanted, from_pretrained, transformers
+from tutti.datasets.errors import UsageError
+from tutti.datasets.sources.audioset import ADDED_MIDS, CORE_MIDS
+from tutti.datasets.taxonomy import IRMAS_INSTRUMENTS
+from tutti.train.heads import HeadOptions, make_head
+from tutti.train.models._parts import Headed
+from tutti.train.models._positions import POSITIONS, grid_of, resize_positions
+from tutti.train.pretrained import Wanted, from_pretrained, transformers
 
 INPUT = "logmel"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.heads import DecisionAttention
-from train.models._parts import Headed
+from tutti.train.heads import DecisionAttention
+from tutti.train.models._parts import Headed
 
 INPUT = "vggish"
 

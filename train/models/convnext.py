@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from train.heads import HeadOptions, make_head
-from train.models._parts import Headed, channels_last, check_channels, pool_maps
-from train.pretrained import Wanted, from_pretrained, transformers
+from tutti.train.heads import HeadOptions, make_head
+from tutti.train.models._parts import Headed, channels_last, check_channels, pool_maps
+from tutti.train.pretrained import Wanted, from_pretrained, transformers
 
 INPUT = "image"
 

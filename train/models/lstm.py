@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from train.heads import HeadKind, HeadOptions, make_head
-from train.models._parts import Headed
+from tutti.train.heads import HeadKind, HeadOptions, make_head
+from tutti.train.models._parts import Headed
 
 INPUT = "logmel"
 

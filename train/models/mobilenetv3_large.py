@@ -9,8 +9,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.heads import HeadOptions, make_head
-from train.models._parts import (
+from tutti.train.heads import HeadOptions, make_head
+from tutti.train.models._parts import (
     Headed,
     SqueezeExcite,
     channels_last,
@@ -19,7 +19,7 @@ from train.models._parts import (
     pool_maps,
     round_channels,
 )
-from train.pretrained import load_backbone
+from tutti.train.pretrained import load_backbone
 
 INPUT = "image"
 

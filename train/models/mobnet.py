@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from train.heads import make_head
-from train.models._parts import channels_last
-from train.models.mobilenetv3_large import TINY as TINY_NETWORK
-from train.models.mobilenetv3_large import Config as NetworkConfig
-from train.models.mobilenetv3_large import make_backbone
+from tutti.train.heads import make_head
+from tutti.train.models._parts import channels_last
+from tutti.train.models.mobilenetv3_large import TINY as TINY_NETWORK
+from tutti.train.models.mobilenetv3_large import Config as NetworkConfig
+from tutti.train.models.mobilenetv3_large import make_backbone
 
 INPUT = "image"
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from datasets.errors import UsageError
-from datasets.record import PRESENT, UNKNOWN
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import PRESENT, UNKNOWN
 
 INPUT = "features"
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.heads import HeadOptions, make_head, whole_numbers
-from train.models._parts import Headed, channels_last, check_channels, initialize, pool_maps
-from train.pretrained import load_backbone
+from tutti.train.heads import HeadOptions, make_head, whole_numbers
+from tutti.train.models._parts import Headed, channels_last, check_channels, initialize, pool_maps
+from tutti.train.pretrained import load_backbone
 
 INPUT = "image"
 

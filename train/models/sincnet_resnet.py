@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets.mel_bank import hz_to_mel, mel_to_hz
-from train.heads import whole_numbers
-from train.models._parts import Headed, initialize
-from train.pretrained import load_backbone
+from tutti.datasets.mel_bank import hz_to_mel, mel_to_hz
+from tutti.train.heads import whole_numbers
+from tutti.train.models._parts import Headed, initialize
+from tutti.train.pretrained import load_backbone
 
 INPUT = "waveform"
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from train.heads import HeadKind, HeadOptions, make_head, whole_numbers
-from train.models._parts import Headed
-from train.models._spectral import SpectralConv
+from tutti.train.heads import HeadKind, HeadOptions, make_head, whole_numbers
+from tutti.train.models._parts import Headed
+from tutti.train.models._spectral import SpectralConv
 
 INPUT = "logmel"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train.heads import HeadKind, HeadOptions, make_head, whole_numbers
-from train.models._parts import Headed
-from train.pretrained import Wanted, from_pretrained, transformers
+from tutti.train.heads import HeadKind, HeadOptions, make_head, whole_numbers
+from tutti.train.models._parts import Headed
+from tutti.train.pretrained import Wanted, from_pretrained, transformers
 
 INPUT = "waveform"
 

@@ -17,17 +17,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.errors import UsageError
-from datasets.record import Seconds
-from datasets.shard import shard_table
-from train.clips import AnyClips
-from train.data import Data, open_clips, open_table
-from train.features.cqt import Cqt
-from train.notes.recipe import NotesRecipe
-from train.notes.rolls import NoteArrays, NoteTable, Rolls, make_rolls, table_of
-from train.reading.checked import check_shards
-from train.reading.order import Indices
-from train.task import NothingToScoreError
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import Seconds
+from tutti.datasets.shard import shard_table
+from tutti.train.clips import AnyClips
+from tutti.train.data import Data, open_clips, open_table
+from tutti.train.features.cqt import Cqt
+from tutti.train.notes.recipe import NotesRecipe
+from tutti.train.notes.rolls import NoteArrays, NoteTable, Rolls, make_rolls, table_of
+from tutti.train.reading.checked import check_shards
+from tutti.train.reading.order import Indices
+from tutti.train.task import NothingToScoreError
 
 _FIELDS = ("onset_s", "offset_s", "pitch", "program", "instrument")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.record import DRUMS, Note, Seconds
-from datasets.scores.general_midi import instrument_of
-from train.notes.rolls import LOWEST_PITCH
+from tutti.datasets.record import DRUMS, Note, Seconds
+from tutti.datasets.scores.general_midi import instrument_of
+from tutti.train.notes.rolls import LOWEST_PITCH
 
 # Loudness is not estimated, and MIDI needs a velocity: mezzo-forte.
 VELOCITY = 80

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datasets.record import PRESENT, UNKNOWN
-from train.notes.rolls import Rolls
+from tutti.datasets.record import PRESENT, UNKNOWN
+from tutti.train.notes.rolls import Rolls
 
 Term: TypeAlias = Literal["roll", "pitch", "instrument"]
 TERMS: tuple[Term, ...] = ("roll", "pitch", "instrument")

@@ -10,11 +10,11 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from datasets.record import Note, Seconds
-from datasets.targets import PICTURE
-from datasets.taxonomy import INSTRUMENTS
-from train.notes.rolls import LOWEST_PITCH, NUM_PITCHES
-from train.scoring.pictures import plain
+from tutti.datasets.record import Note, Seconds
+from tutti.datasets.targets import PICTURE
+from tutti.datasets.taxonomy import INSTRUMENTS
+from tutti.train.notes.rolls import LOWEST_PITCH, NUM_PITCHES
+from tutti.train.scoring.pictures import plain
 
 _COLORS = colormaps["tab20"].colors  # type: ignore[attr-defined]  # twenty, light and dark by turns
 _INCHES_PER_S = 0.5  # a note of a tenth of a second is still some pixels wide

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from datasets.record import Seconds
-from train.features.cqt import CqtConfig
-from train.notes.decode import DecodeConfig
-from train.notes.losses import NotesLoss
-from train.notes.unet import UnetConfig
-from train.run_recipe import RunRecipe
+from tutti.datasets.record import Seconds
+from tutti.train.features.cqt import CqtConfig
+from tutti.train.notes.decode import DecodeConfig
+from tutti.train.notes.losses import NotesLoss
+from tutti.train.notes.unet import UnetConfig
+from tutti.train.run_recipe import RunRecipe
 
 # The nine instruments of the paper's experiment: eight named in its text, the bass in its code.
 MUSESCORE_NINE = (

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.record import ABSENT, DRUMS, PRESENT, UNKNOWN, Seconds
+from tutti.datasets.record import ABSENT, DRUMS, PRESENT, UNKNOWN, Seconds
 
 LOWEST_PITCH, NUM_PITCHES = 21, 88  # A0 to C8: the piano's keys, and the bins of the CQT
 UNPITCHED = ("cymbals", "drums")  # instruments whose note numbers name a sound, not a pitch

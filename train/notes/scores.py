@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.record import ABSENT, PRESENT, Seconds
-from train.notes.losses import RollLogits
-from train.notes.rolls import Rolls
-from train.scoring.bootstrap import Interval, bootstrap
-from train.scoring.metrics import DEFAULT_THRESHOLD, Confusion, Floats, f_scores, roc_aucs
-from train.scoring.report import rounded
+from tutti.datasets.record import ABSENT, PRESENT, Seconds
+from tutti.train.notes.losses import RollLogits
+from tutti.train.notes.rolls import Rolls
+from tutti.train.scoring.bootstrap import Interval, bootstrap
+from tutti.train.scoring.metrics import DEFAULT_THRESHOLD, Confusion, Floats, f_scores, roc_aucs
+from tutti.train.scoring.report import rounded
 
 NUM_BINS = 100
 _OUTSIDE = NUM_BINS  # a bin for cells that count nowhere

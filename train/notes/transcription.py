@@ -14,19 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.audio import Mono
-from datasets.files import write_file
-from datasets.record import Note, Seconds
-from datasets.scores.score import Score, write_midi
-from train.chunking import Chunking, plan_chunks
-from train.features.cqt import Cqt
-from train.notes.decode import decode, joined, runs
-from train.notes.losses import RollLogits
-from train.notes.recipe import NotesRecipe
-from train.notes.scores import Thresholds
-from train.notes.unet import NotesTagger
-from train.reading.mono import load_mono
-from train.scoring.report import rounded
+from tutti.datasets.audio import Mono
+from tutti.datasets.files import write_file
+from tutti.datasets.record import Note, Seconds
+from tutti.datasets.scores.score import Score, write_midi
+from tutti.train.chunking import Chunking, plan_chunks
+from tutti.train.features.cqt import Cqt
+from tutti.train.notes.decode import decode, joined, runs
+from tutti.train.notes.losses import RollLogits
+from tutti.train.notes.recipe import NotesRecipe
+from tutti.train.notes.scores import Thresholds
+from tutti.train.notes.unet import NotesTagger
+from tutti.train.reading.mono import load_mono
+from tutti.train.scoring.report import rounded
 
 
 def transcribe(
@@ -124,7 +124,7 @@ def write_outputs(
     instruments: Sequence[str],
 ) -> list[str]:
     """Write BASE.mid and BASE.png; answer their paths."""
-    from train.notes.picture import piano_roll_png  # matplotlib takes a second to load
+    from tutti.train.notes.picture import piano_roll_png  # matplotlib takes a second to load
 
     written = {
         base.with_name(f"{base.name}.mid"): write_midi(Score(notes, duration_s)),

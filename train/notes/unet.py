@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.features import Standardization
-from train.model import Listener
-from train.notes.losses import RollLogits
+from tutti.train.features import Standardization
+from tutti.train.model import Listener
+from tutti.train.notes.losses import RollLogits
 
 _SLOPE = 0.01  # of the leaky ReLU below 0: torch's default; the paper gives none
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from datasets.copies import Copy, Memory, copy_of, file_digest
-from datasets.errors import IntegrityError
-from datasets.manifest import Manifest
-from datasets.shard import open_copy, shard_metadata
-from datasets.shard_file import reading
-from datasets.shard_info import ShardInfo
+from tutti.datasets.copies import Copy, Memory, copy_of, file_digest
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.manifest import Manifest
+from tutti.datasets.shard import open_copy, shard_metadata
+from tutti.datasets.shard_file import reading
+from tutti.datasets.shard_info import ShardInfo
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.copies import Copy, Memory, copy_of
-from datasets.errors import StorageError
-from datasets.files import atomic_file, sweep, write_file
-from datasets.locks import READ_ONLY, lock
-from datasets.manifest import Manifest, canonical_json, digest_of
-from datasets.os_errors import remedy, words
-from train.reading.shards import RowGroup, SplitTable, in_order, read_audio, split_table
-from train.reading.split import AudioSplit
+from tutti.datasets.copies import Copy, Memory, copy_of
+from tutti.datasets.errors import StorageError
+from tutti.datasets.files import atomic_file, sweep, write_file
+from tutti.datasets.locks import READ_ONLY, lock
+from tutti.datasets.manifest import Manifest, canonical_json, digest_of
+from tutti.datasets.os_errors import remedy, words
+from tutti.train.reading.shards import RowGroup, SplitTable, in_order, read_audio, split_table
+from tutti.train.reading.split import AudioSplit
 
 FORMAT = 1  # of the files; another number gives other names
 PCM = np.dtype("<i2")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Protocol
 
-from datasets import audio
-from datasets.errors import IntegrityError, TryLaterError, UsageError
-from datasets.record import Decibels, Lufs
+from tutti.datasets import audio
+from tutti.datasets.errors import IntegrityError, TryLaterError, UsageError
+from tutti.datasets.record import Decibels, Lufs
 
 
 class Level(Protocol):

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from train.reading.sampler import weighted_draws
+from tutti.train.reading.sampler import weighted_draws
 
 Fill: TypeAlias = Literal["repeat", "zero"]  # after a clip's end: the clip again from its start, or silence
 Indices: TypeAlias = NDArray[np.int64]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.reading.order import PCM_SCALE, Fill
+from tutti.train.reading.order import PCM_SCALE, Fill
 
 _UPLOAD_SAMPLES = 1 << 26  # at once: 128 MiB of host memory, however large the split
 

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import UsageError
-from datasets.record import PRESENT
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import PRESENT
 
 WeightRule: TypeAlias = Literal["median", "max"]
 

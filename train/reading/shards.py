@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from datasets.errors import IntegrityError
-from datasets.manifest import Manifest
-from datasets.record import Decibels, Lufs
-from datasets.shard import shard_table
-from datasets.shard_audio import decode_into, verified_audio
-from datasets.shard_info import ShardInfo
-from train.reading.checked import CheckedShard, check_shards
+from tutti.datasets.errors import IntegrityError
+from tutti.datasets.manifest import Manifest
+from tutti.datasets.record import Decibels, Lufs
+from tutti.datasets.shard import shard_table
+from tutti.datasets.shard_audio import decode_into, verified_audio
+from tutti.datasets.shard_info import ShardInfo
+from tutti.train.reading.checked import CheckedShard, check_shards
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from train.reading.shards import SplitTable, read_audio
+from tutti.train.reading.shards import SplitTable, read_audio
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.reading.order import Draws, Fill, Indices
-from train.reading.shards import SplitTable, in_order, read_audio
+from tutti.train.reading.order import Draws, Fill, Indices
+from tutti.train.reading.shards import SplitTable, in_order, read_audio
 
 Block: TypeAlias = dict[int, Any]  # clip -> its audio file
 GetBlock: TypeAlias = Callable[[], Block]

@@ -21,10 +21,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.bounded import open_regular, read_bounded
-from datasets.errors import IntegrityError, UsageError
-from datasets.settings import nearest
-from datasets.sources.openmic2018 import INSTRUMENTS
+from tutti.datasets.bounded import open_regular, read_bounded
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.settings import nearest
+from tutti.datasets.sources.openmic2018 import INSTRUMENTS
 
 NUM_SECONDS, NUM_FEATURES = 10, 128
 

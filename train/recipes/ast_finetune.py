@@ -3,12 +3,12 @@
 Its input is that of the published weights: Kaldi's filter banks, normalized by AudioSet's statistics.
 """
 
-from train.features import KALDI
-from train.fitting.losses import Loss
-from train.fitting.optimize import OptimizeConfig
-from train.models.ast import Config
-from train.scoring.thresholds import ThresholdSearch
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.features import KALDI
+from tutti.train.fitting.losses import Loss
+from tutti.train.fitting.optimize import OptimizeConfig
+from tutti.train.models.ast import Config
+from tutti.train.scoring.thresholds import ThresholdSearch
+from tutti.train.tagging_recipe import TaggingRecipe
 
 
 def ast_finetune() -> TaggingRecipe:

@@ -4,10 +4,10 @@ With the backbone of a pre-training run: --set model_config.weights=RUN. From sc
 a higher rate: --set learning_rate=3.5e-3 (F1-micro .634 against .674).
 """
 
-from train.fitting.optimize import OptimizeConfig
-from train.models.sincnet_resnet import Config
-from train.scoring.thresholds import ThresholdSearch
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.fitting.optimize import OptimizeConfig
+from tutti.train.models.sincnet_resnet import Config
+from tutti.train.scoring.thresholds import ThresholdSearch
+from tutti.train.tagging_recipe import TaggingRecipe
 
 
 def irmas_finetune() -> TaggingRecipe:

@@ -1,8 +1,8 @@
 """The first model: a small CNN on three-second log-mel windows. Minutes on two CPU cores."""
 
-from train.fitting.optimize import OptimizeConfig
-from train.models.logmel_cnn import Config
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.fitting.optimize import OptimizeConfig
+from tutti.train.models.logmel_cnn import Config
+from tutti.train.tagging_recipe import TaggingRecipe
 
 
 def logmel_cnn() -> TaggingRecipe:

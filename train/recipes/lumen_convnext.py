@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.recipes.lumen_convnext_fluffy import lumen_convnext_fluffy
+from tutti.train.tagging_recipe import TaggingRecipe
 
 
 def lumen_convnext() -> TaggingRecipe:

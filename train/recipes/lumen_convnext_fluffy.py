@@ -4,12 +4,12 @@ Its ImageNet weights come from the hub, or from a folder: --set model_config.wei
 any, unfreeze at once: --set model_config.weights= --set head_epochs=0.
 """
 
-from train.features import LUMEN_DB, ImageConfig
-from train.fitting.losses import Loss
-from train.fitting.optimize import OptimizeConfig
-from train.models.convnext import Config
-from train.scoring.thresholds import ThresholdSearch
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.features import LUMEN_DB, ImageConfig
+from tutti.train.fitting.losses import Loss
+from tutti.train.fitting.optimize import OptimizeConfig
+from tutti.train.models.convnext import Config
+from tutti.train.scoring.thresholds import ThresholdSearch
+from tutti.train.tagging_recipe import TaggingRecipe
 
 
 def lumen_convnext_fluffy() -> TaggingRecipe:

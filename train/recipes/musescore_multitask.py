@@ -4,8 +4,8 @@ python -m pipelines.build --dataset musescore
 python -m train.run --data build/musescore --recipe musescore_multitask --set loss.roll_weight=0
 """
 
-from train.fitting.optimize import OptimizeConfig
-from train.notes.recipe import MUSESCORE_NINE, NotesRecipe
+from tutti.train.fitting.optimize import OptimizeConfig
+from tutti.train.notes.recipe import MUSESCORE_NINE, NotesRecipe
 
 
 def musescore_multitask() -> NotesRecipe:

@@ -6,11 +6,11 @@ are weighed up. On melodies of two made-up instruments, 120 steps, accuracy of t
 from .18 to .80 by it.
 """
 
-from train.features.cqt import CqtConfig
-from train.fitting.optimize import OptimizeConfig
-from train.notes.losses import NotesLoss
-from train.notes.recipe import NotesRecipe
-from train.notes.unet import UnetConfig
+from tutti.train.features.cqt import CqtConfig
+from tutti.train.fitting.optimize import OptimizeConfig
+from tutti.train.notes.losses import NotesLoss
+from tutti.train.notes.recipe import NotesRecipe
+from tutti.train.notes.unet import UnetConfig
 
 
 def musescore_multitask_small() -> NotesRecipe:

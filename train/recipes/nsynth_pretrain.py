@@ -8,11 +8,11 @@ The paper trains on two GPUs with synchronized batch norm: 64 notes each. Its sc
 --set "augment=nsynth_pretraining(mixup.alpha=0.4)". The figure that counts is `predominant_accuracy`.
 """
 
-from train.fitting.losses import NSYNTH_CROSS_ENTROPY
-from train.fitting.optimize import OptimizeConfig
-from train.models.sincnet_resnet import Config
-from train.scoring.thresholds import ThresholdSearch
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.fitting.losses import NSYNTH_CROSS_ENTROPY
+from tutti.train.fitting.optimize import OptimizeConfig
+from tutti.train.models.sincnet_resnet import Config
+from tutti.train.scoring.thresholds import ThresholdSearch
+from tutti.train.tagging_recipe import TaggingRecipe
 
 
 def nsynth_pretrain() -> TaggingRecipe:

@@ -4,11 +4,11 @@ Needs OpenMIC's arrays: --set vggish=FOLDER with openmic-2018.npz and openmic-20
 data of --dataset openmic2018. ATT, its baseline: --set model=att.
 """
 
-from train.fitting.losses import OPENMIC_FOCAL
-from train.fitting.optimize import OptimizeConfig
-from train.models.bilstm_attention import Config
-from train.scoring.thresholds import ThresholdSearch
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.fitting.losses import OPENMIC_FOCAL
+from tutti.train.fitting.optimize import OptimizeConfig
+from tutti.train.models.bilstm_attention import Config
+from tutti.train.scoring.thresholds import ThresholdSearch
+from tutti.train.tagging_recipe import TaggingRecipe
 
 
 def openmic_bilstm() -> TaggingRecipe:

@@ -4,9 +4,9 @@ The others by --set model_config.FIELD=VALUE: kernel linear with regularization 
 regularization 10,000 (rbf) or 1,000 (linear).
 """
 
-from train.models.multilabel_svm import Config
-from train.scoring.thresholds import ThresholdSearch
-from train.tagging_recipe import TaggingRecipe
+from tutti.train.models.multilabel_svm import Config
+from tutti.train.scoring.thresholds import ThresholdSearch
+from tutti.train.tagging_recipe import TaggingRecipe
 
 
 def svm() -> TaggingRecipe:

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.bounded import read_bounded
-from datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
-from datasets.locks import UNLOCKABLE, LockedError, lock
-from datasets.manifest import file_sha256
-from train.fitting import checkpoints, distributed
-from train.runs import saved
+from tutti.datasets.bounded import read_bounded
+from tutti.datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
+from tutti.datasets.locks import UNLOCKABLE, LockedError, lock
+from tutti.datasets.manifest import file_sha256
+from tutti.train.fitting import checkpoints, distributed
+from tutti.train.runs import saved
 
 LOCK = ".lock"
 EVENTS = {"filename_suffix": ".tutti"}  # of our files of curves: TensorBoard reads them, and others' are told apart

@@ -25,19 +25,19 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from datasets.bounded import parse_json, read_bounded
-from datasets.errors import IntegrityError, UsageError
-from datasets.files import write_file
-from datasets.manifest import Manifest, file_sha256
-from datasets.typed_json import object_of, read_as
-from train.features import Standardization
-from train.fitting.checkpoints import SCHEMA_VERSION, Progress, encode_tensors
-from train.model import Listener
-from train.recipe import recipe_from_json, recipe_to_json
-from train.tagger import without_weights
-from train.tagging_recipe import TaggingRecipe
-from train.task import AnyTask
-from train.tasks.listing import task_of
+from tutti.datasets.bounded import parse_json, read_bounded
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest import Manifest, file_sha256
+from tutti.datasets.typed_json import object_of, read_as
+from tutti.train.features import Standardization
+from tutti.train.fitting.checkpoints import SCHEMA_VERSION, Progress, encode_tensors
+from tutti.train.model import Listener
+from tutti.train.recipe import recipe_from_json, recipe_to_json
+from tutti.train.tagger import without_weights
+from tutti.train.tagging_recipe import TaggingRecipe
+from tutti.train.task import AnyTask
+from tutti.train.tasks.listing import task_of
 
 MODEL, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
 TENSORBOARD, PICTURES = "tensorboard", "pictures"

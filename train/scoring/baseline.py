@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.record import ABSENT, PRESENT, UNKNOWN
-from train.scoring.metrics import (
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
+from tutti.train.scoring.metrics import (
     Floats,
     Presence,
     confusion,

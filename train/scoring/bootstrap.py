@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from train.scoring.metrics import Presence, Scores, summary
+from tutti.train.scoring.metrics import Presence, Scores, summary
 
 Indices: TypeAlias = NDArray[np.int64]
 Figures: TypeAlias = Mapping[str, float | None]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from datasets.record import ABSENT, PRESENT, UNKNOWN
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
 
 Presence: TypeAlias = NDArray[np.int8]
 Scores: TypeAlias = NDArray[np.floating]

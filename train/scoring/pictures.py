@@ -20,12 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_curve
 
-from datasets.files import write_file
-from datasets.printable import printable
-from datasets.record import PRESENT, UNKNOWN, Seconds
-from datasets.targets import PICTURE
-from train.scoring.metrics import Presence, Scores, example_f1, predict, predominant_confusion, roc_aucs
-from train.scoring.report import Report
+from tutti.datasets.files import write_file
+from tutti.datasets.printable import printable
+from tutti.datasets.record import PRESENT, UNKNOWN, Seconds
+from tutti.datasets.targets import PICTURE
+from tutti.train.scoring.metrics import Presence, Scores, example_f1, predict, predominant_confusion, roc_aucs
+from tutti.train.scoring.report import Report
 
 _DPI = 120  # dots per inch
 _COLORS = {"precision": "#9ecae1", "recall": "#fdae6b", "f1": "#3f6d8f"}

@@ -5,9 +5,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from datasets.record import PRESENT, UNKNOWN
-from train.scoring.baseline import best_constant
-from train.scoring.metrics import (
+from tutti.datasets.record import PRESENT, UNKNOWN
+from tutti.train.scoring.baseline import best_constant
+from tutti.train.scoring.metrics import (
     DEFAULT_THRESHOLD,
     Presence,
     Scores,
@@ -20,7 +20,7 @@ from train.scoring.metrics import (
     summary,
     summary_of,
 )
-from train.scoring.thresholds import sweep_table
+from tutti.train.scoring.thresholds import sweep_table
 
 Report: TypeAlias = dict[str, Any]
 

@@ -6,16 +6,16 @@ Trained on clips of one instrument, a model is surer of itself than it will be i
 import numpy as np
 import torch
 
-from augment.batch import batch_of
-from augment.chain import Chain, Effect
-from augment.draw import generator_for
-from augment.transforms.sum_with_n import SumWithN
-from train.chunking import probabilities
-from train.clips import AnyClips
-from train.reading.order import in_sequence
-from train.scoring.metrics import Floats, Presence
-from train.tagger import Tagger
-from train.tagging_recipe import TaggingRecipe
+from tutti.augment.batch import batch_of
+from tutti.augment.chain import Chain, Effect
+from tutti.augment.draw import generator_for
+from tutti.augment.transforms.sum_with_n import SumWithN
+from tutti.train.chunking import probabilities
+from tutti.train.clips import AnyClips
+from tutti.train.reading.order import in_sequence
+from tutti.train.scoring.metrics import Floats, Presence
+from tutti.train.tagger import Tagger
+from tutti.train.tagging_recipe import TaggingRecipe
 
 COUNTS = (4, 5, 6)  # clips in a sum; Lumen 2023
 _EPOCH = 2**31  # a random stream that no epoch of training has

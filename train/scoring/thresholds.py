@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from datasets.errors import UsageError
-from train.scoring.metrics import (
+from tutti.datasets.errors import UsageError
+from tutti.train.scoring.metrics import (
     DEFAULT_THRESHOLD,
     Floats,
     Objective,

@@ -1,10 +1,10 @@
 """The tasks, by the kind of recipe."""
 
-from train.data import Data
-from train.run_recipe import RunRecipe
-from train.task import AnyTask
-from train.tasks.notes import Notes
-from train.tasks.tagging import Tagging
+from tutti.train.data import Data
+from tutti.train.run_recipe import RunRecipe
+from tutti.train.task import AnyTask
+from tutti.train.tasks.notes import Notes
+from tutti.train.tasks.tagging import Tagging
 
 _TASKS: dict[str, type[AnyTask]] = {"tagging": Tagging, "notes": Notes}
 

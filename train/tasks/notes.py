@@ -11,27 +11,27 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from datasets.record import PRESENT
-from datasets.scores.score import is_our_midi
-from datasets.targets import IsOurs, is_our_picture
-from datasets.typed_json import object_of, read_as
-from train.chunking import Chunking, plan_chunks
-from train.clips import AnyClips
-from train.data import Data, share_of_songs
-from train.features import Standardization, standardization
-from train.features.cqt import Cqt
-from train.fitting import distributed
-from train.notes import transcription
-from train.notes.clips import ScoredClips, instruments_of, load_scored_clips
-from train.notes.losses import NotesLoss, RollLogits, class_weights
-from train.notes.recipe import NotesRecipe
-from train.notes.rolls import UNPITCHED, Rolls
-from train.notes.scores import Tally, Thresholds, best_thresholds, notes_intervals, notes_report
-from train.notes.unet import NotesTagger, Unet
-from train.reading.order import Draws, Indices, in_sequence
-from train.scoring.bootstrap import Interval
-from train.scoring.report import figure, interval_lines
-from train.task import Figures, Material, Report, Task
+from tutti.datasets.record import PRESENT
+from tutti.datasets.scores.score import is_our_midi
+from tutti.datasets.targets import IsOurs, is_our_picture
+from tutti.datasets.typed_json import object_of, read_as
+from tutti.train.chunking import Chunking, plan_chunks
+from tutti.train.clips import AnyClips
+from tutti.train.data import Data, share_of_songs
+from tutti.train.features import Standardization, standardization
+from tutti.train.features.cqt import Cqt
+from tutti.train.fitting import distributed
+from tutti.train.notes import transcription
+from tutti.train.notes.clips import ScoredClips, instruments_of, load_scored_clips
+from tutti.train.notes.losses import NotesLoss, RollLogits, class_weights
+from tutti.train.notes.recipe import NotesRecipe
+from tutti.train.notes.rolls import UNPITCHED, Rolls
+from tutti.train.notes.scores import Tally, Thresholds, best_thresholds, notes_intervals, notes_report
+from tutti.train.notes.unet import NotesTagger, Unet
+from tutti.train.reading.order import Draws, Indices, in_sequence
+from tutti.train.scoring.bootstrap import Interval
+from tutti.train.scoring.report import figure, interval_lines
+from tutti.train.task import Figures, Material, Report, Task
 
 MIN_STD = {"db": 1.0, "magnitude": 1e-3}  # a bin that hardly moves must not become noise; 1e-3: -60 dB
 

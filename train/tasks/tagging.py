@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import TuttiError, UsageError
-from datasets.record import ABSENT, PRESENT
-from datasets.targets import IsOurs, is_our_picture
-from datasets.typed_json import read_as
-from train import timeline
-from train.chunking import Chunking, clip_probabilities, plan_chunks
-from train.clips import AnyClips, Batch
-from train.data import Data
-from train.features import AUDIOSET_STATISTICS, Standardization, standardization
-from train.fitting import distributed
-from train.fitting.augmentation import Augmentation, make_augmentation
-from train.fitting.losses import Loss, masked_bce
-from train.front_end import (
+from tutti.datasets.errors import TuttiError, UsageError
+from tutti.datasets.record import ABSENT, PRESENT
+from tutti.datasets.targets import IsOurs, is_our_picture
+from tutti.datasets.typed_json import read_as
+from tutti.train import timeline
+from tutti.train.chunking import Chunking, clip_probabilities, plan_chunks
+from tutti.train.clips import AnyClips, Batch
+from tutti.train.data import Data
+from tutti.train.features import AUDIOSET_STATISTICS, Standardization, standardization
+from tutti.train.fitting import distributed
+from tutti.train.fitting.augmentation import Augmentation, make_augmentation
+from tutti.train.fitting.losses import Loss, masked_bce
+from tutti.train.front_end import (
     clips_to_learn_from,
     evaluation_chunking,
     evaluation_unit,
@@ -34,10 +34,10 @@ from train.front_end import (
     sees_rgb,
     training_unit,
 )
-from train.model import input_kind
-from train.reading.order import Draws, Indices, in_sequence
-from train.scoring.bootstrap import Interval, metric_intervals
-from train.scoring.metrics import (
+from tutti.train.model import input_kind
+from tutti.train.reading.order import Draws, Indices, in_sequence
+from tutti.train.scoring.bootstrap import Interval, metric_intervals
+from tutti.train.scoring.metrics import (
     Floats,
     Presence,
     best_threshold,
@@ -46,13 +46,13 @@ from train.scoring.metrics import (
     predominant_accuracy,
     summary_of,
 )
-from train.scoring.report import evaluation_report, headline, table
-from train.scoring.strong_sum import strong_sum
-from train.scoring.thresholds import choose_thresholds
-from train.tagger import Tagger, build_network, build_tagger, chunk_logits
-from train.tagging_recipe import TaggingRecipe
-from train.task import Figures, Material, Report, Task
-from train.tasks.tagging_step import TaggingStep, make_loss
+from tutti.train.scoring.report import evaluation_report, headline, table
+from tutti.train.scoring.strong_sum import strong_sum
+from tutti.train.scoring.thresholds import choose_thresholds
+from tutti.train.tagger import Tagger, build_network, build_tagger, chunk_logits
+from tutti.train.tagging_recipe import TaggingRecipe
+from tutti.train.task import Figures, Material, Report, Task
+from tutti.train.tasks.tagging_step import TaggingStep, make_loss
 
 Thresholds: TypeAlias = tuple[float, ...]  # one per class
 
@@ -279,7 +279,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
 
     def draw(self, heard: Tags, thresholds: Thresholds, report: Report, folder: Path, title: str) -> list[Path]:
         """Draw figures per instrument, ROC curves, F1 per clip and confusions."""
-        from train.scoring.pictures import evaluation_pictures  # matplotlib takes a second to load
+        from tutti.train.scoring.pictures import evaluation_pictures  # matplotlib takes a second to load
 
         return evaluation_pictures(
             folder, report, heard.presence, heard.probability, thresholds, self.instruments, title

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from augment.batch import batch_of
-from augment.draw import generator_for
-from train.clips import Batch
-from train.fitting import distributed
-from train.fitting.augmentation import Augmentation, vary
-from train.fitting.loop import torch_seed
-from train.fitting.losses import LUMEN_FAMILIES, LossFunction, families_of, positive_weights
-from train.tagger import Tagger
-from train.tagging_recipe import TaggingRecipe
+from tutti.augment.batch import batch_of
+from tutti.augment.draw import generator_for
+from tutti.train.clips import Batch
+from tutti.train.fitting import distributed
+from tutti.train.fitting.augmentation import Augmentation, vary
+from tutti.train.fitting.loop import torch_seed
+from tutti.train.fitting.losses import LUMEN_FAMILIES, LossFunction, families_of, positive_weights
+from tutti.train.tagger import Tagger
+from tutti.train.tagging_recipe import TaggingRecipe
 
 _DROPOUT = 3  # random stream of torch; 2 is that of the initial weights
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from datasets.files import write_file
-from datasets.manifest_types import ManifestContent
-from datasets.record import SPLITS
-from datasets.shard import schema
-from datasets.shard_info import ShardInfo
-from pipelines.export.card import COLUMNS, Counts
-from pipelines.export.markdown import web_address
-from pipelines.export.selection import Selection
-from pipelines.export.shards import write_shards
+from tutti.datasets.files import write_file
+from tutti.datasets.manifest_types import ManifestContent
+from tutti.datasets.record import SPLITS
+from tutti.datasets.shard import schema
+from tutti.datasets.shard_info import ShardInfo
+from tutti.pipelines.export.card import COLUMNS, Counts
+from tutti.pipelines.export.markdown import web_address
+from tutti.pipelines.export.selection import Selection
+from tutti.pipelines.export.shards import write_shards
 
 USAGE = """\
 import mlcroissant

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets.csv_cells import safe_row
-from datasets.files import atomic_file, write_file
-from datasets.record import ABSENT, PRESENT, UNKNOWN
-from pipelines.export.selection import Row, Selection, audio_path, decimal
+from tutti.datasets.csv_cells import safe_row
+from tutti.datasets.files import atomic_file, write_file
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
+from tutti.pipelines.export.selection import Row, Selection, audio_path, decimal
 
 USAGE = """\
 import csv

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from datasets.files import write_file
-from pipelines.export.card import dataset_card
-from pipelines.export.selection import Selection
-from pipelines.export.shards import write_shards
+from tutti.datasets.files import write_file
+from tutti.pipelines.export.card import dataset_card
+from tutti.pipelines.export.selection import Selection
+from tutti.pipelines.export.shards import write_shards
 
 USAGE = """\
-from datasets import load_dataset
+from tutti.datasets import load_dataset
 
 for clip in load_dataset("FOLDER", split="SPLIT"):
     clip["audio"], clip["presence"], clip["license"]

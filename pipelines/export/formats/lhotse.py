@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets.files import atomic_file, write_file
-from datasets.manifest import canonical_json
-from pipelines.export.selection import Row, Selection, audio_path, facts_of
+from tutti.datasets.files import atomic_file, write_file
+from tutti.datasets.manifest import canonical_json
+from tutti.pipelines.export.selection import Row, Selection, audio_path, facts_of
 
 USAGE = """\
 from lhotse import CutSet, RecordingSet, SupervisionSet

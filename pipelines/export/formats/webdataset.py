@@ -8,10 +8,10 @@ import itertools
 import tarfile
 from pathlib import Path
 
-from datasets.files import atomic_file
-from datasets.manifest import canonical_json
-from datasets.shard import audio_extension
-from pipelines.export.selection import Row, Selection, facts_of, key_of
+from tutti.datasets.files import atomic_file
+from tutti.datasets.manifest import canonical_json
+from tutti.datasets.shard import audio_extension
+from tutti.pipelines.export.selection import Row, Selection, facts_of, key_of
 
 USAGE = """\
 import glob, io, json

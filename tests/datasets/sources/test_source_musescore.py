@@ -1,0 +1,216 @@
+"""Pairs of MIDI and audio in a folder: what becomes of each, and what is said of those that are none."""
+
+from pathlib import Path
+
+import pytest
+from midi_files import midi, note, off, on, program, tempo
+
+from tutti.datasets.errors import UsageError
+from tutti.datasets.record import Clip, Defect, Label, Media
+from tutti.datasets.scores.score import Score, write_midi
+from tutti.datasets.sources import musescore
+from tutti.datasets.sources.musescore import Config, read, segments
+
+
+def scale(seconds: float, pitch: int = 60, program: int = 0) -> Score:
+    """One note a second."""
+    return Score(tuple(note(float(n), n + 1.0, pitch, program) for n in range(int(seconds))), seconds)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with one good pair; the reader never opens its audio."""
+    put(tmp_path, "mid/7.mid", write_midi(scale(25)))
+    put(tmp_path, "mp3/7.mp3", b"")
+    return tmp_path
+
+
+def put(root: Path, path: str, content: bytes) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_bytes(content)
+
+
+def recordings_of(root: Path, **options):
+    return list(read({}, Config(root=str(root), **options)))
+
+
+def rows_of(root: Path, **options) -> dict[str, Clip]:
+    return {clip.id: clip for recording in recordings_of(root, **options) for clip in recording.clips}
+
+
+def defect_of(root: Path, id: str) -> Defect:
+    clip = rows_of(root)[id]
+    assert clip.defect is not None
+    return clip.defect
+
+
+# --- pairs
+
+
+def test_a_pair_is_cut_into_segments_of_ten_seconds(root):
+    (recording,) = recordings_of(root)
+
+    assert recording.media == Media("musescore:mp3/7.mp3")
+    assert [(clip.id, clip.start_s, clip.end_s, clip.declared_s) for clip in recording.clips] == [
+        ("musescore/7@0", 0.0, 10.0, 10.0),
+        ("musescore/7@10000", 10.0, 20.0, 10.0),
+        ("musescore/7@20000", 20.0, 25.0, 5.0),
+    ]
+    assert {(clip.source, clip.recording, clip.group, clip.partition) for clip in recording.clips} == {
+        ("musescore", "7", "musescore/7", "all")
+    }
+    assert recording.score == scale(25).notes
+
+
+def test_notes_are_those_of_the_segment_in_its_own_seconds(root):
+    clips = rows_of(root)
+
+    assert clips["musescore/7@20000"].notes == tuple(note(float(n), n + 1.0, 60) for n in range(5))
+
+
+def test_a_last_segment_below_a_second_is_left_out():
+    assert segments(Score((note(0.0, 20.9),), 20.9), 10.0, 1.0) == [(0.0, 10.0), (10.0, 20.0)]
+    assert segments(Score((note(0.0, 21.0),), 21.0), 10.0, 1.0) == [(0.0, 10.0), (10.0, 20.0), (20.0, 21.0)]
+
+
+def test_a_score_ends_with_its_last_note_not_with_its_last_event():
+    assert segments(Score((note(0.0, 10.0),), 300.0), 10.0, 1.0) == [(0.0, 10.0)]
+
+
+def test_labels_follow_from_the_notes_of_each_segment(root):
+    score = Score((note(0.0, 6.0, 60, 40), note(15.0, 18.0, 62, 73)), 20.0)
+    put(root, "mid/7.mid", write_midi(score))
+
+    first, second = rows_of(root).values()
+
+    assert (first.labels["violin"], first.labels["flute"]) == (Label(1, "score"), Label(0, "score"))
+    assert (second.labels["violin"], second.labels["flute"]) == (Label(0, "score"), Label(1, "score"))
+    assert first.labels["cello"] == Label(0, "score")
+
+
+def test_a_string_section_leaves_open_whether_there_are_violins(root):
+    put(root, "mid/7.mid", write_midi(scale(10, program=48)))
+
+    (clip,) = rows_of(root).values()
+
+    assert "violin" not in clip.labels
+    assert clip.labels["flute"] == Label(0, "score")
+
+
+def test_audio_may_be_of_other_formats_and_capital_letters(root):
+    put(root, "mid/8.MID", write_midi(scale(5)))
+    put(root, "audio/8.FLAC", b"")
+
+    assert [recording.media.url for recording in recordings_of(root)] == [
+        "musescore:mp3/7.mp3", "musescore:audio/8.FLAC",
+    ]  # fmt: skip
+
+
+def test_other_files_and_folders_are_not_looked_at(root):
+    put(root, "xml/9.xml", b"<score-partwise/>")
+    put(root, "mid/list.txt", b"7")
+
+    assert len(recordings_of(root)) == 1
+
+
+def test_licence_and_lengths_can_be_set(root):
+    clips = rows_of(root, license="CC0-1.0", segment_s=20.0, min_segment_s=6.0)
+
+    assert [(clip.start_s, clip.end_s, clip.license) for clip in clips.values()] == [(0.0, 20.0, "CC0-1.0")]
+
+
+# --- what is wrong with one
+
+
+def test_a_score_without_audio_is_an_orphan(root):
+    put(root, "mid/8.mid", write_midi(scale(5)))
+
+    assert defect_of(root, "musescore/8@0") == Defect("orphan", detail="mid/8.mid: has no audio")
+
+
+def test_audio_without_a_score_is_an_orphan(root):
+    put(root, "mp3/8.mp3", b"")
+
+    assert defect_of(root, "musescore/8@0") == Defect("orphan", detail="mp3/8.mp3: has no MIDI file")
+
+
+def test_a_truncated_score_is_bad_and_the_others_are_well(root):
+    data = write_midi(scale(5))
+    put(root, "mid/8.mid", data[:-9])
+    put(root, "mp3/8.mp3", b"")
+
+    assert defect_of(root, "musescore/8@0") == Defect(
+        "bad_score", detail=f"mid/8.mid: ends at byte {len(data) - 9} within an event or track; fetch it again"
+    )
+    assert rows_of(root)["musescore/7@0"].defect is None
+
+
+def test_a_score_without_notes_says_so(root):
+    put(root, "mid/7.mid", midi([tempo(500_000, 960)]))
+
+    assert defect_of(root, "musescore/7@0").reason == "no_notes"
+
+
+def test_a_score_below_a_second_is_too_short(root):
+    put(root, "mid/7.mid", midi([on(60), off(60, 480)]))
+
+    assert defect_of(root, "musescore/7@0") == Defect("too_short", 0.5, "mid/7.mid: shorter than 1.0 s")
+
+
+@pytest.mark.parametrize("pitch", [20, 109])
+def test_a_note_outside_a_pianos_range_costs_its_segment(root, pitch):
+    notes = [*scale(25).notes, note(12.5, 13.0, pitch)]
+    put(root, "mid/7.mid", write_midi(Score(tuple(sorted(notes, key=lambda n: n.onset_s)), 25.0)))
+
+    clips = rows_of(root)
+
+    assert clips["musescore/7@10000"].defect == Defect(
+        "pitch_range", float(pitch), f"1 notes outside 21 to 108, first {pitch} at 2.500 s of the excerpt"
+    )
+    assert [clips[f"musescore/7@{start}"].defect for start in (0, 20_000)] == [None, None]
+
+
+@pytest.mark.parametrize("pitch", [21, 108])
+def test_the_ends_of_a_piano_are_within_its_range(root, pitch):
+    put(root, "mid/7.mid", write_midi(scale(5, pitch=pitch)))
+
+    assert rows_of(root)["musescore/7@0"].defect is None
+
+
+def test_percussion_has_no_pitch_that_could_be_wrong(root):
+    put(root, "mid/7.mid", midi([on(12, channel=9), off(12, 1920, channel=9)]))
+
+    assert rows_of(root)["musescore/7@0"].defect is None
+
+
+# --- what is wrong with the folder
+
+
+def test_without_a_folder_the_message_says_what_to_pass(tmp_path):
+    with pytest.raises(UsageError, match=r"musescore: no root; pass --data-from DIR, where DIR holds mid/<id>\.mid"):
+        list(read({}, Config()))
+    with pytest.raises(UsageError, match="is not a folder; pass --data-from DIR"):
+        recordings_of(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"has no mid/<id>\.mid; pass --data-from DIR"):
+        recordings_of(tmp_path)
+
+
+def test_two_files_of_one_id_are_named(root):
+    put(root, "audio/7.wav", b"")
+
+    with pytest.raises(UsageError, match=r"mp3/7\.mp3 and audio/7\.wav have one id; remove one of them"):
+        recordings_of(root)
+
+
+def test_a_least_length_above_the_length_is_refused():
+    with pytest.raises(ValueError, match=r"min_segment_s 11\.0"):
+        Config(min_segment_s=11.0)
+
+
+def test_programs_reach_the_classes_of_the_source(root):
+    put(root, "mid/7.mid", midi([program(40), on(60), off(60, 4800)]))
+
+    (clip,) = rows_of(root).values()
+
+    assert set(clip.labels) <= set(musescore.INSTRUMENTS)
+    assert [name for name, label in clip.labels.items() if label.presence == 1] == ["violin"]

@@ -1,0 +1,339 @@
+"""Recipes: every file of the listing is one, `--set` changes one field, errors name the nearest."""
+
+import json
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Literal
+
+import pytest
+
+from tutti.datasets.errors import UsageError
+from tutti.datasets.manifest import canonical_json
+from tutti.datasets.record import SPLITS
+from tutti.datasets.settings import nearest, parse_value
+from tutti.datasets.source import load_source
+from tutti.datasets.sources import audioset, folder, irmas, openmic2018
+from tutti.datasets.taxonomy import INSTRUMENTS, IRMAS_INSTRUMENTS
+from tutti.pipelines.recipe import STAGES, Recipe, as_json, load_recipe, override, recipe_names
+from tutti.pipelines.stages.clean import CleanConfig
+from tutti.pipelines.stages.prepare import PrepareConfig
+from tutti.pipelines.stages.select import SelectConfig
+from tutti.pipelines.stages.split import SplitConfig, rule_for
+
+NAMES = recipe_names()
+
+
+def own(recipe, root):
+    """The recipe, its `folder` source pointed at some audio."""
+    if "folder" not in recipe.sources:
+        return recipe
+    (root / "labels.csv").write_text("path,cello,kazoo\na.wav,1,0\n")
+    return replace(recipe, sources={"folder": folder.Config(root=str(root))})
+
+
+# --- what every recipe promises
+
+
+def test_the_listing_holds_the_recipes_of_the_contract():
+    assert {"audioset", "folder", "irmas", "lumen", "openmic2018", "ultimate"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_has_the_name_of_its_file(name):
+    assert load_recipe(name).name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_source_of_a_recipe_exists_and_has_its_own_configuration(name):
+    for source, config in load_recipe(name).sources.items():
+        assert type(config) is load_source(source).Config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_partition_of_every_source_of_a_recipe_has_a_rule(name):
+    recipe = load_recipe(name)
+    for source in recipe.sources:
+        for partition in load_source(source).PARTITIONS:
+            _, rule = rule_for(source, partition, recipe.split)
+            assert {rule} <= set(SPLITS) if isinstance(rule, str) else set(rule) <= set(SPLITS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_recipe_has_a_rule_for_a_partition_that_does_not_exist(name):
+    recipe = load_recipe(name)
+    for rule in recipe.split.rules:
+        source, _, partition = rule.partition("/")
+        assert source == "*" or partition in {"*", *load_source(source).PARTITIONS}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_names_its_classes(name, tmp_path):
+    classes = own(load_recipe(name), tmp_path).classes()
+
+    assert len(classes) == len(set(classes)) > 0
+    assert name in ("folder", "nsynth") or set(classes) <= set(INSTRUMENTS)  # theirs are their own
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_is_json(name):
+    assert json.loads(canonical_json(as_json(load_recipe(name))))["name"] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_is_the_same_each_time(name):
+    assert load_recipe(name) == load_recipe(name)
+    assert load_recipe(name.replace("_", "-")) == load_recipe(name)
+
+
+# --- the recipes of the papers
+
+
+def test_ultimate_is_lumens_corpora_and_split_with_three_valued_labels():
+    recipe = load_recipe("ultimate")
+
+    assert recipe.sources == {
+        "irmas": irmas.Config(others="unknown"),
+        "openmic2018": openmic2018.Config(mode="ternary", min_relevance=0.5),
+        "audioset": audioset.Config(
+            selection="single", others="unknown", ontology_closure=False, added_mids=False, generic_guitar=False
+        ),
+    }
+    assert recipe.split.rules == {
+        "irmas/train": "train",
+        "irmas/test": {"train": 0.5, "validation": 0.5},
+        "openmic2018/train": "train",
+        "openmic2018/test": "test",
+        "audioset/balanced_train": "train",
+        "audioset/unbalanced_train": "train",
+        "audioset/eval": "test",
+    }
+    assert recipe.classes() == IRMAS_INSTRUMENTS
+    assert recipe.select.keep == "all"  # OpenMIC clips with no known class of ours are kept
+
+
+def test_lumen_differs_from_ultimate_in_its_labels_its_filter_and_its_hard_decisions_only():
+    ultimate, lumen = load_recipe("ultimate"), load_recipe("lumen")
+
+    assert lumen.sources == {
+        "irmas": irmas.Config(others="absent"),
+        "openmic2018": openmic2018.Config(mode="lumen", lumen_relevance=0.8),
+        "audioset": audioset.Config(selection="single", others="absent"),
+    }
+    assert lumen.select == SelectConfig(keep="present", keep_sources=("openmic2018",))
+    assert (lumen.outliers.mode, lumen.pseudo_label.mode) == ("fixed", "hard")
+    same = {name: getattr(ultimate, name) for name in ("name", "sources", "select", "outliers", "pseudo_label")}
+    assert replace(lumen, **same) == ultimate
+
+
+def test_irmas_validates_on_15_percent_of_the_train_songs_and_tests_on_all_of_the_test_set():
+    assert load_recipe("irmas").split.rules == {
+        "irmas/train": {"train": 0.85, "validation": 0.15},
+        "irmas/test": "test",
+    }
+
+
+def test_openmic_has_its_twenty_classes():
+    assert len(load_recipe("openmic2018").classes()) == 20
+
+
+def test_the_users_own_audio_has_the_classes_of_its_csv(tmp_path):
+    assert own(load_recipe("folder"), tmp_path).classes() == ("cello", "kazoo")
+
+
+def test_defaults_are_those_of_the_contract():
+    recipe = load_recipe("ultimate")
+
+    assert (recipe.prepare.sample_rate, recipe.prepare.target_lufs, recipe.prepare.max_true_peak_dbtp) == (
+        16_000,
+        -12,
+        -1,
+    )
+    assert recipe.prepare.silence_amplitude == 0.001
+    assert recipe.clean == CleanConfig(min_duration_s=1.0, max_silence_share=0.8, max_duration_error_s=0.1)
+    assert (recipe.seed, recipe.max_errors) == (0, 0.001)
+
+
+def test_classes_of_several_sources_are_their_union_in_order():
+    recipe = Recipe("both", {"irmas": irmas.Config(), "openmic2018": openmic2018.Config()}, SplitConfig())
+
+    assert recipe.classes() == tuple(sorted({*irmas.INSTRUMENTS, *openmic2018.INSTRUMENTS}))
+
+
+def test_an_unknown_recipe_is_a_usage_error_that_names_the_nearest_and_lists_all():
+    with pytest.raises(UsageError) as caught:
+        load_recipe("ultimat")
+
+    assert str(caught.value).startswith("unknown dataset 'ultimat' (did you mean 'ultimate'?); known: audioset, ")
+    assert "openmic2018" in str(caught.value)
+
+
+def test_an_unknown_source_is_a_usage_error_that_lists_all():
+    with pytest.raises(
+        UsageError,
+        match="unknown source 'irma'; known: audioset, folder, irmas, musescore, nsynth, openmic2018, rendered",
+    ):
+        load_source("irma")
+
+
+# --- override
+
+
+@pytest.mark.parametrize(
+    ("setting", "owner", "name", "value"),
+    [
+        ("clean.min_duration_s=0.5", "clean", "min_duration_s", 0.5),
+        ("clean.min-duration-s=2", "clean", "min_duration_s", 2.0),
+        ("prepare.sample_rate=22050", "prepare", "sample_rate", 22_050),
+        ("prepare.target_lufs=-14", "prepare", "target_lufs", -14.0),
+        ("prepare.audio_format=wav", "prepare", "audio_format", "wav"),
+        ("select.limit=50", "select", "limit", 50),
+        ("select.limit=none", "select", "limit", None),
+        ("select.limit=", "select", "limit", None),
+        ("select.keep=present", "select", "keep", "present"),
+        ("select.keep_sources=irmas, openmic2018,", "select", "keep_sources", ("irmas", "openmic2018")),
+        ("select.keep_sources=", "select", "keep_sources", ()),
+        ("split.splitter=skmultilearn", "split", "splitter", "skmultilearn"),
+        ("write.rows_per_shard=100", "write", "rows_per_shard", 100),
+    ],
+)
+def test_one_field_of_a_stage_is_changed_and_nothing_else(setting, owner, name, value):
+    recipe = load_recipe("ultimate")
+
+    changed = override(recipe, setting)
+
+    found = getattr(getattr(changed, owner), name)
+    assert found == value
+    assert type(found) is type(value)
+    back = replace(changed, **{owner: getattr(recipe, owner)})
+    assert back == recipe
+    assert replace(getattr(changed, owner), **{name: getattr(getattr(recipe, owner), name)}) == getattr(recipe, owner)
+
+
+@pytest.mark.parametrize(
+    ("setting", "source", "config"),
+    [
+        ("irmas.others=absent", "irmas", irmas.Config(others="absent")),
+        ("openmic2018.min_relevance=0.7", "openmic2018", openmic2018.Config(min_relevance=0.7)),
+        ("audioset.added_mids=true", "audioset", audioset.Config(added_mids=True)),
+        ("audioset.added-mids=1", "audioset", audioset.Config(added_mids=True)),
+        ("audioset.added_mids=False", "audioset", audioset.Config(added_mids=False)),
+    ],
+)
+def test_one_field_of_a_source_is_changed_and_nothing_else(setting, source, config):
+    recipe = load_recipe("ultimate")
+
+    assert override(recipe, setting) == replace(recipe, sources={**recipe.sources, source: config})
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("min_duration_s=1", "expected stage.field=value"),
+        ("clean.min_duration_s", "expected stage.field=value"),
+        ("", "expected stage.field=value"),
+        ("cleen.min_duration_s=1", "no stage or source 'cleen' (did you mean 'clean'?); known: select, prepare, clean"),
+        ("nsynth.x=1", "no stage or source 'nsynth'; known: select, prepare, clean, embed, curate, pseudo_label, "),
+        (
+            "clean.min_duration=1",
+            "no field 'min_duration' (did you mean 'min_duration_s'?); known: min_duration_s, max",
+        ),
+        ("clean.min_duration_s=long", "expected float, got 'long'"),
+        ("prepare.sample_rate=16000.5", "expected int, got '16000.5'"),
+        ("select.keep=nown", "expected one of all, known, present"),
+        ("irmas.others=missing", "expected one of unknown, absent"),
+        ("audioset.added_mids=yes", "expected true or false"),
+        ("split.rules=train", "is set in the recipe's Python file"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_a_usage_error_that_names_it_and_what_could(setting, message):
+    with pytest.raises(UsageError) as caught:
+        override(load_recipe("ultimate"), setting)
+
+    assert str(caught.value).startswith(f"--set {setting}: ")
+    assert message in str(caught.value)
+
+
+def test_a_value_outside_a_sources_range_is_a_usage_error():
+    with pytest.raises(UsageError, match=r"min_relevance=1\.5; a relevance lies in \[0, 1\]"):
+        override(load_recipe("openmic2018"), "openmic2018.min_relevance=1.5")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_threshold_that_is_not_finite_is_a_usage_error(value):  # it would switch the rule off, and is no JSON
+    with pytest.raises(UsageError, match=f"--set clean.min_duration_s={value}: "):
+        override(load_recipe("ultimate"), f"clean.min_duration_s={value}")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_frozen_configuration(stage):
+    config = getattr(load_recipe("ultimate"), stage)
+
+    assert is_dataclass(config)
+    assert type(config).__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_field_of_a_stage_can_be_set_from_text_or_says_that_it_cannot(stage):
+    recipe = load_recipe("ultimate")
+    for each in fields(getattr(recipe, stage)):
+        value = getattr(getattr(recipe, stage), each.name)
+        if is_dataclass(value):
+            with pytest.raises(UsageError, match=f"{each.name!r} is a group; set one of {each.name}\\."):
+                override(recipe, f"{stage}.{each.name}=x")
+        elif isinstance(value, dict):
+            with pytest.raises(UsageError, match="is set in the recipe's Python file"):
+                override(recipe, f"{stage}.{each.name}=x")
+        else:
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            assert override(recipe, f"{stage}.{each.name}={text}") == recipe
+
+
+def test_the_type_of_a_field_says_how_its_text_is_read():
+    assert parse_value("3", str) == "3"
+    assert parse_value("3", int | None) == 3
+    assert parse_value("None", float | None) is None
+    assert parse_value("a", Literal["a", "b"]) == "a"
+    with pytest.raises(ValueError, match="is set in the recipe's Python file"):
+        parse_value("{}", dict[str, int])
+
+
+def test_the_nearest_word_is_named_where_one_is_near():
+    assert nearest("cleen", ["clean", "split"]) == " (did you mean 'clean'?)"
+    assert nearest("xyz", ["clean", "split"]) == ""
+
+
+# --- as JSON
+
+
+def test_a_recipe_as_json_leaves_out_where_something_lies_on_this_machine():
+    recipe = replace(load_recipe("folder"), sources={"folder": folder.Config(root="/home/me/clips", license="CC0-1.0")})
+
+    found = as_json(recipe)
+
+    assert found["sources"] == {"folder": {"csv": "labels.csv", "license": "CC0-1.0"}}
+    assert "/home/me" not in canonical_json(found)
+
+
+def test_every_other_field_is_in_the_json():
+    found = as_json(load_recipe("ultimate"))
+
+    assert found["clean"] == {
+        "min_duration_s": 1.0,
+        "max_silence_share": 0.8,
+        "max_duration_error_s": 0.1,
+        "overrides": [],
+        "min_mean_amplitude": 0.0,
+    }
+    assert found["split"]["rules"]["irmas/test"] == {"train": 0.5, "validation": 0.5}
+    assert found["instruments"][0] == "cello"
+    assert found["select"] == {"keep": "all", "keep_sources": [], "limit": None, "exclude": []}
+    assert set(found["prepare"]) == {each.name for each in fields(PrepareConfig)}
+    assert found["seed"] == 0
+
+
+def test_nested_values_become_plain_json():
+    @dataclass(frozen=True)
+    class Inner:
+        path: str = field(default="/here", metadata={"local": True})
+        names: tuple[str, ...] = ("a", "b")
+
+    assert as_json({"x": [Inner(), (1, None)]}) == {"x": [{"names": ["a", "b"]}, [1, None]]}

@@ -1,0 +1,76 @@
+"""The mel bank against two other implementations, and against the arrays that embeddings were made with before."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from tutti.datasets.mel_bank import mel_bank
+from tutti.pipelines.embedders import front_end
+from tutti.pipelines.embedders import logmel as logmel_embedder
+from tutti.train.features import mel_filters
+from tutti.train.features._torchaudio import torchaudio
+from tutti.train.features.fbank import mel_filters as kaldi_filters
+from tutti.train.pretrained import transformers
+
+SIZES = [(512, 64, 30.0, 8_000.0), (1_024, 80, 50.0, 8_000.0), (400, 40, 0.0, 7_600.0), (2_048, 128, 20.0, 8_000.0)]
+
+
+def ours(n_fft, num_bands, low_hz, high_hz, scale):
+    return mel_bank(n_fft=n_fft, sample_rate=16_000, num_bands=num_bands, low_hz=low_hz, high_hz=high_hz, scale=scale)
+
+
+@pytest.mark.parametrize("scale", ["htk", "slaney"])
+@pytest.mark.parametrize(("n_fft", "num_bands", "low_hz", "high_hz"), SIZES)
+def test_triangles_are_those_of_torchaudio(scale, n_fft, num_bands, low_hz, high_hz):
+    theirs = torchaudio().functional.melscale_fbanks(
+        n_fft // 2 + 1, low_hz, high_hz, num_bands, 16_000, norm=None, mel_scale=scale
+    )
+
+    found = ours(n_fft, num_bands, low_hz, high_hz, scale)
+
+    assert found.shape == (n_fft // 2 + 1, num_bands)
+    np.testing.assert_allclose(found, theirs.numpy(), rtol=0, atol=1e-3)  # theirs are of single precision
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filter has all zero values")
+@pytest.mark.parametrize("scale", ["htk", "slaney", "kaldi"])
+@pytest.mark.parametrize(("n_fft", "num_bands", "low_hz", "high_hz"), SIZES)
+def test_triangles_are_those_of_transformers(scale, n_fft, num_bands, low_hz, high_hz):
+    transformers()
+    from transformers.audio_utils import mel_filter_bank
+
+    theirs = mel_filter_bank(
+        n_fft // 2 + 1, num_bands, low_hz, high_hz, 16_000, norm=None, mel_scale=scale,
+        triangularize_in_mel_space=scale == "kaldi",
+    )  # fmt: skip
+
+    np.testing.assert_allclose(ours(n_fft, num_bands, low_hz, high_hz, scale), theirs, rtol=0, atol=1e-9)
+
+
+def test_kaldis_are_those_of_its_port_to_torch():
+    torchaudio()
+    from torchaudio.compliance.kaldi import get_mel_banks
+
+    theirs, _ = get_mel_banks(128, 512, 16_000.0, 20.0, 0.0, 100.0, -500.0, 1.0)
+
+    np.testing.assert_allclose(kaldi_filters(128)[:256].T, theirs.numpy(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (lambda: logmel_embedder.mel_filters(), "31e1ef4dc56268f8"),
+        (lambda: logmel_embedder.pitch_filters(24), "6b18e6aaa23c30cc"),
+        (lambda: logmel_embedder.pitch_filters(36), "f7b45006d146fe70"),
+        (lambda: mel_filters(front_end.CONFIG).astype(np.float32), "ee774317e62e373a"),
+        (lambda: kaldi_filters(128), "c643090703c7e0a4"),
+    ],
+    ids=["logmel", "logmel, 24 an octave", "logmel, 36 an octave", "builtin", "ast"],
+)
+def test_the_filters_of_the_embedders_are_bit_for_bit_those_of_the_published_embeddings(filters, expected):
+    found = filters()
+
+    assert found.dtype == np.float32
+    assert found.flags["C_CONTIGUOUS"]  # a transposed view would be multiplied by another kernel
+    assert hashlib.sha256(found.tobytes()).hexdigest()[:16] == expected
