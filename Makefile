@@ -1,4 +1,4 @@
-# Run `make` for the list of targets. Nothing is installed outside .venv and .venv-hf.
+# Run `make` for the list of targets. Nothing is installed outside .venv.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,7 +13,6 @@ TORCH_FLAGS ?=
 PYTEST_FLAGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
-HF_VENV := .venv-hf
 BIN := $(VENV)/bin
 PIP_INSTALL := install --quiet --disable-pip-version-check
 LOCKED := --require-hashes --no-deps
@@ -25,27 +24,17 @@ help: ## show this list
 .PHONY: setup
 setup: $(VENV)/.installed ## create .venv: the versions of constraints.txt, the files of requirements.lock
 
-# Dependencies only: tutti itself runs from its root and is never installed. Every file must have a digest of the lock,
-# and nothing is installed that is not in it. Torch comes by its pin: its build, and so its digest, differs by machine;
-# what a CUDA build needs beside is pinned by that build itself.
-$(VENV)/.installed: constraints.txt requirements.lock
+# Dependencies only: tutti itself runs from its root. Every file must have a digest of the locks, and nothing is
+# installed that is not in them. What comes as source only is built by the pinned setuptools, and nothing is fetched for
+# it. Torch comes by its pin: its build, and so its digest, differs by machine; what a CUDA build needs beside is pinned
+# by that build itself.
+$(VENV)/.installed: constraints.txt requirements.lock requirements-source.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "tutti needs Python 3.11, this is " + sys.version.split()[0] + "; try: make setup PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV): a few minutes the first time"
 	@$(BIN)/python -m pip $(PIP_INSTALL) $(LOCKED) --only-binary :all: --requirement requirements.lock
+	@$(BIN)/python -m pip $(PIP_INSTALL) $(LOCKED) --no-build-isolation --requirement requirements-source.lock
 	@$(BIN)/python -m pip $(PIP_INSTALL) --constraint constraints.txt $(TORCH_FLAGS) torch
-	@touch $@
-
-.PHONY: setup-hf
-setup-hf: $(HF_VENV)/.installed ## create .venv-hf, where a test opens our shards with Hugging Face datasets
-
-# What both environments need (torch, numpy, pyarrow) is read from .venv through a .pth file; pip and setuptools too,
-# so that what comes as source only is built by the pinned setuptools and nothing is fetched for it.
-$(HF_VENV)/.installed: requirements-huggingface.lock $(VENV)/.installed
-	@$(BIN)/python -m venv --clear --without-pip $(HF_VENV)
-	@echo "installing into $(HF_VENV)"
-	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(HF_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared-with-main.pth"
-	@$(BIN)/python -m pip --python $(HF_VENV)/bin/python $(PIP_INSTALL) $(LOCKED) --no-build-isolation --requirement requirements-huggingface.lock
 	@touch $@
 
 .PHONY: lock
@@ -57,13 +46,17 @@ demo: setup ## build the built-in sample, train on it, evaluate: the whole path 
 	$(BIN)/python -m pipelines.demo
 
 .PHONY: test
-test: setup setup-hf ## run all tests
+test: setup ## run all tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# mypy finds a package by its folders: links put the rooms where `tutti` has them.
+ROOMS := augment datasets pipelines train
 
 .PHONY: check
 check: setup ## lint, formatting, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@mkdir -p .cache/types/tutti && ln -sfn $(addprefix $(CURDIR)/,tutti/__init__.py $(ROOMS)) .cache/types/tutti
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/project/test_imports.py
 

@@ -4,10 +4,10 @@
     make lock UPGRADE="numpy pyarrow"    these get the newest, too
     make lock UPGRADE=all                everything does
 
-constraints.txt names every version once and says what for; requirements.lock (of .venv) and
-requirements-huggingface.lock (of .venv-hf) name the sha256 of every file that pip may install: wheels for CPython 3.11
-on Linux and macOS, or the source where there is no wheel. Torch has no digest: its build differs by machine, and
-TORCH_FLAGS choose it. Versions and digests are those of the package index that pip is set up with.
+constraints.txt names every version once and says what for. requirements.lock names the sha256 of every file that pip
+may install: wheels for CPython 3.11 on Linux and macOS; requirements-source.lock that of the sources where there is no
+wheel. Torch has no digest: its build differs by machine, and TORCH_FLAGS choose it. Versions and digests are those of
+the package index that pip is set up with.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +38,14 @@ from pip._vendor.packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
-MAIN_LOCK, HF_LOCK = ROOT / "requirements.lock", ROOT / "requirements-huggingface.lock"
-HF_REQUIREMENTS = ROOT / "tests" / "huggingface-requirements.txt"
+WHEELS, SOURCES = ROOT / "requirements.lock", ROOT / "requirements-source.lock"
 UNLOCKED = "torch"
 OF_TORCH = re.compile(r"(nvidia|cuda|triton)\b")  # what a CUDA build brings along, pinned by torch itself
 PLATFORMS = re.compile(r"any|manylinux\w+_(x86_64|aarch64)|macosx_\w+_(x86_64|arm64|universal2)")
-TITLES = {
-    "main": "Versions that resolve and were measured together on Python 3.11, and all that they need: exactly what\n"
-    "# `make setup` installs. pyproject.toml has the ranges that tutti works with. Written by `make lock`.",
-    "hf": "Environment of tests/support/check_huggingface.py and tests/support/check_exports.py, made by `make setup-hf`; it reads\n"
-    "# the rest from the one above.",
-}
+TITLE = (
+    "# Versions that resolve and were measured together on Python 3.11, and all that they need: exactly what\n"
+    "# `make setup` installs. pyproject.toml has the ranges that tutti works with. Written by `make lock`."
+)
 
 
 @dataclass(frozen=True)
@@ -66,17 +63,12 @@ def main() -> None:
     parser.add_argument("--upgrade", nargs="*", default=[], metavar="NAME", help="packages to get the newest of; all")
     upgrade = {canonicalize_name(name) for name in parser.parse_args().upgrade}
     keep = {} if "all" in upgrade else {k: v for k, v in pins_of(CONSTRAINTS).items() if k not in upgrade}
-    asked = reasons()
-    main_pins = resolved(asked, keep)
-    asked_hf = dict(commented(HF_REQUIREMENTS.read_text(encoding="utf-8").splitlines()))
-    held = {**keep, **{pin.name: pin.version for pin in main_pins}}
-    here = {canonicalize_name(pin.name) for pin in main_pins}
-    hf_pins = [pin for pin in resolved(asked_hf, held) if canonicalize_name(pin.name) not in here]
-    files = hashes_of([*main_pins, *hf_pins])
-    MAIN_LOCK.write_text(lock_text(main_pins, files), encoding="utf-8")
-    HF_LOCK.write_text(lock_text(hf_pins, files), encoding="utf-8")
-    CONSTRAINTS.write_text(constraints_text({"main": main_pins, "hf": hf_pins}), encoding="utf-8")
-    print(f"{len(main_pins)} and {len(hf_pins)} packages, {sum(map(len, files.values()))} files; look at git diff")
+    pins = resolved(reasons(), keep)
+    wheels, sources = hashes_of(pins)
+    WHEELS.write_text(lock_text(pins, wheels), encoding="utf-8")
+    SOURCES.write_text(lock_text(pins, sources), encoding="utf-8")
+    CONSTRAINTS.write_text(constraints_text(pins), encoding="utf-8")
+    print(f"{len(pins)} packages, {sum(map(len, (*wheels.values(), *sources.values())))} files; look at git diff")
 
 
 def pins_of(path: Path) -> dict[str, str]:
@@ -93,14 +85,6 @@ def reasons() -> dict[str, str]:
     wanted = [*project["dependencies"], *(one for many in project["optional-dependencies"].values() for one in many)]
     beside = dict(re.findall(r'^ +"([^"]+)",(?:  # (.*))?$', text, re.M))
     return {requirement: beside[requirement] for requirement in wanted}
-
-
-def commented(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Requirements of a file, and the comments beside them."""
-    for line in lines:
-        requirement, _, comment = line.partition("#")
-        if requirement.strip():
-            yield requirement.strip(), comment.strip()
 
 
 def resolved(asked: Mapping[str, str], keep: Mapping[str, str]) -> list[Pin]:
@@ -133,11 +117,12 @@ def resolved(asked: Mapping[str, str], keep: Mapping[str, str]) -> list[Pin]:
     return pins
 
 
-def hashes_of(pins: Iterable[Pin]) -> dict[str, list[str]]:
-    """Canonical name -> sha256 of the files that may be installed, as the index tells them."""
+def hashes_of(pins: Iterable[Pin]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Canonical name -> sha256 of its wheels that may be installed; and of the sources of packages without any."""
     command = create_command("index")
     options, _ = command.parse_args(["versions", "none"])
-    found: dict[str, list[str]] = {}
+    with_wheels: dict[str, list[str]] = {}
+    sources_only: dict[str, list[str]] = {}
     with command._build_session(options) as session:
         finder = command._build_package_finder(options, session)
         for pin in pins:
@@ -151,10 +136,13 @@ def hashes_of(pins: Iterable[Pin]) -> dict[str, list[str]]:
                     sha256 = link.as_hashes()._allowed.get("sha256", [None])[0]
                     if sha256 and (kind := kind_of(link.filename, pin)) is not None:
                         (wheels if kind == "wheel" else sources).add(sha256)
-            found[name] = sorted(wheels or sources)
-            if not found[name]:
+            if wheels:
+                with_wheels[name] = sorted(wheels)
+            elif sources:
+                sources_only[name] = sorted(sources)
+            else:
                 sys.exit(f"{pin.name}=={pin.version}: the index tells no digest of a file for Python 3.11")
-    return found
+    return with_wheels, sources_only
 
 
 def kind_of(filename: str, pin: Pin) -> str | None:
@@ -188,13 +176,9 @@ def lock_text(pins: Iterable[Pin], files: Mapping[str, list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def constraints_text(sections: Mapping[str, list[Pin]]) -> str:
+def constraints_text(pins: Iterable[Pin]) -> str:
     """Every pin with its reason."""
-    parts = [
-        "\n".join([f"# {TITLES[name]}", *(f"{pin.name}=={pin.version}  # {pin.why}" for pin in pins)])
-        for name, pins in sections.items()
-    ]
-    return "\n\n".join(parts) + "\n"
+    return "\n".join([TITLE, *(f"{pin.name}=={pin.version}  # {pin.why}" for pin in pins)]) + "\n"
 
 
 if __name__ == "__main__":

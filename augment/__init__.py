@@ -13,3 +13,5 @@
 All random parameters are drawn on the CPU, for every example its own, so that CPU and GPU vary a
 batch alike. Imports datasets only.
 """
+
+import tutti  # noqa: F401  makes the short name mean the full one

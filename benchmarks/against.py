@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Cost:
 
     wall_s: float
     cpu_s: float
+    stages_s: Mapping[str, float]  # of a build, as its summary says
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,19 @@ class Side:
         """
         command = [sys.executable, "-m", *arguments]
         environment = {**os.environ, "TUTTI_CACHE_DIR": str(self.folder / "cache")}
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answered:
             start_s = time.perf_counter()
-            process = subprocess.Popen(command, cwd=self.checkout, env=environment, stdout=said, stderr=said)
+            process = subprocess.Popen(command, cwd=self.checkout, env=environment, stdout=answered, stderr=said)
             _, status, used = os.wait4(process.pid, 0)
             wall_s = time.perf_counter() - start_s
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
                 said.seek(0)
                 raise RuntimeError(f"{' '.join(command)}: {said.read().decode()[-2000:]}")
-        return Cost(wall_s, used.ru_utime + used.ru_stime)
+            answered.seek(0)
+            *_, last = answered.read().decode().splitlines() or ["{}"]
+        stages_s = json.loads(last).get("seconds", {}) if arguments[0] == "pipelines.build" else {}
+        return Cost(wall_s, used.ru_utime + used.ru_stime, stages_s)
 
 
 def compare(other: Path, scale: int, repeats: int, folder: Path) -> dict[str, Any]:
@@ -122,6 +126,7 @@ def _ratios(pairs: Sequence[tuple[dict[str, Cost], dict[str, Cost]]]) -> dict[st
     found = {}
     for path in PATHS:
         both = [(this[path], that[path]) for this, that in pairs]
+        stages = [name for name in both[0][0].stages_s if all(name in one.stages_s for pair in both for one in pair)]
         found[path] = {
             "cpu_ratio": round(statistics.median(this.cpu_s / that.cpu_s for this, that in both), 3),
             "wall_ratio": round(statistics.median(this.wall_s / that.wall_s for this, that in both), 3),
@@ -133,6 +138,19 @@ def _ratios(pairs: Sequence[tuple[dict[str, Cost], dict[str, Cost]]]) -> dict[st
                 for costs in zip(*((a.wall_s, b.wall_s) for a, b in both), strict=True)
             ],
         }
+        found[path] |= (
+            {
+                "stages_s": {
+                    name: [
+                        round(statistics.median(costs), 2)
+                        for costs in zip(*((a.stages_s[name], b.stages_s[name]) for a, b in both), strict=True)
+                    ]
+                    for name in stages
+                }
+            }
+            if stages
+            else {}
+        )
     return found
 
 

@@ -17,8 +17,8 @@ streaming          any later epoch
 memmap             the limit: rows of an (N, T) np.memmap by fancy index, then to float32
 webdataset, huggingface, huggingface_streaming      through a DataLoader, decoded with soundfile
 
-A suffix _2 means two threads or worker processes; `_3s` random windows of three seconds. The libraries live in an
-environment of their own (`make setup-hf`); one that it lacks can come from elsewhere:
+A suffix _2 means two threads or worker processes; `_3s` random windows of three seconds. A library that
+`make setup` did not install can come from elsewhere:
 
     pip install --target DIR --no-deps webdataset braceexpand
 """
@@ -64,7 +64,6 @@ from tutti.train.reading.hot_copy import hot_copy
 from tutti.train.recipe import load_recipe
 from tutti.train.tagging_recipe import TaggingRecipe
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE = 16_000
 CLIP_S, CROP_S = 10.0, 3.0  # OpenMIC's and AudioSet's clips; Lumen 2023's windows
 NUM_SAMPLES, CROP_SAMPLES = 160_000, 48_000
@@ -264,11 +263,7 @@ def peer_readers(folder: Path, packages: Path | None, notes: dict[str, Any]) -> 
     """List other libraries' readers by name, each measured in a process of its own."""
 
     def run(name: str, peer: str, workers: int, window: int) -> Cost:
-        python = ROOT / ".venv-hf" / "bin" / "python"
-        if not python.exists():
-            notes[name] = "not measured: needs `make setup-hf`"
-            return Cost(0.0, math.inf)
-        command = [str(python), "-I", str(Path(__file__).with_name("read_peers.py"))]
+        command = [sys.executable, "-I", str(Path(__file__).with_name("read_peers.py"))]
         command += [peer, str(folder), str(workers), str(window), *([] if packages is None else [str(packages)])]
         result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if result.returncode:

@@ -1,10 +1,10 @@
-"""Read the benchmark's clips with another library, in its own environment: a part of `benchmarks.read`.
+"""Read the benchmark's clips with another library, in a process without anything of ours: a part of `benchmarks.read`.
 
-    .venv-hf/bin/python -I benchmarks/read_peers.py PEER FOLDER WORKERS WINDOW_SAMPLES [PACKAGES]
+    python -I benchmarks/read_peers.py PEER FOLDER WORKERS WINDOW_SAMPLES [PACKAGES]
 
-There `datasets` is Hugging Face's: -I keeps our root off the path. Prints one JSON object: clips per second of an
-epoch, and the seconds that preparing the data took once. Clips are shuffled, decoded with soundfile to int16, cut
-to random windows, and come as batches of 64 in float32 with their labels, as a training loop wants them.
+-I keeps our root off the path. Prints one JSON object: clips per second of an epoch, and the seconds that preparing the
+data took once. Clips are shuffled, decoded with soundfile to int16, cut to random windows, and come as batches of 64 in
+float32 with their labels, as a training loop wants them.
 """
 
 import functools
@@ -69,7 +69,7 @@ def huggingface(folder: str, workers: int, window: int, streaming: bool = False)
     """Read the Parquet shards: an Arrow table with random access, or in sequence through a shuffle buffer."""
     import torch
 
-    library: Any = importlib.import_module("datasets")  # theirs: our root is not on the path
+    library: Any = importlib.import_module("datasets")
     library.disable_progress_bars()
     files = sorted(glob.glob(f"{folder}/data/train-*.parquet"))
     loaded = library.load_dataset(

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, cast
 
+from tutti import IN_CHECKOUT, as_typed
 from tutti.datasets import streams
 from tutti.datasets.addresses import without_secrets
 from tutti.datasets.errors import Stopped, StorageError, TuttiError, UsageError
@@ -54,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         self, prog: str, description: str | None = None, epilog: str | None = None, *, passes_on: bool = False
     ) -> None:
         super().__init__(
-            prog=prog,
+            prog=as_typed(prog),
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -93,7 +94,7 @@ class Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print --help and --version; argparse itself would not say that it cannot."""
         try:
-            print(message, end="", file=file or sys.stdout, flush=True)
+            print(as_typed(message), end="", file=file or sys.stdout, flush=True)
         except BrokenPipeError:
             read_by_nobody(1)
 
@@ -225,7 +226,10 @@ def _verdict(error: BaseException, then: str) -> tuple[str, int]:
     if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error):
         return f"error: {storage_error(OSError(errno.EMFILE, str(error)), then=then)}", StorageError.exit_code
     if isinstance(error, ImportError):
-        return f"error: {error}; install what is missing with `make setup`, {then}", TuttiError.exit_code
+        return (
+            f"error: {error}; install what is missing{' with `make setup`' if IN_CHECKOUT else ''}, {then}",
+            TuttiError.exit_code,
+        )
     said = str(error)
     if _TRACEBACK in said:  # of a worker, which hands on its own as text
         said = next((line for line in reversed(said.splitlines()) if line and not line[0].isspace()), "")
@@ -242,14 +246,14 @@ def _where(trace: TracebackType | None) -> str:
     root, found = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ""
     while trace is not None:
         path = trace.tb_frame.f_code.co_filename
-        if path.startswith(root) and "site-packages" not in path and path not in _THIS:
+        if path.startswith(root) and "site-packages" not in path[len(root) :] and path not in _THIS:
             found = f" ({os.path.relpath(path, root)}:{trace.tb_lineno})"
         trace = trace.tb_next
     return found
 
 
 def _tell(*lines: str) -> None:
-    text = "\n".join(printable(without_secrets(line)) for line in lines)
+    text = "\n".join(as_typed(printable(without_secrets(line))) for line in lines)
     with contextlib.suppress(OSError, ValueError):  # stderr has no reader either: the exit code is left
         print(text, file=sys.stderr, flush=True)
         return
@@ -297,11 +301,12 @@ def _terminable() -> Iterator[None]:
 
 
 def guard_imports() -> None:
-    """Report errors in one line also while `python -m pipelines.X` is importing; our packages call it.
+    """Report errors in one line also while `python -m pipelines.X` is importing.
 
-    Of other programs that import us, nothing is changed.
+    `tutti` calls it where runpy is searching (`sys.argv` is `["-m"]`): of other programs that import us, nothing is
+    changed.
     """
-    if sys.argv[:1] == ["-m"] and "tutti.pipelines.decoding.child" not in sys.orig_argv:  # runpy, while it searches
+    if "tutti.pipelines.decoding.child" not in sys.orig_argv:
         open_all()
         sys.excepthook = _on_import
         atexit.register(_end)

@@ -2,9 +2,7 @@
 
 import logging
 
-from tutti.datasets.command import guard_imports
-
-guard_imports()
+import tutti  # noqa: F401  makes the short name mean the full one
 
 # Beam warns at import about Google clients that nobody here asked for.
 logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("apitools not found"))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tutti import IN_CHECKOUT, as_typed
 from tutti.datasets.command import Parser, run_command
 from tutti.datasets.manifest import Manifest, read_manifest
 from tutti.datasets.record import SPLITS
@@ -27,8 +28,8 @@ def step(module: str, *arguments: str) -> str:
     Raises:
         subprocess.CalledProcessError: it failed; its error is on stderr already.
     """
-    print(f"\n$ python -m {module} {shlex.join(arguments)}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", module, *arguments]
+    print(as_typed(f"\n$ python -m {module} {shlex.join(arguments)}"), file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", f"tutti.{module}", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -75,7 +76,8 @@ def _command(argv: Sequence[str]) -> int:
     print(f"\n{clips_table(manifest)}\n\nroot digest {manifest.root_digest}\n")
     print(scores_table(summary["test"]))
     print("(threshold fixed on validation; constant: the best prediction that ignores the audio)")
-    print(f"\nnext, hear what the model hears: .venv/bin/python -m train.predict --run {RUN} YOUR_AUDIO.wav")
+    python = ".venv/bin/python" if IN_CHECKOUT else "python"
+    print(as_typed(f"\nnext, hear what the model hears: {python} -m train.predict --run {RUN} YOUR_AUDIO.wav"))
     return 0
 
 

@@ -7,6 +7,4 @@
 Imports augment and datasets only.
 """
 
-from tutti.datasets.command import guard_imports
-
-guard_imports()
+import tutti  # noqa: F401  makes the short name mean the full one

@@ -11,6 +11,7 @@ loaded once, under its full name. `import datasets` is the Hugging Face package,
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -22,6 +23,11 @@ ROOMS = ("augment", "datasets", "pipelines", "train")
 _HERE = os.path.dirname(os.path.abspath(__file__))
 IN_CHECKOUT = not os.path.isdir(os.path.join(_HERE, "datasets"))
 HOME = os.path.dirname(_HERE)  # what must be on sys.path so that `tutti` is found
+
+
+def as_typed(text: str) -> str:
+    """Spell the commands of a text as they are typed here: `python -m tutti.pipelines.build` where it is installed."""
+    return text if IN_CHECKOUT else re.sub(rf"\bpython -m (?=(?:{'|'.join(ROOMS)})\.)", "python -m tutti.", text)
 
 
 class _FullName:
@@ -70,7 +76,7 @@ def _prepare_checkout() -> None:
     __path__.append(HOME)
     # Last, so that an installed package named `datasets` comes first.
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != os.path.realpath(HOME)] + [HOME]
-    sys.meta_path.insert(0, _ShortNames())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _ShortNames())
     for room in ROOMS:
         if sys.modules.pop(room, None) is not None:  # it is the one that is just importing us
             import_module(room)
@@ -78,3 +84,7 @@ def _prepare_checkout() -> None:
 
 if IN_CHECKOUT:
     _prepare_checkout()
+if sys.argv[:1] == ["-m"]:  # a command is being imported, which takes seconds and may fail
+    from tutti.datasets.command import guard_imports
+
+    guard_imports()

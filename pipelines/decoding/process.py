@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from tutti import HOME
 from tutti.datasets.errors import StorageError
 from tutti.datasets.heartbeat import beat
 from tutti.datasets.machine import MachineError, machine_reason
@@ -27,7 +28,6 @@ from tutti.pipelines.decoding.child import EXIT_CODES
 from tutti.pipelines.decoding.frames import envelope_of
 from tutti.pipelines.engine.heap import decoder_environment
 
-ROOT = Path(__file__).resolve().parents[2]
 CHILD: Sequence[str] = ("tutti.pipelines.decoding.child",)  # the module that decodes, and its arguments
 MIB = 1 << 20
 START_S = 120.0  # imports from a cold disk, on a machine that is busy with other workers
@@ -123,7 +123,7 @@ class Child:
                     command,
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,  # where libraries print
-                    cwd=ROOT,
+                    cwd=HOME,
                     env={**decoder_environment(), **ONE_THREAD},
                     start_new_session=True,  # Ctrl-C is for the build to handle
                 )

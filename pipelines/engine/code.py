@@ -12,15 +12,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tutti import ROOMS
+
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("augment", "datasets", "pipelines", "train")
 BUILD = "pipelines.build.__main__"
 # What an embedder asks for names, digests and errors: no number of an embedding comes from these or what they import.
 NO_ARITHMETIC = frozenset({"datasets.addresses", "datasets.environment", "datasets.errors", "datasets.manifest"})
 
 _DATA = (".html", ".json", ".safetensors")  # that modules read from beside themselves
 _IMPORT = re.compile(r"\n *(?:from ([\w.]+) import (\([^)]*\)|.*)|import (.*))")
-_QUOTED = re.compile(rf"[\"']((?:tutti\.)?(?:{'|'.join(PACKAGES)})\.[\w.]+)(?=[\"'{{])")
+_QUOTED = re.compile(rf"[\"']((?:tutti\.)?(?:{'|'.join(ROOMS)})\.[\w.]+)(?=[\"'{{])")
 _COMMENT = re.compile(r"#.*")
 
 
@@ -57,7 +58,7 @@ def arithmetic_digest(module: str) -> str:
 def _listing() -> frozenset[str]:
     """List all files of our packages."""
     found = []
-    for package in PACKAGES:
+    for package in ROOMS:
         for folder, _, names in os.walk(ROOT / package):
             below = os.path.relpath(folder, ROOT).replace(os.sep, "/")
             found += [f"{below}/{name}" for name in names if name.endswith((".py", *_DATA))]
@@ -103,7 +104,7 @@ def _imports(path: str) -> Iterator[str]:
 
 
 def _with_names(package: str, names: str) -> Iterator[str]:
-    if package.partition(".")[0] in PACKAGES:
+    if package.partition(".")[0] in ROOMS:
         yield package
         yield from (f"{package}.{part.split()[0]}" for part in names.split(",") if part.strip())
 

@@ -146,7 +146,7 @@ def test_closed_streams_change_nothing_but_what_is_said(verify):
 
 def test_a_file_opened_while_stdout_is_closed_does_not_become_stdout(tmp_path: Path):
     program = (
-        "import sys; sys.argv = ['-m']\nimport datasets\nfrom tutti.datasets.command import run_command\n"
+        "import sys; sys.argv = ['-m']\nfrom tutti.datasets.command import run_command\n"
         "def command(_):\n    with open(sys.orig_argv[-1], 'w'):\n        print('said')\n    return 0\n"
         "sys.exit(run_command(command, []))"
     )

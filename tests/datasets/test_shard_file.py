@@ -132,7 +132,7 @@ def test_a_schema_as_deep_as_no_stack_ends_in_an_error_and_not_the_process(tmp_p
     depth = 50_000  # the library's own readers follow it until their stack is full
     nested = [element(b"g", children=1, repetition=1)] * depth
     written(tmp_path, parquet([element(b"s", children=1), *nested, element(b"x", kind=INT32)]))
-    script = "import sys; from pathlib import Path; from tutti.datasets.shard import open_shard; open_shard(Path(sys.argv[1]))"
+    script = "import pathlib, sys; from tutti.datasets.shard import open_shard; open_shard(pathlib.Path(sys.argv[1]))"
 
     done = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "x.parquet"], cwd=ROOT, capture_output=True, text=True, timeout=60

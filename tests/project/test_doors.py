@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from tutti.datasets.command import VERSION
 
-CHILD_OF_A_BUILD = "tutti.pipelines.decoding.child"  # no command: it serves a socket
+CHILD_OF_A_BUILD = "pipelines.decoding.child"  # no command: it serves a socket
 COMMANDS = sorted(
     {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
@@ -46,7 +46,7 @@ def watch(name, details):
         events.append(f"{name} {details[0]!r}")
     elif name == "open" and isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         events.append(f"write {details[0]!r}")
-import pipelines.build.job
+import tutti.pipelines.build.job
 mains = {}
 for line in sys.argv[1:]:
     name, *verb = line.split()

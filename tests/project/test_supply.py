@@ -20,13 +20,10 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 EXAMPLE = ROOT / "examples" / "scheduling" / "github-actions.yml"
 OF_TORCH = re.compile(r"(nvidia|cuda|triton)\b")  # what a CUDA build of torch brings along, pinned by torch itself
 WITH_PYTHON = "pip"  # comes with Python's own venv
-REMEDY = "rm -r .venv .venv-hf, then make setup setup-hf"
+REMEDY = "rm -r .venv, then make setup"
 
 
-def constraints() -> dict[str, dict[str, str]]:
-    """Environment -> canonical name -> version, in constraints.txt."""
-    main, hf = (ROOT / "constraints.txt").read_text(encoding="utf-8").split("\n\n")
-    return {".venv": pins(main), ".venv-hf": pins(hf)}
+LOCKS = ("requirements.lock", "requirements-source.lock")  # wheels; sources of what has none
 
 
 def pins(text: str) -> dict[str, str]:
@@ -60,26 +57,17 @@ def test_what_is_installed_is_what_constraints_txt_says_and_nothing_else() -> No
     python = ROOT / ".venv" / "bin" / "python"
     if not python.exists():
         pytest.skip("tests run in another environment than that of make setup")
-    assert installed(python) == constraints()[".venv"], REMEDY
-
-
-def test_the_environment_of_hugging_face_adds_what_constraints_txt_says_and_nothing_else() -> None:
-    python = ROOT / ".venv-hf" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("needs make setup-hf")
-    both = constraints()
-    found = installed(python)
-    found["setuptools"] = both[".venv"]["setuptools"]  # one from before the lock files has Python's own
-    assert found == both[".venv"] | both[".venv-hf"], REMEDY
+    assert installed(python) == lock("constraints.txt"), REMEDY
 
 
 def test_the_lock_files_have_every_pin_but_torch_and_no_other() -> None:
-    both = constraints()
-    assert lock("requirements.lock") | {"torch": both[".venv"]["torch"]} == both[".venv"]
-    assert lock("requirements-huggingface.lock") == both[".venv-hf"]
+    every = lock("constraints.txt")
+    wheels, sources = map(lock, LOCKS)
+    assert wheels | sources | {"torch": every["torch"]} == every
+    assert wheels.keys().isdisjoint(sources)
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-huggingface.lock"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_every_package_of_a_lock_file_has_digests_and_no_address(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
@@ -91,12 +79,12 @@ def test_every_package_of_a_lock_file_has_digests_and_no_address(name: str) -> N
 
 
 def test_every_dependency_is_pinned_within_its_range_and_has_its_reason() -> None:
-    main = constraints()[".venv"]
+    main = lock("constraints.txt")
     outside = [
         str(wanted) for wanted in asked_for() if main.get(canonicalize_name(wanted.name)) not in wanted.specifier
     ]
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    tables = text[text.index("dependencies = [") : text.index("[tool.setuptools]")]
+    tables = text[text.index("dependencies = [") : text.index("[tool.ruff]")]
 
     assert outside == []
     assert re.findall(r'^ +"[^"]+",(?!  # \w).*$', tables, re.M) == []
@@ -108,7 +96,7 @@ def test_every_pin_says_what_for() -> None:
 
 
 def test_all_that_an_installed_package_needs_is_pinned() -> None:
-    main = constraints()[".venv"]
+    main = lock("constraints.txt")
     missing = {
         f"{name} needs {requirement}"
         for name in main
@@ -131,11 +119,11 @@ def recipe(target: str) -> str:
 
 
 def test_setup_installs_files_with_digests_and_torch_by_its_pin() -> None:
-    installs = [line for line in recipe("setup-hf").splitlines() if " install " in line]
+    installs = [line for line in recipe("setup").splitlines() if " install " in line]
 
     flags = ["--require-hashes --no-deps --only-binary :all: --requirement requirements.lock"]
+    flags += ["--require-hashes --no-deps --no-build-isolation --requirement requirements-source.lock"]
     flags += ["--constraint constraints.txt  torch"]
-    flags += ["--require-hashes --no-deps --no-build-isolation --requirement requirements-huggingface.lock"]
     assert [line.partition("--disable-pip-version-check ")[2] for line in installs] == flags
 
 
@@ -210,7 +198,7 @@ def test_every_week_the_pins_are_audited_and_the_newest_versions_tried() -> None
     assert content["on"]["schedule"] == [{"cron": "41 4 * * 1"}]
     audits = [script.replace("\\\n", "").split() for script in scripts["vulnerabilities"] if "/pip-audit" in script]
     files = {audit[i + 1] for audit in audits for i, word in enumerate(audit) if word == "--requirement"}
-    assert files == {"constraints.txt", "requirements.lock", "requirements-huggingface.lock"}
+    assert files == {"constraints.txt", "requirements.lock", "requirements-source.lock"}
     assert all((ROOT / name).is_file() for name in files)
     assert all("--disable-pip" in audit for audit in audits)  # what is audited is never installed
     assert "make lock UPGRADE=all" in scripts["newest"][0]

@@ -1,10 +1,10 @@
 """Read an export with the library that it is for, and every clip of it.
 
-    .venv-hf/bin/python -I tests/support/check_exports.py huggingface|croissant|webdataset|lhotse FOLDER
+    python -I tests/support/check_exports.py huggingface|croissant|webdataset|lhotse FOLDER
 
-Needs an environment of its own (`make setup-hf`), where `datasets` is Hugging Face's: -I keeps our root off
-the path. Prints one JSON object: split -> id -> what the library says of that clip, where `sha256` is that of
-the samples it hands out; and under `about` what it says of the whole. Exit code 77: a library is not installed.
+Uses nothing of ours: -I keeps our root off the path. Prints one JSON object: split -> id -> what the library says of
+that clip, where `sha256` is that of the samples it hands out; and under `about` what it says of the whole. Exit code
+77: a library is not installed.
 """
 
 import glob

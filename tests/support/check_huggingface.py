@@ -1,9 +1,8 @@
 """Read a dataset version with Hugging Face `datasets`, and decode every clip of it.
 
-    .venv-hf/bin/python -I tests/support/check_huggingface.py build/NAME/versions/VERSION
+    python -I tests/support/check_huggingface.py build/NAME/versions/VERSION
 
-Needs an environment of its own (`make setup-hf`), where `datasets` is theirs: -I keeps our root
-off the path. Prints one JSON object:
+Uses nothing of ours: -I keeps our root off the path. Prints one JSON object:
 
     splits  from the shards that the manifest lists: rows, feature type and sampling rate of
             `audio`, seconds of audio, and in how many rows the samples are exactly the stored ones

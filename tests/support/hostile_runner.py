@@ -30,7 +30,7 @@ MODULES = (
 LATE = (
     "datasets.manifest_schema", "pipelines.verify.repair", "pipelines.verify.sources", "pipelines.diff.report",
     "pipelines.diff.sound", "pipelines.stages.write", "train.scoring.pictures", "pipelines.export.formats.csv",
-    "pipelines.export.formats.huggingface", "torch",
+    "pipelines.export.formats.huggingface",
 )  # fmt: skip
 WRITING = {
     "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "os.chown",
@@ -76,8 +76,8 @@ def watch(job: dict[str, Any], touched: list[str]) -> None:
 
 def command_of(name: str) -> Any:
     """The module of a command: a file, or the `__main__` of a folder."""
-    module = importlib.import_module(name)
-    return importlib.import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
+    module = importlib.import_module(f"tutti.{name}")
+    return importlib.import_module(f"tutti.{name}.__main__") if hasattr(module, "__path__") else module
 
 
 def run(job: dict[str, Any], answer: int) -> None:
@@ -156,7 +156,8 @@ def forked(job: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Answer jobs until there is none."""
     for name in (*MODULES, *LATE):
-        importlib.import_module(name)
+        importlib.import_module(f"tutti.{name}")
+    importlib.import_module("torch")
     for line in sys.stdin:
         print(json.dumps(forked(json.loads(line))), flush=True)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from hostile_manifests import EVERYTHING, Case, cases
 
 from tutti.datasets.manifest import version_folder
@@ -52,7 +53,7 @@ class Runner:
         places = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "TUTTI_CACHE_DIR": str(folder / "cache")}
         places["MPLCONFIGDIR"] = str(folder / "tmp")  # matplotlib keeps a list of fonts, made when it is imported
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("hostile_runner.py"))],
+            [sys.executable, str(ROOT / "tests" / "support" / "hostile_runner.py")],
             env={**os.environ, **threads, **places}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

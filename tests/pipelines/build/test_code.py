@@ -13,8 +13,9 @@ import soundfile
 from conftest import ROOT
 from own_songs import RATE, Mine
 
+from tutti import ROOMS
 from tutti.pipelines.build.unchanged import STATE
-from tutti.pipelines.engine.code import PACKAGES, arithmetic_digest, code_digest, code_files
+from tutti.pipelines.engine.code import arithmetic_digest, code_digest, code_files
 
 DIGESTS = """
 from tutti.pipelines.engine.code import arithmetic_digest, code_digest
@@ -25,7 +26,7 @@ print(code_digest(), *(arithmetic_digest(f"pipelines.embedders.{name}") for name
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of our code, to edit and to run."""
-    for package in PACKAGES:
+    for package in (*ROOMS, "tutti"):
         shutil.copytree(
             ROOT / package, tmp_path / "tree" / package, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
         )

@@ -199,7 +199,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(cache):
 FEW = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-import datasets.sample
+import tutti.datasets.sample
 from tutti.pipelines.cache.__main__ import main
 if sys.argv.pop(1) == "none left":
     try:

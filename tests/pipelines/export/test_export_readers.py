@@ -1,6 +1,6 @@
 """Exports are read by the libraries that they are for: mlcroissant, webdataset, lhotse, Hugging Face datasets.
 
-They live in an environment of their own (`make setup-hf`); check_exports.py runs there, offline, in another folder.
+check_exports.py runs in a process of its own, without anything of ours, offline, in another folder.
 """
 
 import functools
@@ -8,6 +8,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,6 @@ from exported import CC_BY, kept, presence, small_shards
 from tutti.datasets.manifest import read_manifest
 from tutti.pipelines.export.__main__ import export
 
-PYTHON = ROOT / ".venv-hf" / "bin" / "python"
 READERS = ("croissant", "huggingface", "lhotse", "webdataset")
 MISSING = 77  # exit code of check_exports.py where a library is not installed
 
@@ -31,10 +31,8 @@ def version(session_folder: Path, sample_mirror: Path) -> Path:
 
 def read_by(name: str, folder: Path, elsewhere: Path) -> dict:
     """What check_exports.py reports of an export."""
-    if not PYTHON.is_file():
-        pytest.skip("needs the readers in an environment of their own: make setup-hf")
     done = subprocess.run(
-        [PYTHON, "-I", ROOT / "tests" / "check_exports.py", name, folder],
+        [sys.executable, "-I", ROOT / "tests" / "support" / "check_exports.py", name, folder],
         cwd=elsewhere,
         env={**os.environ, "HF_HOME": str(elsewhere), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
         capture_output=True,
@@ -42,7 +40,7 @@ def read_by(name: str, folder: Path, elsewhere: Path) -> dict:
         check=False,
     )
     if done.returncode == MISSING:
-        pytest.skip(f"{done.stderr.strip()}: make setup-hf")
+        pytest.skip(f"{done.stderr.strip()}: make setup")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

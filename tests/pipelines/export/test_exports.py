@@ -1,8 +1,10 @@
-"""Others read what we publish: Hugging Face datasets, in its own environment, and DuckDB."""
+"""Others read what we publish: Hugging Face datasets and DuckDB."""
 
+import importlib.util
 import json
 import os
 import subprocess
+import sys
 from collections import Counter
 
 import duckdb
@@ -25,13 +27,12 @@ def kept(manifest):
 
 @pytest.fixture(scope="module")
 def huggingface(manifest, tmp_path_factory):
-    """What check_huggingface.py reports, run by another Python, in another folder, offline."""
-    python = ROOT / ".venv-hf" / "bin" / "python"
-    if not python.is_file():
-        pytest.skip("needs Hugging Face datasets in an environment of its own: make setup-hf")
+    """What check_huggingface.py reports, in a process without anything of ours, in another folder, offline."""
+    if importlib.util.find_spec("torchcodec") is None:
+        pytest.skip("needs Hugging Face datasets and torchcodec: make setup")
     elsewhere = tmp_path_factory.mktemp("huggingface")
     done = subprocess.run(
-        [python, "-I", ROOT / "tests" / "check_huggingface.py", manifest.folder],
+        [sys.executable, "-I", ROOT / "tests" / "support" / "check_huggingface.py", manifest.folder],
         cwd=elsewhere,
         env={**os.environ, "HF_HOME": str(elsewhere), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
         capture_output=True,

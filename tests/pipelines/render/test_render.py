@@ -59,7 +59,8 @@ def test_the_same_performance_has_the_same_bits_after_another_and_in_another_pro
     first = sha256(synthesize(performance, font, sample_rate=16_000).mix)
     synthesize(vary(compose(0, 1), seed=0, variant=1), font, sample_rate=32_000)
     code = (
-        "import hashlib; from tutti.datasets.scores.composing import compose; from tutti.datasets.scores.variation import vary; "
+        "import hashlib; from tutti.datasets.scores.composing import compose; "
+        "from tutti.datasets.scores.variation import vary; "
         "from tutti.datasets.scores.soundfonts import find_soundfonts; "
         "from tutti.pipelines.render.synthesizer import synthesize; "
         "p = vary(compose(0, 2), seed=0, variant=1); "
