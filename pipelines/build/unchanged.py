@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tutti.datasets.addresses import Credentials
+from tutti.datasets.bounded import read_json
 from tutti.datasets.errors import TuttiError
 from tutti.datasets.files import default_cache_folder, write_file
 from tutti.datasets.manifest import digest_of
@@ -26,6 +27,7 @@ from tutti.pipelines.build.looks import Input, Look, LookAt, Looks, Own, look_at
 from tutti.pipelines.engine.code import code_digest, code_files
 
 STATE = ".unchanged.json"
+MAX_STATE_BYTES = 4 << 20  # 200 names of files and a summary take 20 KB
 # Flags that change what is said or when, not what is built; with these, nothing is answered from memory.
 FLAGS_THAT_BUILD_NOTHING = ("list", "dry_run", "download_only", "publish", "retry_status")
 ACCESS = ("videos_per_hour", "cookies", "proxy", "ytdlp", "media_host", "section_above")  # to YouTube
@@ -42,7 +44,7 @@ def summary_if_unchanged(arguments: argparse.Namespace, beam_flags: Sequence[str
         return None
     try:
         output = output_root(arguments).absolute()
-        state = json.loads((output / STATE).read_bytes())
+        state = read_json(output / STATE, MAX_STATE_BYTES, what="what a build noted")
         current = (output / "current").readlink().name
         if (
             state["command"] != command_digest(arguments, tuple(state["code"]))
@@ -54,9 +56,11 @@ def summary_if_unchanged(arguments: argparse.Namespace, beam_flags: Sequence[str
         seen.append((version_in(output), state["output"]))
         if any(look(wanted).digest != digest for wanted, digest in seen):
             return None
+        work = {
+            name: {"reused": part["reused"] + part["computed"], "computed": 0} for name, part in state["work"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, TuttiError):
         return None  # none, of another time, or an error to be told
-    work = {name: {"reused": part["reused"] + part["computed"], "computed": 0} for name, part in state["work"].items()}
     seconds = {"total": round(time.perf_counter() - start_s, 3)}
     return json.dumps({**state["summary"], "changed": False, "work": work, "seconds": seconds})
 

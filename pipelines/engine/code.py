@@ -23,6 +23,7 @@ _DATA = (".html", ".json", ".safetensors")  # that modules read from beside them
 _IMPORT = re.compile(r"\n *(?:from ([\w.]+) import (\([^)]*\)|.*)|import (.*))")
 _QUOTED = re.compile(rf"[\"']((?:tutti\.)?(?:{'|'.join(ROOMS)})\.[\w.]+)(?=[\"'{{])")
 _COMMENT = re.compile(r"#.*")
+_PATH = re.compile(rf"(?:{'|'.join(ROOMS)})(?:/\w+)+\.\w+")
 
 
 @functools.cache
@@ -38,11 +39,18 @@ def code_digest(files: tuple[str, ...] | None = None) -> str:
 
     As long as their contents are what they were, these files are what a build runs: their imports stand in them.
 
+    Args:
+        files: paths below the root, as `code_files` lists them; whoever keeps such a list is not believed.
+
     Raises:
         OSError: one is not there.
+        ValueError: it is no such list: another path, one twice, or out of order.
     """
+    files = code_files() if files is None else files
+    if not all(map(_PATH.fullmatch, files)) or list(files) != sorted(set(files)):
+        raise ValueError("no list of our code files")
     digest = hashlib.sha256()
-    for path in code_files() if files is None else files:
+    for path in files:
         digest.update(f"{path}\n".encode())
         digest.update(_content(path))
     return digest.hexdigest()

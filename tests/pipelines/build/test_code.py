@@ -14,7 +14,8 @@ from conftest import ROOT
 from own_songs import RATE, Mine
 
 from tutti import ROOMS
-from tutti.pipelines.build.unchanged import STATE
+from tutti.pipelines.build.arguments import parse
+from tutti.pipelines.build.unchanged import STATE, summary_if_unchanged
 from tutti.pipelines.engine.code import arithmetic_digest, code_digest, code_files
 
 DIGESTS = """
@@ -84,6 +85,34 @@ def test_the_files_of_a_build_hold_every_room_that_decides_a_dataset() -> None:
 def test_digests_do_not_depend_on_the_name_that_a_module_was_imported_by() -> None:
     assert arithmetic_digest("tutti.pipelines.embedders.ast") == arithmetic_digest("pipelines.embedders.ast")
     assert code_digest() == code_digest(code_files())
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("/dev/zero",), ("../secret.py",), ("datasets/../../secret.py",), ("datasets//dev/zero.py",),
+        ("datasets/record.py", "datasets/record.py"), ("train/run.py", "datasets/record.py"),
+    ],
+)  # fmt: skip
+def test_no_file_but_ours_is_read_by_a_list_that_somebody_kept(files: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="no list of our code files"):
+        code_digest(files)
+
+
+@pytest.mark.parametrize("code", [["/dev/zero"], ["../x.py"], [7], [["datasets/record.py"]], {}, None, "/dev/zero"])
+def test_a_note_of_a_stranger_s_output_is_not_believed(code: object, tmp_path: Path) -> None:
+    arguments, _ = parse(["--dataset", "irmas", "--output", str(tmp_path)])
+    (tmp_path / "current").symlink_to("versions/0123456789ab")
+    (tmp_path / STATE).write_text(json.dumps({"command": "", "code": code, "summary": {}, "inputs": []}))
+
+    assert summary_if_unchanged(arguments, []) is None
+
+
+def test_a_pipe_in_the_place_of_the_note_keeps_nobody_waiting(tmp_path: Path) -> None:
+    arguments, _ = parse(["--dataset", "irmas", "--output", str(tmp_path)])
+    os.mkfifo(tmp_path / STATE)
+
+    assert summary_if_unchanged(arguments, []) is None
 
 
 def test_an_edit_of_what_an_embedder_computes_with_is_built_and_embedded_anew(tree: Path, tmp_path: Path) -> None:
