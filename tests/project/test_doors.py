@@ -10,20 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import COMMANDS
 from conftest import ROOT
 
 from tutti.datasets.command import VERSION
 
-CHILD_OF_A_BUILD = "pipelines.decoding.child"  # no command: it serves a socket
-COMMANDS = sorted(
-    {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
-        for folder in ("datasets", "pipelines", "train")
-        for path in (ROOT / folder).rglob("*.py")
-        if 'if __name__ == "__main__":' in path.read_text()
-    }
-    - {CHILD_OF_A_BUILD}
-)
 SUBCOMMANDS = {
     "pipelines.cache": ("list", "verify", "gc", "forget", "availability"),
     "pipelines.relabel": ("sample", "score"),

@@ -7,16 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import COMMANDS
 from conftest import ROOT, TINY
 
 from tutti.datasets.sample import write_sample_mirror
-
-COMMANDS = (
-    "pipelines.build", "pipelines.cache", "pipelines.demo", "pipelines.diff", "pipelines.export", "pipelines.info",
-    "pipelines.merge", "pipelines.relabel", "pipelines.render", "pipelines.render.train_embedder",
-    "pipelines.render.training_set", "pipelines.verify", "pipelines.versions", "datasets.sample", "train.ablate",
-    "train.evaluate", "train.predict", "train.run",
-)  # fmt: skip
 
 # As `python -m NAME ...`, one after the other; then every file of ours that was loaded, with its names and modules.
 LOADED = """
