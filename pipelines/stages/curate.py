@@ -19,10 +19,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from tutti.datasets.record import PRESENT, UNKNOWN, Clip, Label, Rejected
+from tutti.datasets.record import PRESENT, UNKNOWN, Clip, Rejected
 from tutti.pipelines.cache.store import Cache
-from tutti.pipelines.curation import outliers, pseudo_label
+from tutti.pipelines.curation import outliers
 from tutti.pipelines.curation.crossfit import Table
+from tutti.pipelines.curation.guitars import label_kinds
 from tutti.pipelines.curation.near_duplicates import NearDuplicateConfig, find_near_duplicates
 from tutti.pipelines.curation.outliers import OutlierConfig
 from tutti.pipelines.curation.overrides import Override, unmatched_ids
@@ -37,8 +38,6 @@ from tutti.pipelines.stages.embed import (
     read_fingerprint,
     samples_of,
 )
-
-KINDS = ("acoustic_guitar", "electric_guitar")
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,14 @@ def curate(clips: Sequence[ClipSummary], *, rules: CurationRules, cache: Cache, 
     if rules.embed.embedder == "none" or not clips:
         return Curation(clips, report={"embedder": {"name": "none"}, **corrected})
     judged = _score_labels(clips, rules, cache)
-    labels, guitars = _label_guitar_kinds(clips, rules, cache)
+    labels, guitars = label_kinds(
+        clips,
+        instruments=rules.instruments,
+        config=rules.guitars if rules.config.guitars else None,
+        seed=rules.seed,
+        embedder=embedder_of(rules.embed).digest,
+        embedding_of=partial(read_embedding, cache=cache),
+    )
     matches = _find_matches(clips, rules, cache)
     report = {"embedder": facts_of(rules.embed), "outliers": judged.report, "guitars": guitars, **corrected}
     report["tools"] = judging_tools(rules.embed)
@@ -232,41 +238,6 @@ def _required(blob: str | None, clip: ClipSummary) -> str:
     if blob is None:
         raise ValueError(f"{clip.id}: is not embedded; run embed before curate")
     return blob
-
-
-def _label_guitar_kinds(
-    clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache
-) -> tuple[dict[str, Mapping[str, Label]], dict[str, Any]]:
-    """Label guitars of unknown kind; return the labels and the report on the models."""
-    settings, instruments = rules.guitars, rules.instruments
-    if not rules.config.guitars or not set(KINDS) <= set(instruments):
-        return {}, {"skipped": "switched off, or the recipe lacks a kind of guitar"}
-    columns = [instruments.index(name) for name in KINDS]
-    open_guitars = [
-        clip for clip in clips
-        if clip.generic_guitar == PRESENT and all(clip.presence[column] == UNKNOWN for column in columns)
-    ]  # fmt: skip
-    known = corpora(clips, pool=False).get(Corpus(("irmas",), "single"), [])
-    songs = [len({clip.group for clip in known if clip.presence[column] == PRESENT}) for column in columns]
-    if not open_guitars or min(songs) < settings.min_songs:
-        taught = f"IRMAS teaches with {songs[0]} acoustic and {songs[1]} electric songs"
-        unknown = f"{len(open_guitars)} guitars of unknown kind"
-        return {}, {"skipped": f"{unknown}; {taught}, {settings.min_songs} are needed"}
-    splitter, report = pseudo_label.fit(
-        table_of(known, cache),
-        acoustic=columns[0],
-        electric=columns[1],
-        config=settings,
-        seed=rules.seed,
-        embedder=embedder_of(rules.embed).digest,
-    )
-    labels: dict[str, Mapping[str, Label]] = {}
-    for clip in open_guitars:
-        vector = read_embedding(_required(clip.embedding, clip), cache)
-        verdict = pseudo_label.label(splitter, clip.group, vector, settings)
-        if added := pseudo_label.labels_of(verdict, splitter, settings):
-            labels[clip.id] = added
-    return labels, report | {"guitars": len(open_guitars), "told": len(labels)}
 
 
 def _find_matches(clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache) -> tuple[Match, ...]:
