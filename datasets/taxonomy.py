@@ -55,3 +55,6 @@ IRMAS_INSTRUMENTS: tuple[str, ...] = (
     "violin",
     "voice",
 )
+
+# A generic label, and the classes that it may be: one of them, or several at once.
+KINDS: dict[str, tuple[str, ...]] = {"guitar": ("acoustic_guitar", "electric_guitar")}

@@ -61,6 +61,7 @@ class Curation:
     clips: Sequence[ClipSummary]
     quality: Mapping[str, float] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)  # clips to be dropped -> the label in doubt
+    no_class: Mapping[str, str] = field(default_factory=dict)  # clips without a class after all -> why
     labels: Mapping[str, Mapping[str, Label]] = field(default_factory=dict)  # pseudo-labels to add
     matches: tuple[Match, ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
@@ -74,7 +75,9 @@ class Curation:
         return replace(clip, presence=tuple(added[name].presence if name in added else value for name, value in given))
 
 
-LABEL_OUTLIER = "label_outlier"  # the one reason for which `curate` rejects a clip
+LABEL_OUTLIER = "label_outlier"  # `curate` doubts a label of the clip
+NO_CLASS = "no_class"  # the clip has none of the recipe's classes: `select` leaves it out, or `curate` at last
+ON_PURPOSE = frozenset({"excluded", NO_CLASS})  # reasons for which a recipe leaves clips out
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from tutti.pipelines.build.plan import Build
 from tutti.pipelines.build.standing import Standing, refuse_another, standing
 from tutti.pipelines.cache.store import Cache
 from tutti.pipelines.recipe import Recipe
+from tutti.pipelines.rows import ON_PURPOSE
 from tutti.pipelines.stages.download import known_by_md5
 from tutti.pipelines.stages.frozen import Verdict, classify
 
@@ -118,7 +119,7 @@ def check_yield(manifest: Manifest, recipe: Recipe, min_yield: float = 0.0) -> N
             raise TryLaterError(f"{source}: no clip was kept; {remedy(lacking)}")
         if found["kept"] == 0:
             raise YieldError(f"{source}: no clip was kept; reasons: {found['reasons'] or 'it has no clips'}")
-        lost = sum(n for reason, n in found["reasons"].items() if reason != "excluded")  # what was taken out on purpose
+        lost = sum(n for reason, n in found["reasons"].items() if reason not in ON_PURPOSE)
         share = found["kept"] / (found["kept"] + lost)
         if share < min_yield and (found["kept"] + sum(lacking.values())) / (found["kept"] + lost) >= min_yield:
             raise TryLaterError(f"{source}: kept {share:.1%} of its clips; {remedy(lacking)}")

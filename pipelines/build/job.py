@@ -46,6 +46,7 @@ from tutti.pipelines.diff.drift import check_drift
 from tutti.pipelines.engine.progress import Tally, read_tallies
 from tutti.pipelines.engine.runner import Interrupted, exit_now, interruptible, must_leave, pipeline_options, run
 from tutti.pipelines.engine.stall import StallWatch
+from tutti.pipelines.rows import ON_PURPOSE
 from tutti.pipelines.stages.embed import embedder_of, ensure_weights
 
 
@@ -144,9 +145,9 @@ def run_flow(build: Build, options: PipelineOptions, stall_timeout_s: float) -> 
 
 
 def fetched_and_missing(tallies: Mapping[str, Tally]) -> dict[str, Any]:
-    """Count clips whose audio is here, and those without, by reason; what was excluded is not missing."""
+    """Count clips whose audio is here, and those without, by reason; what the recipe leaves out is not missing."""
     select, fetch = (tallies.get(name, Tally()) for name in ("select", "fetch"))
-    missing = Counter({reason: n for reason, n in select.rejected.items() if reason != "excluded"})
+    missing = Counter({reason: n for reason, n in select.rejected.items() if reason not in ON_PURPOSE})
     return {"fetched": fetch.done - fetch.rejected.total(), "missing": dict(missing + fetch.rejected)}
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tutti.datasets.record import SPLITS, Clip, Rejected
 from tutti.datasets.shard import shard_path
-from tutti.pipelines.rows import LABEL_OUTLIER, Assignment, Bucket, ShardJob, SplitPlan
+from tutti.pipelines.rows import LABEL_OUTLIER, NO_CLASS, Assignment, Bucket, ShardJob, SplitPlan
 
 
 def assign_shards(plan: SplitPlan, rows_per_shard: int) -> SplitPlan:
@@ -52,8 +52,8 @@ def _apply_assignment(clip: Clip, assignment: Assignment) -> Clip | Rejected:
         labels={**clip.labels, **dict(assignment.labels)},
     )
     if assignment.reason is not None:
-        is_outlier = assignment.reason == LABEL_OUTLIER
-        stage, value = ("curate", assignment.quality) if is_outlier else ("split", None)
+        stage = "curate" if assignment.reason in (LABEL_OUTLIER, NO_CLASS) else "split"
+        value = assignment.quality if assignment.reason == LABEL_OUTLIER else None
         return Rejected(clip, stage=stage, reason=assignment.reason, value=value, detail=assignment.detail)
     return clip
 

@@ -1,24 +1,30 @@
-"""Select: read the annotations of a source and keep what the recipe asks for."""
+"""Select: read the annotations of a source and keep what the recipe asks for.
+
+A generic label speaks of its kinds too (`taxonomy.KINDS`): without a guitar there is neither an acoustic nor an
+electric one. Where a guitar is present, `curate` may find its kind, so such a clip counts as one with a class.
+"""
 
 import fnmatch
 import functools
 import heapq
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tutti.datasets.manifest import digest_of
-from tutti.datasets.record import PRESENT, Clip, Recording, Rejected
+from tutti.datasets.record import ABSENT, PRESENT, Clip, Labels, Recording, Rejected
 from tutti.datasets.source import load_source
-from tutti.pipelines.rows import SourceFiles
+from tutti.datasets.taxonomy import KINDS
+from tutti.pipelines.rows import NO_CLASS, SourceFiles
 
 
 @dataclass(frozen=True)
 class SelectConfig:
     """Rules for the clips of the sources that belong to the dataset."""
 
-    keep: Literal["all", "known", "present"] = "all"  # clips with any label, a known class, a present class
+    # Clips with any label, a known class, a present class; a guitar that may get a kind of ours counts as either.
+    keep: Literal["all", "known", "present"] = "all"
     keep_sources: tuple[str, ...] = ()  # sources that `keep` applies to; empty: all
     limit: int | None = None  # recordings per source, drawn by digest; None: all
     exclude: tuple[str, ...] = ()  # ids or patterns (* ? []) of clips and recordings that must not enter
@@ -27,6 +33,10 @@ class SelectConfig:
         """Refuse a limit that leaves nothing."""
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit {self.limit}: expected a positive number, or none")
+
+    def asks_of(self, source: str) -> bool:
+        """Whether clips of a source need a class to stay."""
+        return self.keep != "all" and (not self.keep_sources or source in self.keep_sources)
 
 
 def select(
@@ -39,21 +49,26 @@ def select(
 ) -> Iterator[Recording | Rejected]:
     """Read the recordings of one source, their clips narrowed to those that the recipe keeps.
 
-    What the recipe would keep but for its `exclude` comes as rejected rows: a takedown leaves a trace. So does a clip
-    in which the source's reader found a defect.
+    The others come as rejected rows: those without a class, those that `exclude` names (a takedown leaves a trace),
+    and those in which the source's reader found a defect. What `limit` does not come to leaves no row.
 
     Raises:
         IntegrityError: an annotation cannot be understood.
     """
     by_name = {file.remote.name: file for file in files.files}
     recordings = load_source(files.source).read(by_name, configs[files.source])
-    narrowed = (_narrow(recording, instruments, config) for recording in recordings)
+    left_out: list[Rejected] = []
+    narrowed = (_narrow(_with_kinds(recording, instruments), instruments, config, left_out) for recording in recordings)
     excluded: list[Rejected] = []
     if config.exclude:
         narrowed = (_without(recording, config.exclude, excluded) for recording in narrowed)
+    drawn, last = 0, ""
     for recording in _draw(narrowed, config.limit, seed):
+        drawn, last = drawn + 1, _rank(recording.clips[0], seed)
         yield from without_defects(recording)
     yield from excluded
+    # A draw that ends at the limit passes over what ranks before its last recording, and never comes to the rest.
+    yield from (row for row in left_out if drawn != config.limit or _rank(row.clip, seed) < last)
 
 
 def without_defects(recording: Recording) -> Iterator[Recording | Rejected]:
@@ -71,7 +86,11 @@ def without_defects(recording: Recording) -> Iterator[Recording | Rejected]:
 
 def _draw(recordings: Iterable[Recording], limit: int | None, seed: int) -> Iterable[Recording]:
     kept = (recording for recording in recordings if recording.clips)
-    return kept if limit is None else heapq.nsmallest(limit, kept, key=lambda r: digest_of([seed, r.clips[0].id]))
+    return kept if limit is None else heapq.nsmallest(limit, kept, key=lambda r: _rank(r.clips[0], seed))
+
+
+def _rank(clip: Clip, seed: int) -> str:
+    return digest_of([seed, clip.id])
 
 
 def _without(recording: Recording, patterns: tuple[str, ...], excluded: list[Rejected]) -> Recording:
@@ -99,12 +118,46 @@ def _compiled(patterns: tuple[str, ...]) -> tuple[frozenset[str], re.Pattern[str
     return frozenset(patterns), re.compile("|".join(map(fnmatch.translate, wild))) if wild else None
 
 
-def _narrow(recording: Recording, instruments: tuple[str, ...], config: SelectConfig) -> Recording:
-    return replace(recording, clips=tuple(clip for clip in recording.clips if _keeps(clip, instruments, config)))
+def labels_with_kinds(labels: Labels, instruments: Sequence[str]) -> Labels:
+    """Add that all kinds of an absent generic instrument are absent, by the word and the belief of the same origin."""
+    added = {
+        kind: label
+        for generic, kinds in KINDS.items()
+        if (label := labels.get(generic)) is not None and label.presence == ABSENT
+        for kind in kinds
+        if kind in instruments and kind not in labels
+    }
+    return {**labels, **added} if added else labels
 
 
-def _keeps(clip: Clip, instruments: tuple[str, ...], config: SelectConfig) -> bool:
-    if config.keep == "all" or (config.keep_sources and clip.source not in config.keep_sources):
+def _with_kinds(recording: Recording, instruments: Sequence[str]) -> Recording:
+    """Add what absent generic instruments say to the clips of a recording, or return it as it is."""
+    labels = [labels_with_kinds(clip.labels, instruments) for clip in recording.clips]
+    if all(new is clip.labels for new, clip in zip(labels, recording.clips, strict=True)):
+        return recording
+    clips = (replace(clip, labels=new) for new, clip in zip(labels, recording.clips, strict=True))
+    return replace(recording, clips=tuple(clips))
+
+
+def _narrow(
+    recording: Recording, instruments: Sequence[str], config: SelectConfig, left_out: list[Rejected]
+) -> Recording:
+    """Remove the clips without a class of a recording; they are added to `left_out`."""
+    if config.keep == "all":
+        return recording
+    left = []
+    for clip in recording.clips:
+        if config.asks_of(clip.source) and not has_class(clip.labels, instruments, config):
+            left_out.append(Rejected(clip, stage="select", reason=NO_CLASS, detail=f"select.keep={config.keep}"))
+        else:
+            left.append(clip)
+    return replace(recording, clips=tuple(left))
+
+
+def has_class(labels: Labels, instruments: Sequence[str], config: SelectConfig) -> bool:
+    """Whether labels have, as `keep` asks, a known or a present class, or a generic instrument that may become one."""
+    open_generics = [generic for generic, kinds in KINDS.items() if not set(kinds).isdisjoint(instruments)]
+    if any((label := labels.get(name)) is not None and label.presence == PRESENT for name in open_generics):
         return True
-    known = [label for name, label in clip.labels.items() if name in instruments]
+    known = [label for name, label in labels.items() if name in instruments]
     return any(config.keep == "known" or label.presence == PRESENT for label in known)

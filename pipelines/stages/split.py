@@ -20,7 +20,7 @@ from tutti.pipelines.curation.duplicates import find_duplicates
 from tutti.pipelines.curation.near_duplicates import leak_report, links
 from tutti.pipelines.curation.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
 from tutti.pipelines.lineage import KnownSplits, known_splits
-from tutti.pipelines.rows import LABEL_OUTLIER, Assignment, Certificate, ClipSummary, Curation, SplitPlan
+from tutti.pipelines.rows import LABEL_OUTLIER, NO_CLASS, Assignment, Certificate, ClipSummary, Curation, SplitPlan
 
 Ratios: TypeAlias = Mapping[str, float]
 Rule: TypeAlias = str | Ratios  # the name of a split, or shares of several
@@ -103,7 +103,8 @@ def plan_split(
     by_id = {clip.id: clip for clip in curation.clips}
     duplicates = find_duplicates(curation.clips, allowed.priority, links(curation.matches, by_id))
     doubts = {clip_id: (LABEL_OUTLIER, detail) for clip_id, detail in curation.doubts.items()}
-    rejected = doubts | duplicates.rejected
+    rejected = {clip_id: (NO_CLASS, detail) for clip_id, detail in curation.no_class.items()}
+    rejected |= doubts | duplicates.rejected
     clips = [curation.relabelled(clip, instruments) for clip in curation.clips]
     by_group: dict[str, list[ClipSummary]] = defaultdict(list)
     for clip in sorted((clip for clip in clips if clip.id not in rejected), key=lambda clip: clip.id):

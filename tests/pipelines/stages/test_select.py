@@ -5,10 +5,10 @@ import random
 import pytest
 from rows import human
 
-from tutti.datasets.record import Recording, Rejected
-from tutti.datasets.sources import folder
+from tutti.datasets.record import Label, Recording, Rejected
+from tutti.datasets.sources import folder, openmic2018
 from tutti.pipelines.rows import SourceFiles
-from tutti.pipelines.stages.select import SelectConfig, select
+from tutti.pipelines.stages.select import SelectConfig, labels_with_kinds, select
 
 CLASSES = ("cello", "piano")
 CSV = """path,group,cello,piano,banjo
@@ -29,7 +29,7 @@ def own_audio(root, text=CSV):
 
 def selected(configs, config, *, seed=0, instruments=CLASSES):
     recordings = select(SourceFiles("folder", ()), configs=configs, instruments=instruments, config=config, seed=seed)
-    return [clip for recording in recordings for clip in recording.clips]
+    return [clip for row in recordings if isinstance(row, Recording) for clip in row.clips]
 
 
 def names(clips):
@@ -73,7 +73,7 @@ def test_a_recording_loses_only_the_clips_that_do_not_belong(tmp_path):
         )
     )
 
-    assert [type(recording) for recording in recordings] == [Recording]
+    assert [type(row) for row in recordings] == [Recording, Rejected, Rejected]
     assert [clip.id for clip in recordings[0].clips] == ["folder/a.wav@0", "folder/a.wav@4000"]
 
 
@@ -154,7 +154,12 @@ def test_a_name_with_brackets_is_also_meant_as_it_stands(tmp_path):
 def test_what_the_recipe_does_not_want_anyway_is_not_called_excluded(tmp_path):
     found = rows(own_audio(tmp_path), keep="present", exclude=("nothing.wav", "both.wav"))
 
-    assert [row.clip.recording for row in found if isinstance(row, Rejected)] == ["both.wav"]
+    assert {row.clip.recording: row.reason for row in found if isinstance(row, Rejected)} == {
+        "both.wav": "excluded",
+        "no-cello.wav": "no_class",
+        "nothing.wav": "no_class",
+        "only-banjo.wav": "no_class",
+    }
 
 
 def test_the_limit_draws_from_what_is_not_excluded(tmp_path):
@@ -166,3 +171,72 @@ def test_the_limit_draws_from_what_is_not_excluded(tmp_path):
 
     assert {row.clips[0].recording for row in again if isinstance(row, Recording)} > drawn - {out}
     assert sum(isinstance(row, Recording) for row in again) == 5
+
+
+# --- what the recipe does not ask for
+
+
+def test_clips_without_a_class_become_rows_with_a_reason(tmp_path):
+    left_out = [row for row in rows(own_audio(tmp_path), keep="present") if isinstance(row, Rejected)]
+
+    assert names(row.clip for row in left_out) == ["no-cello", "nothing", "only-banjo"]
+    assert {(row.stage, row.reason, row.status, row.detail) for row in left_out} == {
+        ("select", "no_class", "rejected", "select.keep=present")
+    }
+
+
+def test_a_limit_leaves_rows_only_of_what_its_draw_passed_over(tmp_path):
+    lines = [f"{number:03d}.wav,{number % 2}" for number in range(200)]
+    configs = own_audio(tmp_path, "path,cello\n" + "\n".join(lines) + "\n")
+
+    few = [row for row in rows(configs, keep="present", limit=10) if isinstance(row, Rejected)]
+    whole = [row for row in rows(configs, keep="present", limit=101) if isinstance(row, Rejected)]
+
+    assert 2 <= len(few) <= 25  # about as many as it drew
+    assert len(whole) == 100
+
+
+# --- generic instruments
+
+
+KINDS_TOO = (*CLASSES, "acoustic_guitar", "electric_guitar")
+
+
+def guitars(root, text, keep="present"):
+    configs, config = own_audio(root, text), SelectConfig(keep=keep)
+    found = select(SourceFiles("folder", ()), configs=configs, instruments=KINDS_TOO, config=config, seed=0)
+    return {row.clips[0].recording: row.clips[0].labels for row in found if isinstance(row, Recording)}
+
+
+def test_a_guitar_of_unknown_kind_counts_as_a_class_where_its_kinds_are_classes(tmp_path):
+    text = "path,guitar,cello\nguitar.wav,1,0\nno-guitar.wav,0,0\ncello.wav,,1\n"
+
+    assert sorted(guitars(tmp_path, text)) == ["cello.wav", "guitar.wav"]
+    assert names(selected(own_audio(tmp_path, text), SelectConfig(keep="present"))) == ["cello"]
+
+
+def test_an_absent_guitar_is_neither_acoustic_nor_electric(tmp_path):
+    text = "path,guitar,acoustic_guitar\nnone.wav,0,\nsome.wav,1,\ntold.wav,0,1\n"
+    labels = guitars(tmp_path, text, keep="all")
+
+    assert labels["none.wav"] == human(guitar=0, acoustic_guitar=0, electric_guitar=0)
+    assert labels["some.wav"] == human(guitar=1)
+    assert labels["told.wav"] == human(guitar=0, acoustic_guitar=1, electric_guitar=0)  # what is stated stands
+
+
+def test_the_crowds_no_to_a_guitar_is_its_no_to_both_kinds():
+    """Requirement D15: below .5 in the three-valued labels, at most .8 in Lumen's; not asked is Lumen's absent."""
+    kinds = ("acoustic_guitar", "electric_guitar")
+    ternary, lumen = openmic2018.Config(), openmic2018.Config(mode="lumen")
+
+    def labels(relevances, config):
+        made = labels_with_kinds(openmic2018.labels_of(relevances, config), kinds)
+        return {name: label for name, label in made.items() if name in ("guitar", *kinds)}
+
+    no, unsure = Label(0, "crowd", 0.1), Label(0, "crowd", 0.8)
+    assert labels({"guitar": 0.1}, ternary) == {"guitar": no, "acoustic_guitar": no, "electric_guitar": no}
+    assert labels({"guitar": 0.5}, ternary) == {"guitar": Label(1, "crowd", 0.5)}
+    assert labels({"piano": 0.9}, ternary) == {}
+    assert labels({"guitar": 0.8}, lumen) == {"guitar": unsure, "acoustic_guitar": unsure, "electric_guitar": unsure}
+    assert set(labels({"piano": 0.9}, lumen).values()) == {Label(0, "weak")}
+    assert labels({"guitar": 0.81}, lumen) == {"guitar": Label(1, "crowd", 0.81)}
