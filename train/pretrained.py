@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tutti.datasets.addresses import without_secrets
 from tutti.datasets.environment import switch
 from tutti.datasets.errors import IntegrityError, TryLaterError, UsageError
-from tutti.train.features._torchaudio import torchaudio
+from tutti.train.features.torchaudio_import import torchaudio
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

@@ -1,4 +1,4 @@
-"""The front end of AST: Kaldi log-mel filter banks of many clips at once, in torch, on CPU or GPU.
+"""The front end of AST: Kaldi log-mel filter banks of clips, on CPU or GPU.
 
     features([waveform, ...], FbankConfig(), frames=1024, device=device)      clips of any length, normalized
     KaldiFbank(KALDI)(waveform_BT)                                            a module in the place of LogMel
@@ -6,8 +6,9 @@
     waveform -> frames of 25 ms every 10 ms -> minus their mean -> pre-emphasis -> Hann window
     -> power spectrum -> mel triangles -> log -> zeros up to the model's length -> normalization
 
-The same numbers as transformers' `ASTFeatureExtractor`, which does one clip after the other, and in
-whose two branches (torchaudio, numpy) the model's authors' `torchaudio.compliance.kaldi.fbank` lives on.
+On a CPU it is `torchaudio.compliance.kaldi.fbank`, clip by clip, as the model's authors used it: twice as fast there
+as a batch, whose spectra fit no cache. It takes one clip at a time, some forty kernels: elsewhere the same steps are
+done for a batch, with its filters. Both give the numbers of transformers' `ASTFeatureExtractor`.
 
 Shapes: N clips, S samples, T frames, W samples of a frame, F frequencies, M mel bands; in the module B clips,
 T samples, F frames.
@@ -15,7 +16,8 @@ T samples, F frames.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +25,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from tutti.datasets.mel_bank import mel_bank
 from tutti.train.features.logmel import LogMelConfig
 from tutti.train.features.standardization import Standardization
+from tutti.train.features.torchaudio_import import torchaudio
 
 SAMPLE_RATE = 16_000  # Hz, what AST was trained on
 FRAME_SAMPLES = 400  # 25 ms, Kaldi's default
@@ -71,30 +73,52 @@ def features(
         ValueError: a waveform is not such an array, or is shorter than a frame.
     """
     check(waveforms)
-    # Always as many frames as asked for: cut to the longest clip of the batch, another clip's length would choose
-    # the kernels of the matrix product and with them the last bits.
-    batch_NS = np.zeros((len(waveforms), FRAME_SAMPLES + (frames - 1) * HOP_SAMPLES), np.float32)
-    for row_S, waveform in zip(batch_NS, waveforms, strict=True):
-        heard = waveform[: len(row_S)]
-        row_S[: len(heard)] = heard
-    result_NTM = log_mel(torch.from_numpy(batch_NS).to(device), config.num_mels)
-    for row_TM, waveform in zip(result_NTM, waveforms, strict=True):
-        row_TM[num_frames(len(waveform)) :] = 0  # frames that reach into our padding
+    num_samples = FRAME_SAMPLES + (frames - 1) * HOP_SAMPLES
+    heard = [torch.from_numpy(np.ascontiguousarray(waveform[:num_samples], np.float32)) for waveform in waveforms]
+    result_NTM = torch.zeros((len(heard), frames, config.num_mels), device=device)
+    if device.type == "cpu":
+        for row_TM, clip_S in zip(result_NTM, heard, strict=True):
+            row_TM[: num_frames(len(clip_S))] = log_mel(clip_S[None], config.num_mels)[0]
+    elif heard:
+        # Always as many frames as asked for: cut to the longest clip of the batch, another clip's length would choose
+        # the kernels of the matrix product and with them the last bits.
+        batch_NS = torch.stack([functional.pad(clip_S, (0, num_samples - len(clip_S))) for clip_S in heard])
+        batch_NTM = log_mel(batch_NS.to(device), config.num_mels)
+        for row_TM, batch_TM, clip_S in zip(result_NTM, batch_NTM, heard, strict=True):
+            count = num_frames(len(clip_S))  # the others reach into our padding
+            row_TM[:count] = batch_TM[:count]
     return (result_NTM - config.mean) / (2 * config.std) if config.normalize else result_NTM
 
 
 def log_mel(batch_NS: torch.Tensor, num_mels: int) -> torch.Tensor:
     """Compute the natural logarithm of the mel energies of each frame: float32 (N, S) -> (N, T, num_mels)."""
-    filters_FM = torch.from_numpy(mel_filters(num_mels))
-    return _log_mel(batch_NS, hann_window().to(batch_NS.device), filters_FM.to(batch_NS.device))
+    if batch_NS.device.type == "cpu":
+        return _by_clip(batch_NS, num_mels)
+    return _by_batch(batch_NS, hann_window().to(batch_NS.device), mel_filters(num_mels).to(batch_NS.device))
+
+
+def _by_clip(batch_NS: torch.Tensor, num_mels: int) -> torch.Tensor:
+    fbank = kaldi().fbank
+    return torch.stack(
+        [
+            fbank(clip_1S, num_mel_bins=num_mels, sample_frequency=float(SAMPLE_RATE), window_type="hanning")
+            for clip_1S in batch_NS.split(1)
+        ]
+    )
+
+
+def kaldi() -> Any:
+    """Import torchaudio's port of Kaldi."""
+    torchaudio()
+    return import_module("torchaudio.compliance.kaldi")
 
 
 def hann_window() -> torch.Tensor:
     """Compute the window of a frame (W,): Hann, symmetric."""
-    return torch.hann_window(FRAME_SAMPLES, periodic=False, dtype=torch.float64).float()
+    return torch.hann_window(FRAME_SAMPLES, periodic=False)
 
 
-def _log_mel(batch_NS: torch.Tensor, window_W: torch.Tensor, filters_FM: torch.Tensor) -> torch.Tensor:
+def _by_batch(batch_NS: torch.Tensor, window_W: torch.Tensor, filters_FM: torch.Tensor) -> torch.Tensor:
     frames_NTW = batch_NS.unfold(1, FRAME_SAMPLES, HOP_SAMPLES)
     frames_NTW = frames_NTW - frames_NTW.mean(dim=2, keepdim=True)
     before_NTW = torch.cat((frames_NTW[..., :1], frames_NTW[..., :-1]), dim=2)  # the first sample stands for its own
@@ -124,22 +148,31 @@ class KaldiFbank(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("window", hann_window(), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(mel_filters(config.n_mels)), persistent=False)
+        self.register_buffer("filters", mel_filters(config.n_mels), persistent=False)
 
     def forward(self, waveform_BT: torch.Tensor) -> torch.Tensor:
         """Compute natural logarithms (B, F, M), F = config.num_frames(T); a clip below one frame ends in silence."""
         with torch.autocast(waveform_BT.device.type, enabled=False):
             missing = max(0, FRAME_SAMPLES - waveform_BT.shape[1])
-            return _log_mel(functional.pad(waveform_BT.float(), (0, missing)), self.window, self.filters)
+            padded_BT = functional.pad(waveform_BT.float(), (0, missing))
+            if padded_BT.device.type == "cpu":
+                return _by_clip(padded_BT, self.config.n_mels)
+            return _by_batch(padded_BT, self.window, self.filters)
 
 
-@lru_cache(maxsize=4)
-def mel_filters(num_mels: int) -> NDArray[np.float32]:
-    """Compute Kaldi's triangles, straight on the mel scale: float32 (FFT_SAMPLES // 2 + 1, num_mels)."""
-    filters_FM = mel_bank(
-        n_fft=FFT_SAMPLES, sample_rate=SAMPLE_RATE, num_bands=num_mels, low_hz=LOW_HZ, high_hz=HIGH_HZ, scale="kaldi"
+def mel_filters(num_mels: int) -> torch.Tensor:
+    """Make Kaldi's triangles, straight on the mel scale: float32 (FFT_SAMPLES // 2 + 1, num_mels)."""
+    filters_MF, _ = kaldi().get_mel_banks(
+        num_mels,
+        FFT_SAMPLES,
+        float(SAMPLE_RATE),
+        LOW_HZ,
+        HIGH_HZ,
+        vtln_low=100.0,
+        vtln_high=-500.0,
+        vtln_warp_factor=1.0,
     )
-    return filters_FM.astype(np.float32)
+    return functional.pad(filters_MF, (0, 1)).T.contiguous()  # a column for Nyquist, where the highest band ends
 
 
 def check(waveforms: Sequence[NDArray[np.float32]]) -> None:

@@ -1,6 +1,7 @@
 """Log-mel spectrogram: the front end of most models. Shapes: B clips, T samples, N FFT bins, F frames, M mel bands."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tutti.datasets.mel_bank import mel_bank, mel_edges, mel_to_hz
+from tutti.datasets.mel_bank import mel_edges, mel_to_hz
 from tutti.datasets.record import Decibels
 from tutti.train.features.spectrum import PowerSpectrum, num_frames
+from tutti.train.features.torchaudio_import import torchaudio
 
 # Kaldi's defaults at 16 kHz: frames of 25 ms every 10 ms, in an FFT of the next power of two, from 20 Hz to Nyquist.
 _KALDI_SIZES = (16_000, 512, 160, 20.0, 8_000.0)
@@ -96,25 +98,29 @@ def mel_edges_hz(config: LogMelConfig) -> NDArray[np.float64]:
     return mel_to_hz(edges, config.mel_scale)
 
 
-def mel_filters(config: LogMelConfig) -> NDArray[np.float64]:
-    """Compute triangular filters (N, M) with peak 1 or, as Slaney's, unit area.
+def mel_filters(config: LogMelConfig) -> Tensor:
+    """Make torchaudio's triangular filters (N, M) with peak 1 or, as Slaney's, unit area.
 
     Raises:
         ValueError: bands so narrow that one holds no FFT bin: it would be silent for ever.
     """
-    filters_NM = mel_bank(
-        n_fft=config.n_fft, sample_rate=config.sample_rate, num_bands=config.n_mels, scale=config.mel_scale,
-        low_hz=config.min_frequency_hz, high_hz=config.max_frequency_hz,
-    )  # fmt: skip
-    edges = mel_edges_hz(config)
-    empty = np.flatnonzero(filters_NM.max(axis=0) == 0)
-    if empty.size:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of empty bands, refused below
+        filters_NM: Tensor = torchaudio().functional.melscale_fbanks(
+            config.n_fft // 2 + 1,
+            config.min_frequency_hz,
+            config.max_frequency_hz,
+            config.n_mels,
+            config.sample_rate,
+            norm="slaney" if config.mel_norm == "slaney" else None,
+            mel_scale=config.mel_scale,
+        )
+    empty = (filters_NM.amax(dim=0) == 0).nonzero()[:, 0].tolist()
+    if empty:
         raise ValueError(
-            f"mel band {empty[0]} (peak {edges[1 + empty[0]]:.0f} Hz) holds no FFT bin; "
+            f"mel band {empty[0]} (peak {mel_edges_hz(config)[1 + empty[0]]:.0f} Hz) holds no FFT bin; "
             f"use fewer than n_mels={config.n_mels} or more than n_fft={config.n_fft}"
         )
-    if config.mel_norm == "slaney":
-        filters_NM = filters_NM * (2 / (edges[2:] - edges[:-2]))
     return filters_NM
 
 
@@ -136,10 +142,11 @@ class LogMel(nn.Module):
     def __init__(self, config: LogMelConfig, method: Literal["auto", "matrix", "fft"] = "auto") -> None:
         super().__init__()
         self.config = config
+        self.amplitude_to_db = torchaudio().functional.amplitude_to_DB  # looked up here: what compiles imports nothing
         self.spectrum = PowerSpectrum(
             config.n_fft, config.hop_length, amplitude_of_sine=config.reference == "sine", method=method
         )
-        self.register_buffer("filters", torch.from_numpy(mel_filters(config)).float(), persistent=False)
+        self.register_buffer("filters", mel_filters(config), persistent=False)
 
     @property
     def window(self) -> Tensor:
@@ -157,7 +164,7 @@ class LogMel(nn.Module):
             mel_BFM: Tensor = power_BFN @ self.filters
         if config.scale == "power":
             return mel_BFM
-        level_BFM = 10 * torch.log10(mel_BFM.clamp(min=10 ** (config.floor_db / 10)))
-        if config.top_db is None:
-            return level_BFM
-        return torch.maximum(level_BFM, level_BFM.amax(dim=(1, 2), keepdim=True) - config.top_db)
+        clips_B1FM = mel_BFM.unsqueeze(1)  # of what has three dimensions torchaudio takes one maximum over all
+        floor = 10 ** (config.floor_db / 10)
+        level_B1FM: Tensor = self.amplitude_to_db(clips_B1FM, 10.0, floor, db_multiplier=0.0, top_db=config.top_db)
+        return level_B1FM.squeeze(1)

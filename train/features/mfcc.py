@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from tutti.train.features._torchaudio import torchaudio
 from tutti.train.features.logmel import LUMEN_DB, LogMel, LogMelConfig
+from tutti.train.features.torchaudio_import import torchaudio
 
 
 @dataclass(frozen=True)

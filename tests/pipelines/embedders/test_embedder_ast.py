@@ -18,7 +18,7 @@ from tiny_ast import edit_json, edit_weights, weight_names, write_tiny_ast
 
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.pipelines.embedders.ast import SLICE_CLIPS, load
-from tutti.train.features import _torchaudio
+from tutti.train.features import torchaudio_import
 from tutti.train.models._positions import resize_positions
 
 RATE = 16_000
@@ -365,7 +365,7 @@ def test_a_missing_gpu_is_said(folder):
 
 
 def test_what_needs_the_compiled_part_of_torchaudio_says_so():
-    @_torchaudio._without_compiled_part().fail_if_no_align
+    @torchaudio_import._without_compiled_part().fail_if_no_align
     def forced_align():
         return "aligned"
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import noise, silence, sine
 
-from tutti.train.features._torchaudio import torchaudio
 from tutti.train.features.fbank import FbankConfig, features, log_mel, num_frames
+from tutti.train.features.torchaudio_import import torchaudio
 
 CPU = torch.device("cpu")
 RATE = 16_000
