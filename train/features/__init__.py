@@ -1,5 +1,6 @@
 """Front ends: from waveforms to the input of a model. Plain torch, batched, on any device.
 
+torchaudio_import.py torchaudio, whose banks, spectra and decibels these are, also beside a CPU build of torch
 spectrum.py         power spectrum: frames x windowed DFT basis, or FFT
 logmel.py           log-mel, and the papers' parameter sets
 mfcc.py             cepstral coefficients of it
