@@ -102,7 +102,7 @@ def _by_clip(batch_NS: torch.Tensor, num_mels: int) -> torch.Tensor:
     return torch.stack(
         [
             fbank(clip_1S, num_mel_bins=num_mels, sample_frequency=float(SAMPLE_RATE), window_type="hanning")
-            for clip_1S in batch_NS.split(1)
+            for clip_1S in torch.split(batch_NS, 1)
         ]
     )
 

@@ -84,7 +84,7 @@ class PowerSpectrum(nn.Module):
             return real_BFN.square() + imaginary_BFN.square()
 
     def _by_fft(self, waveform_BT: Tensor) -> Tensor:
-        spectrum_BNF = torchaudio().functional.spectrogram(
+        spectrum_BNF: Tensor = torchaudio().functional.spectrogram(
             waveform_BT,
             pad=0,
             window=self.window,
