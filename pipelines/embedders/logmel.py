@@ -10,24 +10,25 @@ shifts that axis and leaves the magnitudes, so they tell timbre from pitch (Rafi
 coefficients). Left out because they added nothing: MFCC, modulation spectra, chroma, contrast, deltas of mel bands.
 
 Loudness does not matter: everything is measured against the clip's own mean power, floors included. Length hardly
-does: only statistics over frames. Shapes: T frames, B bins, F FFT bins.
+does: only statistics over frames. Every x86 processor gives the same bits (`exact.py`): no BLAS, no numpy logarithm
+or power. Shapes: T frames, B bins, F FFT bins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfft
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from tutti.datasets.manifest import digest_of
 from tutti.datasets.mel_bank import mel_bank, triangles
+from tutti.pipelines.embedders.exact import banded, constant, ln, log2, log10, squares_of
 
 Array = NDArray[np.float32]
 
-CODE_VERSION = 1  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
+CODE_VERSION = 2  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
 SAMPLE_RATE = 16_000  # Hz
 N_FFT, HOP_LENGTH = 1024, 256  # 64 ms and 16 ms: onsets
 LONG_N_FFT, LONG_HOP_LENGTH = 4096, 1024  # 256 ms and 64 ms: resolves the partials of low notes
@@ -72,9 +73,7 @@ class LogMelEmbedder:
         Raises:
             ValueError: a waveform is not mono, is empty, or holds a value that is no number.
         """
-        # One thread: more gain nothing on matrices this small, and could change the order of sums.
-        with threadpool_limits(1):
-            rows = [embed_waveform(waveform, f"waveform {index}") for index, waveform in enumerate(waveforms)]
+        rows = [embed_waveform(waveform, f"waveform {index}") for index, waveform in enumerate(waveforms)]
         return np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
 
 
@@ -90,37 +89,39 @@ def embed_waveform(waveform: Array, label: str = "waveform") -> Array:
     if not np.isfinite(power):
         raise ValueError(f"{label}: holds values that are no numbers; decode it again")
     unit = waveform / np.float32(max(power, 1e-20) ** 0.5)  # mean power 1; digital silence stays silent
-    magnitude_TF = magnitudes(unit, N_FFT, HOP_LENGTH)
-    blocks = [*_short_blocks(magnitude_TF), *_long_blocks(magnitudes(unit, LONG_N_FFT, LONG_HOP_LENGTH))]
+    power_TF = power_spectra(unit, N_FFT, HOP_LENGTH)
+    blocks = [*_short_blocks(power_TF), *_long_blocks(power_spectra(unit, LONG_N_FFT, LONG_HOP_LENGTH))]
     return np.concatenate(blocks).astype(np.float32)
 
 
-def magnitudes(waveform: Array, n_fft: int, hop_length: int) -> Array:
-    """Compute magnitude spectra (T, n_fft // 2 + 1), Hann window; a short waveform is padded with zeros."""
+def power_spectra(waveform: Array, n_fft: int, hop_length: int) -> Array:
+    """Compute power spectra (T, n_fft // 2 + 1), Hann window; a short waveform is padded with zeros."""
     padded = np.pad(waveform, (0, max(0, n_fft - len(waveform))))
     frames_TS = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
-    spectrum_TF: Array = np.abs(rfft(frames_TS * window, axis=1)).astype(np.float32)
-    return spectrum_TF
+    return squares_of(rfft(frames_TS * hann_window(n_fft), axis=1))
 
 
-def _short_blocks(magnitude_TF: Array) -> list[Array]:
-    power_TF = np.square(magnitude_TF)
+@cache
+def hann_window(n_fft: int) -> Array:
+    """Compute the periodic Hann window (n_fft,)."""
+    return constant(np.hanning(n_fft + 1)[:-1])
+
+
+def _short_blocks(power_TF: Array) -> list[Array]:
     power_T = power_TF.sum(1)
     mean_power = power_TF.mean() + _TINY
-    log_power_TF = np.log10(power_TF / mean_power + 1e-4)  # 40 dB deep: the noise floor of a codec does not show
+    log_power_TF = log10(power_TF / mean_power + np.float32(1e-4))  # 40 dB: no codec noise shows
     rise_TF = np.diff(log_power_TF, axis=0)
     return [
         mel_shape(power_TF),
-        spectral_shape(magnitude_TF, power_TF, log_power_TF),
+        spectral_shape(power_TF, log_power_TF),
         log_moments(log_power_TF, power_T / (power_T.sum() + _TINY)),
         flux(rise_TF),
-        envelope(10 * np.log10(power_T / (power_T.mean() + _TINY) + 1e-6)),
+        envelope(10 * log10(power_T / (power_T.mean() + _TINY) + np.float32(1e-6))),
     ]
 
 
-def _long_blocks(magnitude_TF: Array) -> list[Array]:
-    power_TF = np.square(magnitude_TF)
+def _long_blocks(power_TF: Array) -> list[Array]:
     return [
         harmonic_coefficients(power_TF, FINE_BINS, compression="root"),
         harmonic_coefficients(power_TF, FINER_BINS, compression="decibel"),
@@ -130,24 +131,25 @@ def _long_blocks(magnitude_TF: Array) -> list[Array]:
 
 def mel_shape(power_TF: Array) -> Array:
     """Average the log-mel spectrum in dB, each frame against its own mean (40,)."""
-    mel_TB = power_TF @ mel_filters().T
-    log_TB = 10 * np.log10(mel_TB + mel_TB.mean() * 1e-6 + _TINY)
+    mel_TB = _mel_bands()(power_TF)
+    log_TB = 10 * log10(mel_TB + (mel_TB.mean() * np.float32(1e-6) + _TINY))
     shape_B: Array = (log_TB - log_TB.mean(1, keepdims=True)).mean(0)
     return shape_B
 
 
-def spectral_shape(magnitude_TF: Array, power_TF: Array, log_power_TF: Array) -> Array:
+def spectral_shape(power_TF: Array, log_power_TF: Array) -> Array:
     """Compute 25 statistics of centroid, bandwidth, roll-offs on a log axis, of their change, and of level."""
     frequency_F = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=np.float32)
-    weight_TF = magnitude_TF + _TINY
+    weight_TF = np.sqrt(power_TF) + _TINY
     total_T = weight_TF.sum(1)
-    centroid_T = weight_TF @ frequency_F / total_T
-    spread_T = np.maximum(weight_TF @ np.square(frequency_F) / total_T - np.square(centroid_T), 0)
-    rolloffs = [np.log(hz + 50) for hz in rolloff_hz(power_TF, ROLLOFFS)]  # 50 Hz: below, the axis is linear
+    weighted_TF = weight_TF * frequency_F
+    centroid_T = weighted_TF.sum(1) / total_T
+    spread_T = np.maximum((weighted_TF * frequency_F).sum(1) / total_T - np.square(centroid_T), 0)
+    rolloffs = [ln(hz + 50) for hz in rolloff_hz(power_TF, ROLLOFFS)]  # 50 Hz: below, the axis is linear
     change_T = np.sqrt(np.square(np.diff(log_power_TF, axis=0)).mean(1))
     change_T = np.append(change_T, change_T[-1:] if len(change_T) else np.float32(0))
-    level_T = np.log10(power_TF.sum(1) + 1e-3) * 10
-    rows = [np.log(centroid_T + 50), np.log(np.sqrt(spread_T) + 50), *rolloffs, change_T, level_T]
+    level_T = log10(power_TF.sum(1) + np.float32(1e-3)) * 10
+    rows = [ln(centroid_T + 50), ln(np.sqrt(spread_T) + 50), *rolloffs, change_T, level_T]
     tracks_TB = np.stack(rows, axis=1)
     quantiles = np.percentile(tracks_TB[:, :6], [10, 90], axis=0)
     return np.concatenate([tracks_TB.mean(0)[:6], tracks_TB.std(0), quantiles.reshape(-1)])
@@ -156,20 +158,21 @@ def spectral_shape(magnitude_TF: Array, power_TF: Array, log_power_TF: Array) ->
 def log_moments(log_power_TF: Array, weight_T: Array) -> Array:
     """Compute moments, entropy, roll-offs of the log spectrum over log frequency: mean, spread, change (33,)."""
     weight_TF = log_power_TF + np.float32(4)  # from the floor of 1e-4 up: never negative
-    frequency_F = np.log2(np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=np.float32) + 60)
+    frequency_F = log2(np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=np.float32) + 60)
     share_TF = weight_TF / (weight_TF.sum(1, keepdims=True) + _TINY)
-    centroid_T = share_TF @ frequency_F
+    centroid_T = (share_TF * frequency_F).sum(1)
     away_TF = frequency_F - centroid_T[:, None]
     square_TF = np.square(away_TF)
-    variance_T = (share_TF * square_TF).sum(1) + _TINY
-    skewness_T = (share_TF * square_TF * away_TF).sum(1) / variance_T**1.5
-    kurtosis_T = (share_TF * np.square(square_TF)).sum(1) / np.square(variance_T)
-    entropy_T = -(share_TF * np.log(share_TF + 1e-12)).sum(1)
-    rolloffs = [np.log2(hz + 60) for hz in rolloff_hz(weight_TF, LOG_ROLLOFFS)]
+    spread_TF = share_TF * square_TF
+    variance_T = spread_TF.sum(1) + _TINY
+    skewness_T = (spread_TF * away_TF).sum(1) / (variance_T * np.sqrt(variance_T))
+    kurtosis_T = (spread_TF * square_TF).sum(1) / np.square(variance_T)
+    entropy_T = -(share_TF * ln(share_TF + np.float32(1e-12))).sum(1)
+    rolloffs = [log2(hz + 60) for hz in rolloff_hz(weight_TF, LOG_ROLLOFFS)]
     moments = [centroid_T, np.sqrt(variance_T), skewness_T, kurtosis_T, entropy_T]
     tracks_TB = np.stack([*moments, *rolloffs], axis=1)
-    mean_B = weight_T @ tracks_TB
-    spread_B = np.sqrt(weight_T @ np.square(tracks_TB - mean_B))
+    mean_B = (weight_T[:, None] * tracks_TB).sum(0)
+    spread_B = np.sqrt((weight_T[:, None] * np.square(tracks_TB - mean_B)).sum(0))
     return np.concatenate([mean_B, spread_B, _mean_change(tracks_TB)])
 
 
@@ -216,23 +219,22 @@ def harmonic_coefficients(power_TF: Array, bins_per_octave: int, *, compression:
         bins_per_octave: resolution of the log-frequency axis.
         compression: "root" (fourth root of power; each frame against its own norm) or "decibel" (40 dB deep).
     """
-    bank_TB = power_TF @ pitch_filters(bins_per_octave).T
+    bank_TB = _pitch_bands(bins_per_octave)(power_TF)
     relative_TB = bank_TB / (bank_TB.mean() + _TINY)
-    compressed_TB = relative_TB**0.25 if compression == "root" else 10 * np.log10(relative_TB + 1e-4)
+    is_root = compression == "root"
+    compressed_TB = np.sqrt(np.sqrt(relative_TB)) if is_root else 10 * log10(relative_TB + np.float32(1e-4))
     centered_TB = compressed_TB - compressed_TB.mean(1, keepdims=True)
     num_bins = compressed_TB.shape[1]
-    spectrum_TB = np.abs(rfft(centered_TB, n=2 * num_bins, axis=1))[:, 1 : num_bins // 2 + 1]
-    if compression == "root":
-        spectrum_TB = spectrum_TB / (np.linalg.norm(spectrum_TB, axis=1, keepdims=True) + 1e-6)
-        coefficients: Array = np.log(spectrum_TB.mean(0) + 1e-3)
-    else:
-        coefficients = np.log(spectrum_TB.mean(0) + 1e-2)
-    return coefficients
+    squared_TB = squares_of(rfft(centered_TB, n=2 * num_bins, axis=1)[:, 1 : num_bins // 2 + 1])
+    spectrum_TB = np.sqrt(squared_TB)
+    if is_root:
+        spectrum_TB = spectrum_TB / (np.sqrt(squared_TB.sum(1, keepdims=True)) + np.float32(1e-6))
+    return ln(spectrum_TB.mean(0) + np.float32(1e-3 if is_root else 1e-2))
 
 
 def peakiness(power_TF: Array) -> Array:
     """Measure how far partials stand above the valleys between them, in dB, in seven bands: mean, spread (14,)."""
-    log_TF = 10 * np.log10(power_TF + 1e-6)
+    log_TF = 10 * log10(power_TF + np.float32(1e-6))
     bands = [np.percentile(log_TF[:, low:high], [50, 95], axis=1) for low, high in PEAK_BANDS]
     height_TB = np.stack([top - middle for middle, top in bands], axis=1)
     return np.concatenate([height_TB.mean(0), height_TB.std(0)])
@@ -249,7 +251,17 @@ def _mean_change(tracks_TB: Array) -> Array:
 def mel_filters() -> Array:
     """Compute triangles on the mel scale, peak 1 (40, 513)."""
     filters_FB = mel_bank(n_fft=N_FFT, sample_rate=SAMPLE_RATE, num_bands=N_MELS, low_hz=MIN_MEL_HZ, high_hz=MAX_MEL_HZ)
-    return _by_band(filters_FB)
+    return constant(filters_FB.T)
+
+
+@cache
+def _mel_bands() -> Callable[[Array], Array]:
+    return banded(mel_filters())
+
+
+@cache
+def _pitch_bands(bins_per_octave: int) -> Callable[[Array], Array]:
+    return banded(pitch_filters(bins_per_octave))
 
 
 @cache
@@ -258,17 +270,11 @@ def pitch_filters(bins_per_octave: int) -> Array:
     steps = np.arange(-1, bins_per_octave * NUM_OCTAVES + 1) / bins_per_octave
     edges_hz = MIN_PITCH_HZ * 2**steps
     bins_hz = np.linspace(0, SAMPLE_RATE / 2, LONG_N_FFT // 2 + 1)
-    filters_BF = _by_band(triangles(bins_hz, edges_hz)).astype(np.float64)
+    filters_BF = triangles(bins_hz, edges_hz).T.copy()
     for row_F, center_hz in zip(filters_BF, edges_hz[1:-1], strict=True):
         if row_F.sum() < 0.5:  # narrower than an FFT bin: interpolate between its two neighbors
             position = center_hz * LONG_N_FFT / SAMPLE_RATE
             below = int(position)
             row_F[:] = 0
             row_F[below : below + 2] = below + 1 - position, position - below
-    normalized_BF: Array = (filters_BF / filters_BF.sum(1, keepdims=True)).astype(np.float32)
-    return normalized_BF
-
-
-def _by_band(filters_FB: NDArray[np.float64]) -> Array:
-    """Copy filters as (B, F): a transposed view would choose another kernel of the product, and other last bits."""
-    return np.ascontiguousarray(filters_FB.T, np.float32)
+    return constant(filters_BF / filters_BF.sum(1, keepdims=True))

@@ -13,9 +13,9 @@ from signals import noise, silence, sine
 from tutti.pipelines.embedders.logmel import (
     LogMelEmbedder,
     harmonic_coefficients,
-    magnitudes,
     mel_filters,
     pitch_filters,
+    power_spectra,
     rolloff_hz,
 )
 
@@ -115,7 +115,7 @@ def test_a_bad_waveform_is_named_with_the_remedy():
 
 def test_harmonic_coefficients_tell_timbre_from_pitch():
     def coefficients(frequency_hz, partials):
-        power = np.square(magnitudes(tone(frequency_hz=frequency_hz, partials=partials), 4096, 1024))
+        power = power_spectra(tone(frequency_hz=frequency_hz, partials=partials), 4096, 1024)
         return harmonic_coefficients(power, 24, compression="root")
 
     low, high, dull = coefficients(220.0, 8), coefficients(311.1, 8), coefficients(220.0, 2)
