@@ -7,7 +7,7 @@ small and travel to any worker. Shapes: N rows, D dimensions, C classes.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,16 @@ class Table:
     """Clips with their embeddings and labels, in any order."""
 
     ids: tuple[str, ...]
-    groups: tuple[str, ...]  # song of each clip
+    groups: tuple[str, ...]  # of each clip: what folds keep together, songs and all that share audio with them
     embeddings: NDArray[np.float32]  # (N, D)
     presence: NDArray[np.int8]  # (N, C): PRESENT, ABSENT or UNKNOWN
+    songs: tuple[str, ...] = ()  # of each clip: whose clips are judged together; none given: the groups
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths."""
-        lengths = {len(self.ids), len(self.groups), len(self.embeddings), len(self.presence)}
+        if not self.songs:
+            object.__setattr__(self, "songs", self.groups)
+        lengths = {len(self.ids), len(self.groups), len(self.songs), len(self.embeddings), len(self.presence)}
         if len(lengths) > 1 or self.embeddings.ndim != 2 or self.presence.ndim != 2:
             shapes = f"{len(self.ids)} ids, {len(self.groups)} groups"
             raise ValueError(
@@ -40,9 +43,9 @@ class Table:
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "Table":
         """Take the rows with these indices, in their order."""
-        ids, groups = tuple(self.ids[row] for row in rows), tuple(self.groups[row] for row in rows)
+        ids, groups, songs = (tuple(column[row] for row in rows) for column in (self.ids, self.groups, self.songs))
         index = np.asarray(rows, dtype=np.intp)
-        return replace(self, ids=ids, groups=groups, embeddings=self.embeddings[index], presence=self.presence[index])
+        return Table(ids, groups, self.embeddings[index], self.presence[index], songs)
 
     def sorted(self) -> "Table":
         """Sort by id, so that no sum depends on the order of arrival."""

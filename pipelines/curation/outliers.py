@@ -283,8 +283,8 @@ def _assess_multi(models: FoldModels, table: Table, logits: Floats, config: Outl
             share = sigmoid(logits[rows, k])
             per_label[rows, k] = _self_confidence(labels, np.column_stack([1 - share, share]))
         else:
-            groups = tuple(table.groups[row] for row in rows)
-            smooth = _song_mean(logits[rows, k], groups, labels, config.song_weight)
+            songs = tuple(table.songs[row] for row in rows)
+            smooth = _song_mean(logits[rows, k], songs, labels, config.song_weight)
             per_label[rows, k] = sigmoid(np.where(labels == 1, smooth, -smooth))
     judged = np.flatnonzero(np.isfinite(per_label).any(axis=1))
     worst = per_label[judged].argmin(axis=1) if len(judged) else np.zeros(0, np.int64)
@@ -328,11 +328,11 @@ def _best_other(values: Floats, own: NDArray[np.int64]) -> NDArray[np.int64]:
 def _with_songs(logits: Floats, table: Table, weight: float) -> Floats:
     # Same song, same labels: a clip whose song-mates are labelled otherwise stands alone.
     keys = [row.tobytes() for row in (table.presence == PRESENT)]
-    return _blend(logits, list(zip(table.groups, keys, strict=True)), weight)
+    return _blend(logits, list(zip(table.songs, keys, strict=True)), weight)
 
 
-def _song_mean(logits: Floats, groups: tuple[str, ...], labels: NDArray[np.int64], weight: float) -> Floats:
-    return _blend(logits[:, None], list(zip(groups, labels.tolist(), strict=True)), weight)[:, 0]
+def _song_mean(logits: Floats, songs: tuple[str, ...], labels: NDArray[np.int64], weight: float) -> Floats:
+    return _blend(logits[:, None], list(zip(songs, labels.tolist(), strict=True)), weight)[:, 0]
 
 
 def _blend(logits: Floats, keys: list[Any], weight: float) -> Floats:

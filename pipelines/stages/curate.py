@@ -1,7 +1,9 @@
-"""Curate: pseudo-labels of guitars, label quality, near-duplicates; one global step.
+"""Curate: near-duplicates, pseudo-labels of guitars, label quality; one global step.
 
 It works on summaries and embeddings, fits on bounded samples, and decides nothing silently: every
 score, doubt and pseudo-label becomes part of a clip's row, and the report lies beside the manifest.
+The order: copies are found, so that groups which share audio lie in one fold; guitars get their kind; labels are
+scored, those of guitars among them.
 
 Partitions with one instrument a clip (IRMAS train, AudioSet) ask the same question, so they share
 their models (`pool`; the paper has a model per corpus); of the others (IRMAS test, OpenMIC) every
@@ -10,21 +12,19 @@ hard clips would flatter every model. What a person corrected is never dropped.
 """
 
 import importlib.metadata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
-
-from tutti.datasets.record import PRESENT, UNKNOWN, Clip, Rejected
+from tutti.datasets.record import UNKNOWN, Clip, Rejected
 from tutti.pipelines.cache.store import Cache
-from tutti.pipelines.curation import outliers
-from tutti.pipelines.curation.crossfit import Table
+from tutti.pipelines.curation.duplicates import join_groups
 from tutti.pipelines.curation.guitars import label_kinds
-from tutti.pipelines.curation.near_duplicates import NearDuplicateConfig, find_near_duplicates
+from tutti.pipelines.curation.judging import JudgingRules, judge_labels, without
+from tutti.pipelines.curation.near_duplicates import NearDuplicateConfig, find_near_duplicates, links
 from tutti.pipelines.curation.outliers import OutlierConfig
 from tutti.pipelines.curation.overrides import Override, unmatched_ids
 from tutti.pipelines.curation.pseudo_label import GuitarConfig
@@ -64,8 +64,15 @@ class CurationRules:
     overrides: tuple[Override, ...] = ()  # corrections by people; the clips have them already
     seed: int = 0  # of folds
 
+    @cached_property
+    def settled(self) -> frozenset[str]:
+        """The clips that a person corrected."""
+        return frozenset(override.id for override in self.overrides)
+
     def drops(self, clip: ClipSummary) -> bool:
         """Whether the clip goes where its label is in doubt."""
+        if clip.id in self.settled:
+            return False
         trains = self.trains_only[f"{clip.source}/{clip.partition}"]
         return self.config.drop == "all" or (self.config.drop == "train" and trains)
 
@@ -112,20 +119,24 @@ def curate(clips: Sequence[ClipSummary], *, rules: CurationRules, cache: Cache, 
     corrected = {"overrides": {"labels": len(rules.overrides), "clips_not_there": list(unmatched)}}
     if rules.embed.embedder == "none" or not clips:
         return Curation(clips, report={"embedder": {"name": "none"}, **corrected})
-    judged = _score_labels(clips, rules, cache)
+    embedding_of = partial(read_embedding, cache=cache)
+    matches = _find_matches(clips, rules, cache)
+    joined = audio_groups(clips, matches)
     labels, guitars = label_kinds(
-        clips,
+        [replace(clip, group=joined[clip.group]) for clip in clips],
         instruments=rules.instruments,
         config=rules.guitars if rules.config.guitars else None,
         seed=rules.seed,
         embedder=embedder_of(rules.embed).digest,
-        embedding_of=partial(read_embedding, cache=cache),
+        embedding_of=embedding_of,
     )
-    matches = _find_matches(clips, rules, cache)
+    judging = JudgingRules(rules.instruments, rules.outliers, rules.config.pool, rules.drops, rules.seed)
+    judged = judge_labels(clips, labels, joined, judging, embedding_of)
+    labels = without(labels, judged.withdrawn)
     report = {"embedder": facts_of(rules.embed), "outliers": judged.report, "guitars": guitars, **corrected}
     report["tools"] = judging_tools(rules.embed)
     curation = Curation(clips, judged.quality, judged.doubts, labels, matches, report)
-    write_report(staging / "report", curation, judged.given, rules.instruments, partial(read_embedding, cache=cache))
+    write_report(staging / "report", curation, judged.given, rules.instruments, embedding_of)
     return curation
 
 
@@ -137,107 +148,18 @@ def judging_tools(embed: EmbedConfig) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-@dataclass(frozen=True)
-class _Judged:
-    quality: dict[str, float]
-    doubts: dict[str, str]
-    given: dict[str, tuple[str, str]]  # id -> the label in question, what would fit better
-    report: dict[str, Any]
+def audio_groups(clips: Sequence[ClipSummary], matches: Sequence[Match]) -> dict[str, str]:
+    """Join the groups that share audio: each group of the clips -> the lowest name of those that it is joined with.
 
-
-def _score_labels(clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache) -> _Judged:
-    judged, settings = _Judged({}, {}, {}, {}), rules.outliers
-    settled = {override.id for override in rules.overrides}
-    for corpus, members in sorted(corpora(clips, pool=rules.config.pool).items()):
-        table = table_of(members, cache)
-        models = outliers.fit(table, source=corpus.name, config=settings, seed=rules.seed, kind=corpus.kind)
-        if isinstance(models, outliers.Skipped):
-            judged.report[corpus.title] = {"skipped": models.note}
-            continue
-        scores = outliers.assess(models, table, outliers.score(models, table), settings)
-        counts = {source: Counter(doubted=0, judged=0) for source in corpus.sources}
-        for row, clip in enumerate(members):
-            verdict = outliers.judge(scores, row, outliers.cutoff_of(models, settings, clip.source))
-            if verdict.quality is None or verdict.given is None or verdict.suggested is None:
-                continue
-            judged.quality[clip.id] = verdict.quality
-            given, suggested = _describe_disagreement(clip, verdict.given, verdict.suggested, rules.instruments)
-            judged.given[clip.id] = given, suggested
-            counts[clip.source]["judged"] += 1
-            if not verdict.keep and clip.id not in settled and rules.drops(clip):
-                judged.doubts[clip.id] = f"given {given}, suggested {suggested}"
-                counts[clip.source]["doubted"] += 1
-        judged.report[corpus.title] = _models_report(models, rules, counts)
-    return judged
-
-
-def _models_report(
-    models: outliers.FoldModels, rules: CurationRules, counts: Mapping[str, Counter[str]]
-) -> dict[str, Any]:
-    report = models.report()
-    report["classes"] = [rules.instruments[column] for column in report["classes"]]
-    sources = {
-        source: {"cutoff": round(outliers.cutoff_of(models, rules.outliers, source), 6), **dict(sorted(count.items()))}
-        for source, count in counts.items()
-    }
-    return report | {"mode": rules.outliers.mode, "sources": sources}
-
-
-def _describe_disagreement(
-    clip: ClipSummary, given: int, suggested: int, instruments: Sequence[str]
-) -> tuple[str, str]:
-    if given != suggested:
-        return instruments[given], instruments[suggested]
-    name = instruments[given]  # one label of several: the doubt is whether it holds
-    return (name, f"no {name}") if clip.presence[given] == PRESENT else (f"no {name}", name)
-
-
-class Corpus(NamedTuple):
-    """Clips that are judged by one set of models."""
-
-    sources: tuple[str, ...]
-    kind: outliers.Kind
-
-    @property
-    def name(self) -> str:
-        """Name for messages."""
-        return "+".join(self.sources)
-
-    @property
-    def title(self) -> str:
-        """Name for the report."""
-        return f"{self.name}/{self.kind}"
-
-
-def corpora(clips: Iterable[ClipSummary], *, pool: bool) -> dict[Corpus, list[ClipSummary]]:
-    """Group clips that are judged together, sorted by id: all with one instrument a clip, and each source's others."""
-    partitions: dict[tuple[str, str], list[ClipSummary]] = defaultdict(list)
+    A copy in another group would teach the very label that it shares with the clip in question. It goes by equal PCM
+    and by near-duplicates; folds keep such groups together. Songs stay what they were: a clip is judged with the clips
+    of its own song, not with those of another that happens to hold a copy.
+    """
+    by_pcm: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
-        partitions[clip.source, clip.partition].append(clip)
-    kinds = {key: outliers.kind_of(_presence(members)) for key, members in sorted(partitions.items())}
-    single = tuple(sorted({source for (source, _), kind in kinds.items() if kind == "single"}))
-    result: dict[Corpus, list[ClipSummary]] = defaultdict(list)
-    for (source, partition), kind in kinds.items():
-        sources = single if pool and kind == "single" else (source,)
-        result[Corpus(sources, kind)].extend(partitions[source, partition])
-    return {corpus: sorted(members, key=lambda clip: clip.id) for corpus, members in result.items()}
-
-
-def table_of(clips: Sequence[ClipSummary], cache: Cache) -> Table:
-    """Stack embeddings and labels of clips."""
-    vectors = [read_embedding(_required(clip.embedding, clip), cache) for clip in clips]
-    ids, groups = tuple(clip.id for clip in clips), tuple(clip.group for clip in clips)
-    return Table(ids, groups, np.stack(vectors), _presence(clips))
-
-
-def _presence(clips: Sequence[ClipSummary]) -> np.ndarray[Any, np.dtype[np.int8]]:
-    return np.array([clip.presence for clip in clips], np.int8)
-
-
-def _required(blob: str | None, clip: ClipSummary) -> str:
-    if blob is None:
-        raise ValueError(f"{clip.id}: is not embedded; run embed before curate")
-    return blob
+        by_pcm[clip.pcm_sha256].add(clip.group)
+    same = [sorted(groups) for groups in by_pcm.values()]
+    return join_groups([*same, *links(matches, {clip.id: clip for clip in clips})])
 
 
 def _find_matches(clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache) -> tuple[Match, ...]:
@@ -245,6 +167,12 @@ def _find_matches(clips: Sequence[ClipSummary], rules: CurationRules, cache: Cac
         return ()
     blobs = {clip.id: clip.blob for clip in clips}
     prints = {
-        clip.id: read_fingerprint(_required(clip.fingerprint, clip), clip.num_samples, cache) for clip in clips
+        clip.id: read_fingerprint(_fingerprinted(clip), clip.num_samples, cache) for clip in clips
     }  # fmt: skip
     return tuple(find_near_duplicates(prints, rules.near_duplicates, lambda clip_id: samples_of(blobs[clip_id], cache)))
+
+
+def _fingerprinted(clip: ClipSummary) -> str:
+    if clip.fingerprint is None:
+        raise ValueError(f"{clip.id}: has no fingerprint; run embed before curate")
+    return clip.fingerprint

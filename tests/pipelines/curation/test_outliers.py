@@ -52,7 +52,7 @@ def mislabelled(table, songs, *, shift=4):
 def judged(table, config=CALIBRATED, *, source="irmas", grouped=True, seed=0):
     """Quality (N,) and dropped (N,) of a table that is its own sample."""
     if not grouped:
-        table = replace(table, groups=table.ids)
+        table = replace(table, groups=table.ids, songs=table.ids)
     models = fit(table, source=source, config=config, seed=seed)
     scores = assess(models, table, score(models, table), config)
     cutoff = cutoff_of(models, config)
