@@ -53,7 +53,7 @@ def judge_labels(
     rules: JudgingRules,
     embedding_of: EmbeddingOf,
 ) -> Judged:
-    """Judge all labels, corpus by corpus.
+    """Score all labels, corpus by corpus.
 
     Args:
         clips: of the build, sorted by id, labels as given.
