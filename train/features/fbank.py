@@ -6,9 +6,10 @@
     waveform -> frames of 25 ms every 10 ms -> minus their mean -> pre-emphasis -> Hann window
     -> power spectrum -> mel triangles -> log -> zeros up to the model's length -> normalization
 
-On a CPU it is `torchaudio.compliance.kaldi.fbank`, clip by clip, as the model's authors used it: twice as fast there
-as a batch, whose spectra fit no cache. It takes one clip at a time, some forty kernels: elsewhere the same steps are
-done for a batch, with its filters. Both give the numbers of transformers' `ASTFeatureExtractor`.
+On a CPU it is `torchaudio.compliance.kaldi.fbank`, clip by clip, as the model's authors used it; a batch would take .9
+of its time where memory is at hand, twice it where it must be asked for. On a GPU some forty kernels a clip would be
+slow: there the same steps are done for a batch, with its filters. Both give the numbers of transformers'
+`ASTFeatureExtractor`.
 
 Shapes: N clips, S samples, T frames, W samples of a frame, F frequencies, M mel bands; in the module B clips,
 T samples, F frames.
