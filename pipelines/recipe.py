@@ -3,7 +3,11 @@
     python -m pipelines.build --dataset irmas --set clean.min_duration_s=0.5 --set irmas.others=absent
 
 Recipes are Python: a file `recipes/<name>.py` with a function of that name. `--set` changes one
-field of one stage or source; the type of the field says how the text is read.
+field of one stage or source, or one in it; the type of the field says how the text is read (`datasets/settings.py`):
+
+    --set outliers.fit.folds=5 --set outliers.fixed_cutoffs=irmas:0.13,audioset:0.11
+    --set split.rules.irmas/test=train:0.5,validation:0.5
+    --set "split.rules=irmas/*:train; openmic2018/*:train:0.8,test:0.2; audioset/*:train"
 """
 
 import importlib
@@ -14,7 +18,7 @@ from typing import Any
 
 from tutti.datasets.errors import UsageError
 from tutti.datasets.settings import nearest, with_group_field
-from tutti.datasets.source import load_source
+from tutti.datasets.source import load_source, source_names
 from tutti.datasets.typed_json import as_json as as_json
 from tutti.datasets.typed_json import object_of, read_as
 from tutti.pipelines import recipes
@@ -27,7 +31,7 @@ from tutti.pipelines.stages.curate import CurateConfig
 from tutti.pipelines.stages.embed import EmbedConfig
 from tutti.pipelines.stages.prepare import PrepareConfig
 from tutti.pipelines.stages.select import SelectConfig
-from tutti.pipelines.stages.split import SplitConfig
+from tutti.pipelines.stages.split import SplitConfig, rule_for
 from tutti.pipelines.stages.write import WriteConfig
 
 
@@ -99,13 +103,40 @@ def override(recipe: Recipe, setting: str) -> Recipe:
     """Change one field of a recipe: `stage.field=value` or `source.field=value`.
 
     Raises:
-        UsageError: no such stage or field, or a value of another type.
+        UsageError: no such stage or field, a value of another type, or the name of a source that does not exist.
     """
     groups = {**{name: getattr(recipe, name) for name in STAGES}, **recipe.sources}
     owner, changed = with_group_field(groups, setting, "stage or source")
     if owner in recipe.sources:
         return replace(recipe, sources={**recipe.sources, owner: changed})
-    return replace(recipe, **{owner: changed})
+    changed_recipe = replace(recipe, **{owner: changed})
+    try:
+        _check_names(changed_recipe)
+    except UsageError as error:
+        raise UsageError(f"--set {setting}: {error}") from error
+    return changed_recipe
+
+
+def check_rules(recipe: Recipe) -> None:
+    """Check that every partition of every source has a split rule.
+
+    Raises:
+        UsageError: names the partition.
+    """
+    for source, partition in recipe.partitions():
+        rule_for(source, partition, recipe.split)
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Refuse partitions that no source of the recipe has, and sources that do not exist."""
+    partitions = [*(f"{source}/{partition}" for source, partition in recipe.partitions())]
+    known = ["*", *(f"{source}/*" for source in recipe.sources), *partitions]
+    for name in recipe.split.rules:
+        if name not in known:
+            raise UsageError(f"no partition {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    for name in (*recipe.outliers.fixed_cutoffs, *recipe.select.keep_sources):
+        if name not in source_names():
+            raise UsageError(f"no source {name!r}{nearest(name, source_names())}; known: {', '.join(source_names())}")
 
 
 def recipe_from_json(content: Any) -> Recipe:

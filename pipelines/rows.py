@@ -61,10 +61,10 @@ class Curation:
     clips: Sequence[ClipSummary]
     quality: Mapping[str, float] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)  # clips to be dropped -> the label in doubt
-    no_class: Mapping[str, str] = field(default_factory=dict)  # clips without a class after all -> why
     labels: Mapping[str, Mapping[str, Label]] = field(default_factory=dict)  # pseudo-labels to add
     matches: tuple[Match, ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
+    no_class: Mapping[str, str] = field(default_factory=dict)  # clips without a class after all -> why
 
     def relabelled(self, clip: ClipSummary, instruments: Sequence[str]) -> ClipSummary:
         """Add the pseudo-labels to a summary."""

@@ -4,7 +4,8 @@
 
 A recipe file holds a function of its own name that answers a `TaggingRecipe` or a `NotesRecipe`. `--set` replaces
 single fields by name, nested ones with a dot: `epochs=3`, `optimize.weight_decay=0.1`; a group's
-name may be left out where one group alone has the field: `learning_rate=1e-3`, `gamma=0.3`.
+name may be left out where one group alone has the field: `learning_rate=1e-3`, `gamma=0.3`. How a value is written
+is said in `datasets/settings.py`.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import pkgutil
 import typing
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from tutti.datasets.errors import UsageError
 from tutti.datasets.settings import nearest, with_field
@@ -74,7 +75,7 @@ def with_override(recipe: Recipe, override: str) -> Recipe:
     _check_task(recipe, override)
     changed = with_field(recipe, override, own_fields=("model_config",))
     try:
-        if isinstance(changed, TaggingRecipe) and _first_name(override) == "model":
+        if isinstance(changed, TaggingRecipe) and changed.model != cast(TaggingRecipe, recipe).model:
             changed = replace(changed, model_config=load_model(changed.model).Config())
     except ValueError as error:
         raise UsageError(f"--set {override}: {error}") from error

@@ -71,7 +71,13 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
     parser.add_argument("--recipe", required=True, metavar="NAME", help="a file of train/recipes")
     parser.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-KEY)")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="replace a recipe field")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="replace a recipe field, nested ones too: optimize.weight_decay=0.1",
+    )
     parser.add_argument("--tiny", action="store_true", help="a toy of the model, to see that everything runs")
     parser.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
     parser.add_argument("--seeds", type=int, metavar="N", help="train seeds 0 to N - 1: mean and deviation")

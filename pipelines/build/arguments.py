@@ -23,6 +23,11 @@ examples:
   python -m pipelines.build --dataset audioset --data-from ~/audioset   what you have; the rest from YouTube
   python -m pipelines.build --dataset ultimate --direct-running-mode multi_processing --direct-num-workers 8
 
+--set, once for each change; a value in JSON is understood too:
+  clean.min_duration_s=0.5   outliers.fit.folds=5   irmas.others=absent
+  outliers.fixed_cutoffs=irmas:0.13,audioset:0.11   or one of them: outliers.fixed_cutoffs.irmas=0.13
+  split.rules.irmas/test=train:0.5,validation:0.5   or all: "split.rules=irmas/*:train; openmic2018/*:test"
+
 exit codes: 0 done, 1 internal error, 2 usage, 3 integrity, 4 drift beyond the recipe's thresholds, 5 yield too low,
 74 disk or network, 75 try later (another build holds the output, a site refuses, workers died, nothing moves),
 130/143 interrupted
@@ -43,7 +48,13 @@ def build_parser() -> Parser:
     add("--limit", metavar="N", type=int, help="only N recordings per source, drawn by digest")
     add("--seed", metavar="N", type=int, help="seed of the split (default: the recipe's)")
     add("--embedder", metavar="ast|logmel|builtin|none|PATH", help="hears the clips for curation; none: no curation")
-    add("--set", metavar="STAGE.FIELD=VALUE", action="append", default=[], help="change one field of the recipe")
+    add(
+        "--set",
+        metavar="STAGE.FIELD=VALUE",
+        action="append",
+        default=[],
+        help="change one field of the recipe; see below",
+    )
     add("--frozen", metavar="MANIFEST", type=Path, help="rebuild exactly what a manifest lists, and say how near it is")
     add("--parent", metavar="MANIFEST|none", help="keep the splits of this version (default: the current one)")
     add("--publish", metavar="DIR", type=Path, help="copy the verified version to DIR and swap its `current`")

@@ -26,7 +26,7 @@ from tutti.pipelines.build.arguments import output_root
 from tutti.pipelines.build.output import Output
 from tutti.pipelines.cache.store import Cache
 from tutti.pipelines.curation.overrides import ordered_overrides, read_overrides
-from tutti.pipelines.recipe import Recipe, load_recipe, override, recipe_from_json
+from tutti.pipelines.recipe import Recipe, check_rules, load_recipe, override, recipe_from_json
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,8 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         raise UsageError(f"--dataset {arguments.dataset}: the manifest is of {recipe.name}; leave --dataset out")
     for setting in arguments.set:
         recipe = override(recipe, setting)
+    if arguments.set:
+        check_rules(recipe)
     return recipe
 
 

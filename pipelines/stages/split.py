@@ -5,6 +5,7 @@ is stratified by `stratify.py`. Groups joined by duplicates stay together; where
 an official training clip and an evaluation clip into one group, the training clip goes.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.record import PRESENT, SPLITS
+from tutti.datasets.settings import nearest
 from tutti.pipelines.curation.duplicates import find_duplicates
 from tutti.pipelines.curation.near_duplicates import leak_report, links
 from tutti.pipelines.curation.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
@@ -34,11 +36,19 @@ class SplitConfig:
     splitter: Literal["counts", "skmultilearn"] = "counts"  # skmultilearn: Lumen's, approximate
 
     def __post_init__(self) -> None:
-        """Refuse a rule that names no split of ours."""
+        """Refuse a rule that names no split of ours, or gives one no share; shares in the order of the splits."""
+        ordered: dict[str, Rule] = {}
         for name, rule in self.rules.items():
-            splits = [rule] if isinstance(rule, str) else list(rule)
-            if not splits or not set(splits) <= set(SPLITS):
-                raise ValueError(f"split rule {name!r} gives {splits}; splits are {', '.join(SPLITS)}")
+            shares = {} if isinstance(rule, str) else rule
+            splits = [rule] if isinstance(rule, str) else list(shares)
+            if not splits or (unknown := sorted(set(splits) - set(SPLITS))):
+                hint = nearest(unknown[0], SPLITS) if splits else ""
+                raise ValueError(f"split rule {name!r} gives {splits}{hint}; splits are {', '.join(SPLITS)}")
+            for split, share in shares.items():
+                if not (math.isfinite(share) and share > 0):
+                    raise ValueError(f"split rule {name!r} gives {split} {share}; expected a positive share")
+            ordered[name] = rule if isinstance(rule, str) else {s: rule[s] for s in SPLITS if s in rule}
+        object.__setattr__(self, "rules", ordered)
 
 
 def grouped(train: float, validation: float, test: float) -> dict[str, Rule]:
@@ -55,7 +65,9 @@ def rule_for(source: str, partition: str, config: SplitConfig) -> tuple[str, Rul
     for name in (f"{source}/{partition}", f"{source}/*", "*"):
         if name in config.rules:
             return name, config.rules[name]
-    raise UsageError(f"the recipe's split has no rule for {source}/{partition}; add one to SplitConfig.rules")
+    raise UsageError(
+        f"the recipe's split has no rule for {source}/{partition}; --set split.rules.{source}/*=train, or another"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from tutti.datasets.settings import nearest, parse_value
 from tutti.datasets.source import load_source
 from tutti.datasets.sources import audioset, folder, irmas, openmic2018
 from tutti.datasets.taxonomy import INSTRUMENTS, IRMAS_INSTRUMENTS
-from tutti.pipelines.recipe import STAGES, Recipe, as_json, load_recipe, override, recipe_names
+from tutti.pipelines.recipe import STAGES, Recipe, as_json, check_rules, load_recipe, override, recipe_names
 from tutti.pipelines.stages.clean import CleanConfig
 from tutti.pipelines.stages.prepare import PrepareConfig
 from tutti.pipelines.stages.select import SelectConfig
 from tutti.pipelines.stages.split import SplitConfig, rule_for
 
 NAMES = recipe_names()
+SWAPPED = {"irmas": 0.13, "audioset": 0.11}  # requirement X1: the other reading of the paper's cutoffs
 
 
 def own(recipe, root):
@@ -192,6 +193,7 @@ def test_an_unknown_source_is_a_usage_error_that_lists_all():
         ("select.keep_sources=irmas, openmic2018,", "select", "keep_sources", ("irmas", "openmic2018")),
         ("select.keep_sources=", "select", "keep_sources", ()),
         ("split.splitter=skmultilearn", "split", "splitter", "skmultilearn"),
+        ("outliers.fixed_cutoffs=irmas:0.13,audioset:0.11", "outliers", "fixed_cutoffs", SWAPPED),
         ("write.rows_per_shard=100", "write", "rows_per_shard", 100),
     ],
 )
@@ -241,7 +243,13 @@ def test_one_field_of_a_source_is_changed_and_nothing_else(setting, source, conf
         ("select.keep=nown", "expected one of all, known, present"),
         ("irmas.others=missing", "expected one of unknown, absent"),
         ("audioset.added_mids=yes", "expected true or false"),
-        ("split.rules=train", "is set in the recipe's Python file"),
+        ("split.rules=train", "expected values by name, as in a:train; b:train:0.5,test:0.5; got 'train'"),
+        ("split.rules.irmas/tset=test", "no partition 'irmas/tset' (did you mean 'irmas/test'?); known: *, irmas/*, "),
+        ("split.rules.irmas/test=trian", "gives ['trian'] (did you mean 'train'?); splits are train, validation, test"),
+        ("split.rules.irmas/test=train:1,test:0", "gives test 0.0; expected a positive share"),
+        ("outliers.fixed_cutoffs.irma=0.1", "no source 'irma' (did you mean 'irmas'?); known: audioset, folder, "),
+        ("outliers.fit.fold=5", "no field 'fold' (did you mean 'folds'?); known: folds, deals, "),
+        ("clean.overrides=x", "a field of type Override is set in the recipe's Python file"),
     ],
 )
 def test_a_setting_that_cannot_be_is_a_usage_error_that_names_it_and_what_could(setting, message):
@@ -250,6 +258,15 @@ def test_a_setting_that_cannot_be_is_a_usage_error_that_names_it_and_what_could(
 
     assert str(caught.value).startswith(f"--set {setting}: ")
     assert message in str(caught.value)
+
+
+def test_one_share_of_one_rule_can_be_set_and_rules_that_forget_a_partition_are_found_before_the_build(tmp_path):
+    third = override(load_recipe("ultimate"), "split.rules.irmas/test=train:1,validation:2")
+
+    assert third.split.rules["irmas/test"] == {"train": 1.0, "validation": 2.0}
+    assert third.split.rules["irmas/train"] == "train"
+    with pytest.raises(UsageError, match=r"no rule for audioset/balanced_train; --set split\.rules\.audioset/\*="):
+        check_rules(override(third, "split.rules=irmas/*:train"))
 
 
 def test_a_value_outside_a_sources_range_is_a_usage_error():
@@ -280,8 +297,7 @@ def test_every_field_of_a_stage_can_be_set_from_text_or_says_that_it_cannot(stag
             with pytest.raises(UsageError, match=f"{each.name!r} is a group; set one of {each.name}\\."):
                 override(recipe, f"{stage}.{each.name}=x")
         elif isinstance(value, dict):
-            with pytest.raises(UsageError, match="is set in the recipe's Python file"):
-                override(recipe, f"{stage}.{each.name}=x")
+            assert override(recipe, f"{stage}.{each.name}={json.dumps(value)}") == recipe
         else:
             text = ",".join(value) if isinstance(value, tuple) else str(value)
             assert override(recipe, f"{stage}.{each.name}={text}") == recipe
@@ -292,8 +308,9 @@ def test_the_type_of_a_field_says_how_its_text_is_read():
     assert parse_value("3", int | None) == 3
     assert parse_value("None", float | None) is None
     assert parse_value("a", Literal["a", "b"]) == "a"
-    with pytest.raises(ValueError, match="is set in the recipe's Python file"):
-        parse_value("{}", dict[str, int])
+    assert parse_value("a:1,b:2", dict[str, int]) == {"a": 1, "b": 2}
+    with pytest.raises(ValueError, match="a field of type bytes is set in the recipe's Python file"):
+        parse_value("x", bytes)
 
 
 def test_the_nearest_word_is_named_where_one_is_near():
