@@ -81,14 +81,14 @@ def evaluate(
         IntegrityError: the data are damaged.
     """
     task, thresholds = run.task, run.thresholds
-    heard = task.listen(run.tagger, task.load_split(Data(manifest, run.tagger.device, hot_copies), split))
-    report = task.report(heard, thresholds)
+    outputs = task.score_split(run.tagger, task.load_split(Data(manifest, run.tagger.device, hot_copies), split))
+    report = task.report(outputs, thresholds)
     if num_resamples:
-        found = task.intervals(heard, thresholds, num_resamples)
+        found = task.intervals(outputs, thresholds, num_resamples)
         report["intervals"] = rounded({name: asdict(interval) for name, interval in found.items()})
     if pictures is not None:
         title = f"{run.recipe.name}, {split}"
-        drawn = task.draw(heard, thresholds, report, pictures / f"{split}-{manifest.version}", title)
+        drawn = task.draw(outputs, thresholds, report, pictures / f"{split}-{manifest.version}", title)
         report |= {"pictures": [str(path) for path in drawn]} if drawn else {}
     return {"split": split, "version": manifest.version, "root_digest": manifest.root_digest, **report}
 

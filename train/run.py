@@ -294,16 +294,16 @@ class Run:
 
     def _reports(self, tagger: Listener, material: Material[Any]) -> tuple[dict[str, Report], Any]:
         """Choose thresholds on the validation split; score it, and the test split where there is one."""
-        heard = self.task.listen(tagger, material.validation)
-        thresholds = self.task.thresholds(tagger, self.data, heard)
-        reports = {"validation": self.task.report(heard, thresholds)}
+        outputs = self.task.score_split(tagger, material.validation)
+        thresholds = self.task.thresholds(tagger, self.data, outputs)
+        reports = {"validation": self.task.report(outputs, thresholds)}
         if any(info.num_rows for info in self.data.manifest.shards("test")):
             try:
                 test = self.task.load_split(self.data, "test")
             except NothingToScoreError as error:
                 say(f"no figures of split 'test': {error}")
             else:
-                reports["test"] = self.task.report(self.task.listen(tagger, test), thresholds)
+                reports["test"] = self.task.report(self.task.score_split(tagger, test), thresholds)
         return reports, thresholds
 
 

@@ -1,4 +1,4 @@
-"""The network that tags clips, behind its front end: built, checked before anything is trained, and heard.
+"""The network that tags clips, behind its front end: built, checked before anything is trained, and run.
 
 Shapes: B windows, K chunks of all clips, C classes, W frames, M mel bands, T samples.
 """

@@ -4,9 +4,9 @@
     material = task.load(data)                          the splits that are learned from and chosen by
     tagger = task.build(material.statistics)            a fresh network
     step = task.step(tagger, tagger, material)          the loss of a batch, for train/fitting/loop.py
-    heard = task.listen(tagger, material.validation)    one pass over a split; every figure comes from it
-    thresholds = task.thresholds(tagger, data, heard)
-    report = task.report(heard, thresholds)
+    outputs = task.score_split(tagger, material.validation)  one pass over a split; every figure comes from it
+    thresholds = task.thresholds(tagger, data, outputs)
+    report = task.report(outputs, thresholds)
 
 Everything else, from the order of clips to the files of a run, is the same for all tasks.
 """
@@ -29,7 +29,7 @@ from tutti.train.reading.order import Draws, Indices
 from tutti.train.scoring.bootstrap import Interval
 
 Split = TypeVar("Split")  # what is read of a split
-Heard = TypeVar("Heard")  # what a network says of a split, and what is true
+Outputs = TypeVar("Outputs")  # what a network says of a split, and what is true
 Thresholds = TypeVar("Thresholds")
 Tagger = TypeVar("Tagger", bound=Listener)
 
@@ -53,7 +53,7 @@ class Material(Generic[Split]):
 
 
 @dataclass(frozen=True)
-class Task(ABC, Generic[Split, Heard, Thresholds, Tagger]):
+class Task(ABC, Generic[Split, Outputs, Thresholds, Tagger]):
     """A recipe's task, for some classes."""
 
     recipe: Any  # of the task's own kind
@@ -114,11 +114,11 @@ class Task(ABC, Generic[Split, Heard, Thresholds, Tagger]):
     # --- figures
 
     @abstractmethod
-    def listen(self, tagger: Tagger, split: Split) -> Heard:
+    def score_split(self, tagger: Tagger, split: Split) -> Outputs:
         """Run the network over every clip of a split once, in eval mode."""
 
     @abstractmethod
-    def figures(self, heard: Heard) -> Figures:
+    def figures(self, outputs: Outputs) -> Figures:
         """Score an epoch on the validation split, at the thresholds that suit it best."""
 
     @abstractmethod
@@ -126,18 +126,18 @@ class Task(ABC, Generic[Split, Heard, Thresholds, Tagger]):
         """Score an epoch by its figures; None: too little is known, or the last one is wanted."""
 
     @abstractmethod
-    def thresholds(self, tagger: Tagger, data: Data, heard: Heard) -> Thresholds:
-        """Choose thresholds on the validation split, which `heard` is of, and on nothing else."""
+    def thresholds(self, tagger: Tagger, data: Data, outputs: Outputs) -> Thresholds:
+        """Choose thresholds on the validation split, which `outputs` is of, and on nothing else."""
 
     @abstractmethod
-    def report(self, heard: Heard, thresholds: Thresholds) -> Report:
+    def report(self, outputs: Outputs, thresholds: Thresholds) -> Report:
         """Score a split."""
 
     @abstractmethod
-    def intervals(self, heard: Heard, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
+    def intervals(self, outputs: Outputs, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
         """Compute intervals of the figures over resampled songs."""
 
-    def draw(self, heard: Heard, thresholds: Thresholds, report: Report, folder: Path, title: str) -> list[Path]:
+    def draw(self, outputs: Outputs, thresholds: Thresholds, report: Report, folder: Path, title: str) -> list[Path]:
         """Write pictures of a report; answer their paths."""
         return []
 

@@ -131,7 +131,7 @@ def test_validation_takes_the_softmax_loss_and_the_likeliest_class_and_searches_
     labels = torch.from_numpy(material.validation.known_labels.argmax(axis=1))
     monkeypatch.setattr(tagging, "best_threshold", None)  # a call would fail
     task = Tagging(recipe, tuple(str(index) for index in range(1006)))
-    figures = task.figures(task.listen(tagger, material.validation))
+    figures = task.figures(task.score_split(tagger, material.validation))
     expected = torch.nn.functional.cross_entropy(logits, labels)
     assert figures["validation_loss"] == pytest.approx(float(expected), rel=1e-5)
     assert figures["validation_loss"] > 4  # of 1,006 classes by chance 6.9; the sum over single labels is below 1

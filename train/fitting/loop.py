@@ -114,7 +114,7 @@ def fit(
     if optimizer is None:
         if progress.finished_epochs == 0:
             task.fit_at_once(tagger, material)
-            figures = task.figures(task.listen(tagger, material.validation))
+            figures = task.figures(task.score_split(tagger, material.validation))
             remember(progress, {"epoch": 1, "train_loss": None} | figures, task, tagger)
             epoch_done(progress)
         return None
@@ -210,7 +210,7 @@ class Loop:
         self.progress.step_losses.clear()
         figures = {"epoch": epoch + 1, "train_loss": train_loss, "learning_rate": rate}
         with averaged(self.tagger.network, self.progress.average):
-            figures |= self.task.figures(self.task.listen(self.tagger, self.material.validation))
+            figures |= self.task.figures(self.task.score_split(self.tagger, self.material.validation))
             remember(self.progress, figures, self.task, self.tagger)
 
 

@@ -56,14 +56,14 @@ def transcribe(
     """
     mono = load_mono(path, recipe)
     duration_s, hop_s = len(mono) / recipe.sample_rate, recipe.cqt.hop_s
-    heard = listen(tagger, recipe, mono)
+    rolls = compute_rolls(tagger, recipe, mono)
     found = decode(
-        heard.roll[0].cpu().numpy(), instruments, threshold=thresholds.roll, hop_s=hop_s, config=recipe.decode
+        rolls.roll[0].cpu().numpy(), instruments, threshold=thresholds.roll, hop_s=hop_s, config=recipe.decode
     )
     notes = tuple(
         Note(n.onset_s, min(n.offset_s, duration_s), n.pitch, n.program, n.instrument, n.velocity) for n in found
     )
-    sounding_IF = heard.instrument[0].cpu().numpy() >= np.asarray(thresholds.instrument)[:, None]
+    sounding_IF = rolls.instrument[0].cpu().numpy() >= np.asarray(thresholds.instrument)[:, None]
     timeline = timeline_of(sounding_IF, instruments, recipe, duration_s)
     files = [] if base is None else write_outputs(base, path.name, notes, timeline, duration_s, instruments)
     result: dict[str, Any] = rounded(
@@ -85,7 +85,7 @@ def probabilities(tagger: NotesTagger, cqt_BWQ: Tensor) -> RollLogits:
         return RollLogits(*(logits.sigmoid() for logits in tagger(cqt_BWQ)))
 
 
-def listen(tagger: NotesTagger, recipe: NotesRecipe, mono: Mono) -> RollLogits:
+def compute_rolls(tagger: NotesTagger, recipe: NotesRecipe, mono: Mono) -> RollLogits:
     """Compute probabilities (1, ..., F) of all frames of a waveform."""
     with torch.inference_mode():
         # Rounded as in training, where frames are stored in 16 bits.

@@ -1,4 +1,4 @@
-"""The best constant predictor: what a model must beat to have listened at all.
+"""The best constant predictor: what a model must beat to have learned anything.
 
 It says the same of every clip. To be generous, it is chosen on the very labels that it is scored
 on, anew for each figure. Shapes: N clips, C classes.

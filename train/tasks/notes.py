@@ -45,7 +45,7 @@ class Windows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Heard:
+class NotesOutputs:
     """Probabilities of a split against its notes, as histograms."""
 
     tally: Tally
@@ -53,7 +53,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
+class Notes(Task[ScoredClips, NotesOutputs, Thresholds, NotesTagger]):
     """Pianorolls of clips, instrument by instrument."""
 
     recipe: NotesRecipe
@@ -139,7 +139,7 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
 
     # --- figures
 
-    def listen(self, tagger: NotesTagger, split: ScoredClips) -> Heard:
+    def score_split(self, tagger: NotesTagger, split: ScoredClips) -> NotesOutputs:
         """Run the network over whole clips, window by window, and count cells against their notes."""
         recipe, device, scored = self.recipe, tagger.device, split.scored
         lengths = split.audio.lengths.cpu().numpy()[scored]
@@ -154,11 +154,11 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
             rows_B = torch.from_numpy(plan.clips[draws.step(step)]).to(device)
             rolls = split.rolls(clips_B, first_B, recipe.window_frames)
             tally.add(probability, rolls, valid_BW, rows_B, first_B, split.hop_s)
-        return Heard(tally, tuple(split.audio.groups[clip] for clip in scored))
+        return NotesOutputs(tally, tuple(split.audio.groups[clip] for clip in scored))
 
-    def figures(self, heard: Heard) -> Figures:
+    def figures(self, outputs: NotesOutputs) -> Figures:
         """Score an epoch at the thresholds that suit it best."""
-        model: Figures = self.report(heard, best_thresholds(heard.tally))["model"]
+        model: Figures = self.report(outputs, best_thresholds(outputs.tally))["model"]
         return model
 
     def score(self, figures: Figures) -> float | None:
@@ -169,17 +169,17 @@ class Notes(Task[ScoredClips, Heard, Thresholds, NotesTagger]):
         values = [figures[names[term]] for term in self.recipe.loss.terms]
         return None if None in values else sum(values) / len(values)
 
-    def thresholds(self, tagger: NotesTagger, data: Data, heard: Heard) -> Thresholds:
+    def thresholds(self, tagger: NotesTagger, data: Data, outputs: NotesOutputs) -> Thresholds:
         """Find the thresholds that suit the validation split best."""
-        return best_thresholds(heard.tally)
+        return best_thresholds(outputs.tally)
 
-    def report(self, heard: Heard, thresholds: Thresholds) -> Report:
+    def report(self, outputs: NotesOutputs, thresholds: Thresholds) -> Report:
         """Score a split."""
-        return notes_report(heard.tally, thresholds, self.instruments)
+        return notes_report(outputs.tally, thresholds, self.instruments)
 
-    def intervals(self, heard: Heard, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
+    def intervals(self, outputs: NotesOutputs, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
         """Compute intervals of the figures over resampled songs."""
-        return notes_intervals(heard.tally, thresholds, heard.groups, num_resamples)
+        return notes_intervals(outputs.tally, thresholds, outputs.groups, num_resamples)
 
     def table(self, report: Report, title: str) -> str:
         """Write two tables: model against a predictor for which everything sounds, and the instruments."""

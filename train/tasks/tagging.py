@@ -194,8 +194,10 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         plan = plan_chunks(train.lengths.cpu().numpy()[clips], Chunking(length))
         draws = in_sequence(clips[plan.clips], plan.first, 64)
         with torch.inference_mode():
-            heard = [tagger.featurize(window).cpu().numpy() for _, window in train.batches(draws, length, recipe.last)]
-        cast(Any, tagger.network).fit(np.concatenate(heard), train.known_labels[clips[plan.clips]])
+            features = [
+                tagger.featurize(window).cpu().numpy() for _, window in train.batches(draws, length, recipe.last)
+            ]
+        cast(Any, tagger.network).fit(np.concatenate(features), train.known_labels[clips[plan.clips]])
 
     # --- figures
 
@@ -203,8 +205,8 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
     def _chunking(self) -> Chunking:
         return evaluation_chunking(self.recipe)
 
-    def listen(self, tagger: Tagger, split: AnyClips) -> Tags:
-        """Name the instruments of every clip."""
+    def score_split(self, tagger: Tagger, split: AnyClips) -> Tags:
+        """Compute the probability of every instrument in every clip."""
         logits_KC, plan = chunk_logits(tagger, split, self._chunking)
         presence_KC = split.presence[torch.from_numpy(plan.clips).to(logits_KC.device)]
         probability = clip_probabilities(logits_KC, plan.clips, self.recipe.pooling)
@@ -221,9 +223,9 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
             return float(Loss(kind="cross_entropy").build()(logits_KC, presence_KC))
         return float(masked_bce(logits_KC, presence_KC))
 
-    def figures(self, heard: Tags) -> Figures:
+    def figures(self, outputs: Tags) -> Figures:
         """Score an epoch at the global threshold that suits it best, or the likeliest class of each clip."""
-        presence, probability = heard.presence, heard.probability
+        presence, probability = outputs.presence, outputs.probability
         threshold, accuracy = None, {}
         if self._one_of_all:
             predicted = likeliest(probability)
@@ -233,7 +235,7 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
             predicted = predict(probability, np.full(presence.shape[1], threshold))
         scores = summary_of(presence, probability, predicted)
         return {
-            "validation_loss": heard.loss,
+            "validation_loss": outputs.loss,
             "threshold": threshold,
             **{name: scores[name] for name in ("map", "micro_f1", "macro_f1", "lrap", "hamming_score")},
             **accuracy,
@@ -253,9 +255,9 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
         micro, macro = figures["micro_f1"], figures["macro_f1"]
         return None if micro is None or macro is None else (micro + macro) / 2
 
-    def thresholds(self, tagger: Tagger, data: Data, heard: Tags) -> Thresholds:
+    def thresholds(self, tagger: Tagger, data: Data, outputs: Tags) -> Thresholds:
         """Choose thresholds on the validation split, or on sums of its clips."""
-        recipe, presence, probability = self.recipe, heard.presence, heard.probability
+        recipe, presence, probability = self.recipe, outputs.presence, outputs.probability
         if recipe.thresholds_on == "strong_sum":
             if input_kind(recipe.model) == "vggish":
                 raise UsageError(f"recipe {recipe.name}: embeddings cannot be summed; set thresholds_on=validation")
@@ -263,26 +265,26 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
             presence, probability = strong_sum(tagger, samples, recipe)
         return choose_thresholds(recipe.thresholds, presence, probability, split="validation")
 
-    def report(self, heard: Tags, thresholds: Thresholds) -> Report:
+    def report(self, outputs: Tags, thresholds: Thresholds) -> Report:
         """Score a split."""
-        presence, probability = heard.presence, heard.probability
+        presence, probability = outputs.presence, outputs.probability
         return evaluation_report(
-            presence, probability, thresholds, self.instruments, heard.loss, one_of_all=self._one_of_all
+            presence, probability, thresholds, self.instruments, outputs.loss, one_of_all=self._one_of_all
         )
 
-    def intervals(self, heard: Tags, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
+    def intervals(self, outputs: Tags, thresholds: Thresholds, num_resamples: int) -> dict[str, Interval]:
         """Compute intervals of the figures over resampled songs."""
         generator, cut = np.random.default_rng(0), np.asarray(thresholds)
         return metric_intervals(
-            heard.presence, heard.probability, cut, heard.groups, generator, num_resamples=num_resamples
+            outputs.presence, outputs.probability, cut, outputs.groups, generator, num_resamples=num_resamples
         )
 
-    def draw(self, heard: Tags, thresholds: Thresholds, report: Report, folder: Path, title: str) -> list[Path]:
+    def draw(self, outputs: Tags, thresholds: Thresholds, report: Report, folder: Path, title: str) -> list[Path]:
         """Draw figures per instrument, ROC curves, F1 per clip and confusions."""
         from tutti.train.scoring.pictures import evaluation_pictures  # matplotlib takes a second to load
 
         return evaluation_pictures(
-            folder, report, heard.presence, heard.probability, thresholds, self.instruments, title
+            folder, report, outputs.presence, outputs.probability, thresholds, self.instruments, title
         )
 
     def headline(self, report: Report) -> Report:
