@@ -12,7 +12,7 @@ field of one stage or source, or one in it; the type of the field says how the t
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,6 +75,26 @@ class Recipe:
         return named
 
 
+def with_sources(recipe: Recipe, name: str, sources: Sequence[str]) -> Recipe:
+    """Make a recipe of some sources of another, with all that is said of them there."""
+    rules = {part: rule for part, rule in recipe.split.rules.items() if part.partition("/")[0] in ("*", *sources)}
+    select, curate = recipe.select, recipe.curate
+    if select.keep_sources:  # none named means all
+        keeping = tuple(source for source in select.keep_sources if source in sources)
+        select = replace(select, keep_sources=keeping, keep=select.keep if keeping else "all")
+    if curate.drop_sources:
+        dropping = tuple(source for source in curate.drop_sources if source in sources)
+        curate = replace(curate, drop_sources=dropping, drop=curate.drop if dropping else "none")
+    return replace(
+        recipe,
+        name=name,
+        sources={source: recipe.sources[source] for source in sources},
+        split=replace(recipe.split, rules=rules),
+        select=select,
+        curate=curate,
+    )
+
+
 STAGES = (
     "select", "prepare", "clean", "embed", "curate", "pseudo_label", "outliers", "near_duplicates",
     "split", "write", "drift",
@@ -134,7 +154,7 @@ def _check_names(recipe: Recipe) -> None:
     for name in recipe.split.rules:
         if name not in known:
             raise UsageError(f"no partition {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-    for name in (*recipe.outliers.fixed_cutoffs, *recipe.select.keep_sources):
+    for name in (*recipe.outliers.fixed_cutoffs, *recipe.select.keep_sources, *recipe.curate.drop_sources):
         if name not in source_names():
             raise UsageError(f"no source {name!r}{nearest(name, source_names())}; known: {', '.join(source_names())}")
 

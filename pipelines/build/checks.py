@@ -1,11 +1,12 @@
 """Refuse what could not or should not be built or published: before hours are spent, and before it is seen."""
 
+import importlib
 import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tutti.datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, YieldError
+from tutti.datasets.errors import IntegrityError, StorageError, TryLaterError, TuttiError, UsageError, YieldError
 from tutti.datasets.machine import MACHINE_REASONS
 from tutti.datasets.manifest import Manifest, read_manifest
 from tutti.datasets.manifest_types import SourceCounts
@@ -43,13 +44,37 @@ def check_places(build: Build, before: Standing) -> None:
         refuse_another(shelf, standing(shelf), build.recipe, "--publish")
 
 
-def check_means(build: Build) -> None:
-    """Check for tools, inputs and disk space before hours are spent; print what will be missing.
+def check_packages(recipe: Recipe) -> None:
+    """Import the packages that only some recipes need, so that a build without one ends before it downloads anything.
 
     Raises:
-        UsageError: a tool that was asked for is not there.
+        UsageError: one cannot be imported; the message names it and the remedy.
+    """
+    needed = []
+    if recipe.embed.embedder != "none":
+        needed.append(("cleanlab", "cleanlab.rank", "scores labels", "--embedder none"))
+    if recipe.split.splitter == "skmultilearn":
+        needed.append(
+            ("scikit-multilearn", "skmultilearn.model_selection", "splits songs", "--set split.splitter=counts")
+        )
+    for package, module, purpose, instead in needed:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UsageError(
+                f"{recipe.name}: {package} {purpose}, and cannot be imported ({error}); install it, or {instead}"
+            ) from error
+
+
+def check_means(build: Build) -> None:
+    """Check for packages, tools, inputs and disk space before hours are spent; print what will be missing.
+
+    Raises:
+        UsageError: a package or a tool that was asked for is not there.
         StorageError: the disk cannot hold what is to be fetched.
     """
+    if build.frozen is None and not build.download_only:
+        check_packages(build.recipe)
     if "audioset" in build.recipe.sources and build.origins.mirror is None:
         for message in preflight(build.origins.access):
             note(message)

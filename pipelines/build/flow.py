@@ -100,6 +100,7 @@ def curation_rules(recipe: Recipe) -> CurationRules:
         guitars=recipe.pseudo_label,
         near_duplicates=recipe.near_duplicates,
         overrides=recipe.clean.overrides,
+        select=recipe.select,
         seed=recipe.seed,
     )
 

@@ -33,6 +33,7 @@ class JudgingRules:
     pool: bool  # one model for all corpora with one instrument a clip
     drops: Callable[[ClipSummary], bool]  # whether a clip goes where its label is in doubt
     seed: int  # of the folds
+    cleans: Callable[[ClipSummary], bool] = lambda clip: True  # whether a pseudo-label in doubt is taken back
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _doubted_pseudo_labels(
     doubted = {}
     for row, clip in enumerate(members):
         verdict = outliers.judge(scores, row, outliers.cutoff_of(models, rules.config, clip.source))
-        if verdict.given is None or verdict.keep:
+        if verdict.given is None or verdict.keep or not rules.cleans(clip):
             continue
         if (name := rules.instruments[verdict.given]) in pseudo.get(clip.id, {}):
             doubted[clip.id] = name
@@ -151,12 +152,12 @@ def _describe_disagreement(
 
 
 def without(pseudo: Pseudo, withdrawn: Mapping[str, str]) -> dict[str, Mapping[str, Label]]:
-    """Take pseudo-labels back; `withdrawn` is clip id -> the name of one."""
+    """Take pseudo-labels back; `withdrawn` is clip id -> the name of one, with which the other's absence falls."""
     left = {
         clip_id: {name: label for name, label in added.items() if name != withdrawn.get(clip_id)}
         for clip_id, added in pseudo.items()
     }
-    return {clip_id: added for clip_id, added in left.items() if added}
+    return {clip_id: added for clip_id, added in left.items() if any(one.presence == PRESENT for one in added.values())}
 
 
 def relabelled(clips: Sequence[ClipSummary], pseudo: Pseudo, instruments: Sequence[str]) -> list[ClipSummary]:

@@ -79,29 +79,41 @@ def stratify_groups(
     return {group: names[split] for group, split in zip(groups, choice_G.tolist(), strict=True)}
 
 
-def stratify_groups_skmultilearn(counts: Counts, sizes: Sizes, ratios: Ratios, *, seed: int) -> dict[str, str]:
+def stratify_groups_skmultilearn(
+    counts: Counts, sizes: Sizes, ratios: Ratios, *, seed: int, settled: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Choose the split of every group by scikit-multilearn's IterativeStratification, as Lumen 2023 did.
 
     It sees one row per group with the union of its labels, not how many clips have them, nor how
-    many there are. Quadratic in the groups. Global `np.random` is left as it was.
+    many there are; nor what is settled, so that the others are dealt among themselves. Fewer of them than splits,
+    which it cannot deal, go where `stratify_groups` says: one new song to the split that lacks it most. Quadratic
+    in the groups. Global `np.random` is left as it was.
+
+    Args:
+        counts: as of `stratify_groups`, and so are the others.
+        sizes: likewise.
+        ratios: likewise.
+        seed: likewise.
+        settled: likewise.
 
     Raises:
-        ValueError: as `stratify_groups`; or fewer groups than splits, which it cannot deal.
+        ValueError: as `stratify_groups`.
     """
-    from skmultilearn.model_selection import IterativeStratification
-
     names, shares = _splits(ratios)
-    groups = _in_digest_order(counts, seed)
-    _, counts_GC = _arrays(groups, counts, sizes)
-    if not groups or len(names) == 1:
-        return dict.fromkeys(groups, names[0])
-    if len(groups) < len(names):
-        raise ValueError(f"scikit-multilearn cannot deal {len(groups)} group(s) to {len(names)} splits: add groups")
-    # Its random_state must stay None: 0 raises, and any other is not used.
-    folds = IterativeStratification(n_splits=len(names), order=1, sample_distribution_per_fold=shares)
+    settled = settled or {}
+    groups = [group for group in _in_digest_order(counts, seed) if group not in settled]
+    if len(names) == 1 or len(groups) < len(names):
+        return stratify_groups(counts, sizes, ratios, seed=seed, settled=settled)
+    from skmultilearn.model_selection import IterativeStratification  # a second, which few builds need to spend
+
+    _, counts_GC = _arrays(groups, {name: counts[name] for name in groups}, {name: sizes[name] for name in groups})
+    # Order 2 is that of its `iterative_train_test_split`, the paper's. Its random_state must stay None: 0 raises, and
+    # any other is not used.
+    folds = IterativeStratification(n_splits=len(names), order=2, sample_distribution_per_fold=shares)
     with _numpy_seeded(seed):
         parts = [part.tolist() for _, part in folds.split(np.zeros((len(groups), 1)), (counts_GC > 0).astype(np.int8))]
-    return {groups[index]: name for name, part in zip(names, parts, strict=True) for index in part}
+    dealt = {groups[index]: name for name, part in zip(names, parts, strict=True) for index in part}
+    return {group: settled.get(group) or dealt[group] for group in counts}
 
 
 def label_deviation(counts: Counts, assignment: Mapping[str, str], ratios: Ratios) -> list[float]:

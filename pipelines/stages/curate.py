@@ -19,7 +19,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
-from tutti.datasets.record import UNKNOWN, Clip, Rejected
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN, Clip, Label, Rejected
 from tutti.pipelines.cache.store import Cache
 from tutti.pipelines.curation.duplicates import join_groups
 from tutti.pipelines.curation.guitars import label_kinds
@@ -38,6 +38,7 @@ from tutti.pipelines.stages.embed import (
     read_fingerprint,
     samples_of,
 )
+from tutti.pipelines.stages.select import SelectConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class CurateConfig:
     """Switches of curation."""
 
     drop: Literal["train", "all", "none"] = "train"  # outliers of which clips go; all keep their score
+    drop_sources: tuple[str, ...] = ()  # corpora that are cleaned; empty: all
     pool: bool = True  # one model for all corpora with one instrument a clip: with noise planted, both gained
     guitars: bool = True  # tell the kinds of generic guitars
     near_duplicates: bool = True  # join the groups of near-duplicates
@@ -62,6 +64,7 @@ class CurationRules:
     guitars: GuitarConfig = field(default_factory=GuitarConfig)
     near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
     overrides: tuple[Override, ...] = ()  # corrections by people; the clips have them already
+    select: SelectConfig = field(default_factory=SelectConfig)  # which clips need a class
     seed: int = 0  # of folds
 
     @cached_property
@@ -69,12 +72,17 @@ class CurationRules:
         """The clips that a person corrected."""
         return frozenset(override.id for override in self.overrides)
 
+    def cleans(self, clip: ClipSummary) -> bool:
+        """Whether a label of the clip that is in doubt has consequences."""
+        chosen = self.config.drop_sources
+        return self.config.drop != "none" and clip.id not in self.settled and (not chosen or clip.source in chosen)
+
     def drops(self, clip: ClipSummary) -> bool:
         """Whether the clip goes where its label is in doubt."""
-        if clip.id in self.settled:
+        if not self.cleans(clip):
             return False
         trains = self.trains_only[f"{clip.source}/{clip.partition}"]
-        return self.config.drop == "all" or (self.config.drop == "train" and trains)
+        return self.config.drop == "all" or trains
 
 
 def summarize(row: Clip | Rejected, instruments: Sequence[str]) -> Iterator[ClipSummary]:
@@ -118,7 +126,8 @@ def curate(clips: Sequence[ClipSummary], *, rules: CurationRules, cache: Cache, 
     unmatched = unmatched_ids(rules.overrides, (clip.id for clip in clips))
     corrected = {"overrides": {"labels": len(rules.overrides), "clips_not_there": list(unmatched)}}
     if rules.embed.embedder == "none" or not clips:
-        return Curation(clips, report={"embedder": {"name": "none"}, **corrected})
+        no_class = clips_without_class(clips, {}, rules)
+        return Curation(clips, report={"embedder": {"name": "none"}, **corrected}, no_class=no_class)
     embedding_of = partial(read_embedding, cache=cache)
     matches = _find_matches(clips, rules, cache)
     joined = audio_groups(clips, matches)
@@ -130,12 +139,14 @@ def curate(clips: Sequence[ClipSummary], *, rules: CurationRules, cache: Cache, 
         embedder=embedder_of(rules.embed).digest,
         embedding_of=embedding_of,
     )
-    judging = JudgingRules(rules.instruments, rules.outliers, rules.config.pool, rules.drops, rules.seed)
+    settings = rules.outliers, rules.config.pool, rules.drops, rules.seed, rules.cleans
+    judging = JudgingRules(rules.instruments, *settings)
     judged = judge_labels(clips, labels, joined, judging, embedding_of)
     labels = without(labels, judged.withdrawn)
     report = {"embedder": facts_of(rules.embed), "outliers": judged.report, "guitars": guitars, **corrected}
     report["tools"] = judging_tools(rules.embed)
-    curation = Curation(clips, judged.quality, judged.doubts, labels, matches, report)
+    no_class = clips_without_class(clips, labels, rules)
+    curation = Curation(clips, judged.quality, judged.doubts, labels, matches, report, no_class)
     write_report(staging / "report", curation, judged.given, rules.instruments, embedding_of)
     return curation
 
@@ -146,6 +157,29 @@ def judging_tools(embed: EmbedConfig) -> dict[str, str]:
     if embed.embedder != "logmel":
         names += ["torch"] if embed.embedder == "builtin" else ["torch", "transformers"]
     return {name: importlib.metadata.version(name) for name in names}
+
+
+def clips_without_class(
+    clips: Sequence[ClipSummary], labels: Mapping[str, Mapping[str, Label]], rules: CurationRules
+) -> dict[str, str]:
+    """Find the clips that `select` kept for a guitar which got no kind, so that they have no class after all.
+
+    Args:
+        clips: labels as given.
+        labels: pseudo-labels that they gain.
+        rules: what a person corrected stays.
+
+    Returns:
+        Clip id -> why it goes.
+    """
+    relabelled = Curation(clips, labels=labels).relabelled
+    result = {}
+    for clip in clips:
+        if rules.select.asks_of(clip.source) and clip.id not in rules.settled:
+            presence = relabelled(clip, rules.instruments).presence
+            if PRESENT not in presence and (rules.select.keep == "present" or ABSENT not in presence):
+                result[clip.id] = f"select.keep={rules.select.keep}, and its guitar got no kind"
+    return result
 
 
 def audio_groups(clips: Sequence[ClipSummary], matches: Sequence[Match]) -> dict[str, str]:

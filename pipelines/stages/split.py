@@ -208,12 +208,8 @@ def _stratify(
     ratios = _shares(config.rules[rule_name])
     counts = {group: _present_counts(by_group[group]) for group in groups}
     sizes = {group: len(by_group[group]) for group in groups}
-    if config.splitter == "counts":
-        return stratify_groups(counts, sizes, ratios, seed=seed, settled=settled)
-    # It cannot start from what is there: new groups are dealt by themselves.
-    for group in settled:
-        del counts[group], sizes[group]
-    return dict(settled) | stratify_groups_skmultilearn(counts, sizes, ratios, seed=seed)
+    stratify = stratify_groups if config.splitter == "counts" else stratify_groups_skmultilearn
+    return stratify(counts, sizes, ratios, seed=seed, settled=settled)
 
 
 def _present_counts(clips: Sequence[ClipSummary]) -> NDArray[np.unsignedinteger]:

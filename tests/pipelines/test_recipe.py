@@ -12,11 +12,18 @@ from tutti.datasets.record import SPLITS
 from tutti.datasets.settings import nearest, parse_value
 from tutti.datasets.source import load_source
 from tutti.datasets.sources import audioset, folder, irmas, openmic2018
-from tutti.datasets.taxonomy import INSTRUMENTS, IRMAS_INSTRUMENTS
-from tutti.pipelines.recipe import STAGES, Recipe, as_json, check_rules, load_recipe, override, recipe_names
+from tutti.datasets.taxonomy import INSTRUMENTS
+from tutti.pipelines.recipe import (
+    STAGES,
+    Recipe,
+    as_json,
+    check_rules,
+    load_recipe,
+    override,
+    recipe_names,
+)
 from tutti.pipelines.stages.clean import CleanConfig
 from tutti.pipelines.stages.prepare import PrepareConfig
-from tutti.pipelines.stages.select import SelectConfig
 from tutti.pipelines.stages.split import SplitConfig, rule_for
 
 NAMES = recipe_names()
@@ -85,51 +92,7 @@ def test_every_recipe_is_the_same_each_time(name):
     assert load_recipe(name.replace("_", "-")) == load_recipe(name)
 
 
-# --- the recipes of the papers
-
-
-def test_ultimate_is_lumens_corpora_and_split_with_three_valued_labels():
-    recipe = load_recipe("ultimate")
-
-    assert recipe.sources == {
-        "irmas": irmas.Config(others="unknown"),
-        "openmic2018": openmic2018.Config(mode="ternary", min_relevance=0.5),
-        "audioset": audioset.Config(
-            selection="single", others="unknown", ontology_closure=False, added_mids=False, generic_guitar=False
-        ),
-    }
-    assert recipe.split.rules == {
-        "irmas/train": "train",
-        "irmas/test": {"train": 0.5, "validation": 0.5},
-        "openmic2018/train": "train",
-        "openmic2018/test": "test",
-        "audioset/balanced_train": "train",
-        "audioset/unbalanced_train": "train",
-        "audioset/eval": "test",
-    }
-    assert recipe.classes() == IRMAS_INSTRUMENTS
-    assert recipe.select.keep == "all"  # OpenMIC clips with no known class of ours are kept
-
-
-def test_lumen_differs_from_ultimate_in_its_labels_its_filter_and_its_hard_decisions_only():
-    ultimate, lumen = load_recipe("ultimate"), load_recipe("lumen")
-
-    assert lumen.sources == {
-        "irmas": irmas.Config(others="absent"),
-        "openmic2018": openmic2018.Config(mode="lumen", lumen_relevance=0.8),
-        "audioset": audioset.Config(selection="single", others="absent"),
-    }
-    assert lumen.select == SelectConfig(keep="present", keep_sources=("openmic2018",))
-    assert (lumen.outliers.mode, lumen.pseudo_label.mode) == ("fixed", "hard")
-    same = {name: getattr(ultimate, name) for name in ("name", "sources", "select", "outliers", "pseudo_label")}
-    assert replace(lumen, **same) == ultimate
-
-
-def test_irmas_validates_on_15_percent_of_the_train_songs_and_tests_on_all_of_the_test_set():
-    assert load_recipe("irmas").split.rules == {
-        "irmas/train": {"train": 0.85, "validation": 0.15},
-        "irmas/test": "test",
-    }
+# --- classes and defaults
 
 
 def test_openmic_has_its_twenty_classes():

@@ -1,5 +1,7 @@
 """Lumen 2023's best run: ConvNeXt-small with Fluffy heads, F1 .4435 trained on IRMAS and AudioSet.
 
+    python -m train.run --data build/irmas_audioset --recipe lumen_convnext_fluffy
+
 Its ImageNet weights come from the hub, or from a folder: --set model_config.weights=FOLDER. Without
 any, unfreeze at once: --set model_config.weights= --set head_epochs=0.
 """

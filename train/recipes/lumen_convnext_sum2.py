@@ -1,4 +1,4 @@
-"""Lumen 2023's fourth: sum with 2 and no time shift, F1 .4084; one head for all classes."""
+"""Lumen 2023's fourth: sum with 2, no time shift, one head for all classes, F1 .4084 (--dataset boosted_irmas)."""
 
 from dataclasses import replace
 

@@ -129,3 +129,10 @@ def test_without_takes_single_labels_back_and_leaves_no_clip_empty():
     pseudo = {"a": {"flute": Label(1, "x"), "cello": Label(1, "x")}, "b": {"flute": Label(1, "x")}}
 
     assert without(pseudo, {"a": "flute", "b": "flute"}) == {"a": {"cello": Label(1, "x")}}
+
+
+def test_the_absence_of_one_kind_goes_with_the_presence_of_the_other():
+    pseudo = {"a": {"acoustic_guitar": Label(0, "x", 0.1), "electric_guitar": Label(1, "x", 0.9)}}
+
+    assert without(pseudo, {"a": "electric_guitar"}) == {}
+    assert without(pseudo, {"a": "acoustic_guitar"}) == {"a": {"electric_guitar": Label(1, "x", 0.9)}}

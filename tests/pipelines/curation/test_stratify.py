@@ -1,9 +1,12 @@
 """Grouped multi-label stratification: no song in two splits, every label in its share."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from skmultilearn.model_selection import iterative_train_test_split
 
 from tutti.pipelines.curation.stratify import (
     label_deviation,
@@ -226,9 +229,45 @@ def test_a_label_on_every_clip_is_dealt_by_length():
     assert splits == {"a": "train", "b": "test", "c": "test"}
 
 
-def test_scikit_multilearn_refuses_fewer_songs_than_splits():
-    with pytest.raises(ValueError, match=r"2 group\(s\) to 3 splits"):
-        stratify_groups_skmultilearn({"a": (1,), "b": (0,)}, {"a": 1, "b": 1}, RATIOS, seed=0)
+@BOTH
+@pytest.mark.parametrize("songs_before", [0, 1, 8])
+@pytest.mark.parametrize("songs_new", [0, 1, 2, 3])
+@pytest.mark.parametrize("labels", [(), (1,), (1, 0), (0, 0)])
+def test_however_few_songs_are_new_each_gets_a_split_and_the_others_stay(stratify, songs_before, songs_new, labels):
+    before = {f"old {index}": ("train", "validation", "test")[index % 3] for index in range(songs_before)}
+    counts = dict.fromkeys([*before, *(f"new {index}" for index in range(songs_new))], labels)
+    sizes = dict.fromkeys(counts, 1)
+
+    splits = stratify(counts, sizes, RATIOS, seed=0, settled=before)
+
+    assert splits.keys() == counts.keys()
+    assert set(splits.values()) <= set(RATIOS)
+    assert {group: splits[group] for group in before} == before
+
+
+def test_one_new_song_goes_to_the_split_that_lacks_it_most():
+    before = {"a": "train", "b": "train", "c": "train", "d": "validation"}
+    counts, sizes = dict.fromkeys([*before, "new"], (1,)), dict.fromkeys([*before, "new"], 1)
+
+    splits = stratify_groups_skmultilearn(counts, sizes, {"train": 0.5, "validation": 0.5}, seed=0, settled=before)
+
+    assert splits == before | {"new": "validation"}
+
+
+def test_scikit_multilearn_deals_as_its_train_test_split_does():
+    """The paper called `iterative_train_test_split`: pairs of labels are balanced, too."""
+    counts, sizes = songs(208)
+    names = sorted(counts, key=lambda name: hashlib.sha256(f"0|{name}".encode()).digest())
+    labels = (np.array([counts[name] for name in names]) > 0).astype(int)
+
+    splits = stratify_groups_skmultilearn(counts, sizes, {"validation": 0.5, "train": 0.5}, seed=0)
+
+    before = np.random.get_state()
+    np.random.seed(int.from_bytes(hashlib.sha256(b"0").digest()[:4], "big"))
+    train, _, validation, _ = iterative_train_test_split(np.arange(208)[:, None], labels, test_size=0.5)
+    np.random.set_state(before)
+    assert {names[index] for index in validation[:, 0]} == {n for n, split in splits.items() if split == "validation"}
+    assert {names[index] for index in train[:, 0]} == {n for n, split in splits.items() if split == "train"}
 
 
 @BOTH

@@ -56,7 +56,7 @@ def test_the_most_specific_rule_wins(partition, expected):
 
 
 def test_a_partition_without_a_rule_is_a_usage_error_that_names_it():
-    with pytest.raises(UsageError, match=r"no rule for irmas/train; add one to SplitConfig\.rules"):
+    with pytest.raises(UsageError, match=r"no rule for irmas/train; --set split\.rules\.irmas"):
         rule_for("irmas", "train", SplitConfig(rules={"irmas/test": "test"}))
 
 
