@@ -60,7 +60,7 @@ class FitConfig:
     deals: int = 4  # of songs into folds, averaged: with few songs, who sits with whom is luck
     max_dealt: int = 2_000  # clips; in larger samples one deal does
     penalty_scale: float = 7.68  # C x D: Lumen's C = 0.01 at AST's 768 dimensions; so no embedding is favored
-    tolerance: float = 1e-4  # of the gradient; Lumen's 0.1 stops at once
+    tolerance: float = 1e-5  # of the gradient, so that rounding shows nowhere; Lumen's 0.1 stops at once
     max_iterations: int = 1_000  # reached by none that we saw
     max_sample: int = 20_000  # clips in a fit: more change the models little, and cost memory
 
@@ -171,6 +171,7 @@ def fit_linear(
     num_classes: int,
     config: FitConfig,
     balanced: bool = False,
+    weights: Floats | None = None,
 ) -> LinearModel:
     """Fit a regularized logistic regression on standardized features: softmax, or one logit for two classes.
 
@@ -180,6 +181,7 @@ def fit_linear(
         num_classes: C; for 2 the model has one logit, that of class 1.
         config: regularization.
         balanced: weigh rare classes up.
+        weights: of each row (N,): how much it counts; None: all the same.
     """
     from sklearn.linear_model import LogisticRegression  # a second, which only one worker needs to spend
 
@@ -201,7 +203,7 @@ def fit_linear(
     features -= center
     features *= scale
     with threadpool_limits(1):  # the order of sums, and with it the last bits, must not depend on the machine's cores
-        regression.fit(features, classes)
+        regression.fit(features, classes, sample_weight=weights)
     coefficients, intercept = regression.coef_, regression.intercept_
     if len(seen) == 2 and num_classes > 2:  # scikit-learn answers one logit; as softmax it is one of two
         coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.append(-intercept, intercept) / 2
@@ -212,7 +214,14 @@ def fit_linear(
 
 
 def cross_fit(
-    table: Table, classes: NDArray[np.int64], *, num_classes: int, config: FitConfig, seed: int, balanced: bool = False
+    table: Table,
+    classes: NDArray[np.int64],
+    *,
+    num_classes: int,
+    config: FitConfig,
+    seed: int,
+    balanced: bool = False,
+    weights: Floats | None = None,
 ) -> CrossFit:
     """Fit one model per fold on the other folds, for every deal; with fewer groups than folds, one fold per group.
 
@@ -223,9 +232,11 @@ def cross_fit(
         config: folds and regularization.
         seed: of the folds.
         balanced: weigh rare classes up.
+        weights: of each row, as in `fit_linear`.
     """
     order = sorted(range(len(table.ids)), key=table.ids.__getitem__)
     table, classes = table.take(order), classes[order]
+    weights = np.ones(len(order)) if weights is None else weights[order]
     labels = (classes[:, None] == np.arange(num_classes)).astype(np.int8)
     folds = max(2, min(config.folds, len(set(table.groups))))
     num_deals = config.deals if len(order) <= config.max_dealt else 1
@@ -245,6 +256,7 @@ def cross_fit(
                     num_classes=num_classes,
                     config=config,
                     balanced=balanced,
+                    weights=weights[others],
                 )
             )
         deals.append(FoldAssignment(tuple(models), fold_of, deal_seed))

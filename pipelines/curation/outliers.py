@@ -1,4 +1,4 @@
-"""Label quality: how well a clip's labels agree with what other songs with these labels sound like.
+"""Label quality: the probability that a clip's labels are right, as other songs with these labels sound.
 
     models = fit(sample, source="irmas", config=config, seed=0)       once per corpus or kind, on a bounded sample
     logits = score(models, table)                                      row by row, in parallel
@@ -6,19 +6,20 @@
     verdict = judge(scores, row, cutoff_of(models, config))            row by row
 
 Confident learning (Northcutt et al. 2021) after Lumen 2023: out-of-fold probabilities of a logistic regression on
-embeddings, k = 10. What differs, each by measurement with planted noise: folds are grouped by song (otherwise a
-mislabelled song vouches for itself); a song's clips with the same label are judged mostly by their mean; and mode
-"calibrated" measures a score in the spread that the *same class* shows over clips labelled otherwise. Its gap is
-how much better the best other class does; the quality is 1 / (1 + e^gap). Dropped is what has too large a gap, but
-never more than the share that the paper lost of its worst corpus.
-Mode "fixed" is the paper's: the plain probability of the given label, clip by clip, against its published cutoffs.
+embeddings, k = 10, scored by cleanlab. Mode "fixed" is the paper's: the model's probability of the label, clip by
+clip, against published cutoffs. What mode "calibrated" does beyond that, each because planted noise is found better
+(benchmarks/curation.py): folds keep songs and copies together (otherwise a mislabelled song vouches for itself); a
+song's clips with the same label are judged mostly by their mean; the models are fitted twice, the second time with
+clips weighing as much as their label is likely to be right; `calibration.py` turns logits into the probability that a
+label is right, given how many are wrong. The worst go, for as long as at most `max_lost` of the good ones are
+expected to go with them. In both modes the quality is cleanlab's self-confidence in the clip's most doubtful label.
 
 Corpora with one instrument a clip get one softmax model; small ones can share it (give `fit` their clips in one
-table), the paper has one per corpus. Others get one balanced model per class on its known labels: the gap of a label
-is the log odds against it, and a clip has the quality of its worst label (spreads would make a class that is hard to
-hear condemn clips). N clips, K classes that the corpus labels.
+table), the paper has one per corpus. Others get one model per class on its known labels; labels that are unknown are
+left out. N clips, K classes that the corpus labels.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -26,13 +27,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tutti.datasets.errors import YieldError
 from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
-from tutti.pipelines.curation.crossfit import CrossFit, FitConfig, Floats, Table, bounded, cross_fit, sigmoid, softmax
+from tutti.pipelines.curation.calibration import UNCHANGED, Calibration, calibrate, posterior
+from tutti.pipelines.curation.crossfit import CrossFit, FitConfig, Floats, Table, bounded, cross_fit, softmax
+from tutti.pipelines.curation.cutoffs import NONE_GO, CutoffConfig, Cutoffs, find_cutoffs, in_hundredths
 
 Kind = Literal["single", "multi"]
-QUALITY_DECIMALS = 4  # of scores in rows: finer says nothing, and digits cost room in manifests
+METHOD = "self_confidence"  # of cleanlab; its others find no more on out-of-fold probabilities of this kind
 LUMEN_CUTOFFS = {"irmas": 0.11, "audioset": 0.13}  # Lumen 2023, text and figures
+FIRST_FOLDS = 3  # of the first fit of a large sample, which only weighs clips
 
 
 @dataclass(frozen=True)
@@ -40,27 +43,24 @@ class OutlierConfig:
     """Settings by which labels are judged."""
 
     mode: Literal["calibrated", "fixed"] = "calibrated"
-    fit: FitConfig = field(default_factory=FitConfig)
-    max_gap: float = 1.5  # single: least step of .25 to cost at most 5 % of right labels, noise planted in the sample
-    max_gap_multi: float = 2.0  # likewise; several labels a clip, so several chances to be dropped
-    max_share: float = 0.156  # of a corpus: what Lumen 2023 dropped at most (AudioSet); holds back a weak embedder
+    fit: FitConfig = field(default_factory=lambda: FitConfig(deals=2))
+    cutoffs: CutoffConfig = field(default_factory=CutoffConfig)  # of mode "calibrated"
     song_weight: float = 0.75  # of the song's mean in a clip's score; 0: every clip alone
     fixed_cutoffs: Mapping[str, float] = field(default_factory=lambda: dict(LUMEN_CUTOFFS))
     other_fixed_cutoff: float = 0.11  # of corpora that the paper did not clean: its more careful one
-    min_corpus_songs: int = 30  # with fewer, an accuracy is luck (standard error .09): not judged
+    min_corpus_songs: int = 30  # with fewer, an AUROC is luck: not judged
     min_songs: int = 3  # per class: with fewer, a fold can be left with a single song to learn from
-    min_lift: float = 1.5  # balanced out-of-fold accuracy over chance (single); a random model has 1.0
-    min_accuracy: float = 0.53  # balanced, mean over classes (multi); a random model has .50
+    min_auroc: float = 0.6  # out of fold, mean over classes: a random model has .5, whatever the balance of classes
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if not 0 <= self.song_weight <= 1 or min(self.max_gap, self.max_gap_multi) <= 0 or self.min_songs < 2:
-            raise ValueError(f"{self}: song_weight lies in [0, 1], both max_gap above 0, min_songs at 2 or more")
+        if not 0 <= self.song_weight <= 1 or not 0 < self.min_auroc < 1 or self.min_songs < 2:
+            raise ValueError(f"{self}: song_weight lies in [0, 1], min_auroc within, min_songs at 2 or more")
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A corpus that is too small to judge: its clips keep quality None."""
+    """A corpus that cannot be judged: its clips keep quality None."""
 
     source: str
     note: str
@@ -74,13 +74,13 @@ class FoldModels:
     kind: Kind
     classes: tuple[int, ...]  # column of the presence matrix of each of the K classes
     fits: tuple[CrossFit, ...]  # one (single), or one per class (multi)
-    center: Floats  # (K,): mean logit of the class over clips labelled otherwise; 0 (multi)
-    spread: Floats  # (K,): its standard deviation; 1 (multi)
     accuracy: float  # balanced, out-of-fold, of the sample
-    chance: float
+    auroc: float  # likewise, mean over classes
+    chance: float  # of the accuracy
     num_rows: int  # of the sample
     notes: tuple[str, ...] = ()  # classes left out, and why
-    low_quality: float = 1.0  # below it lies the largest share of the sample that may go
+    calibration: Calibration = UNCHANGED  # of mode "calibrated"
+    cutoffs: Cutoffs = NONE_GO  # of mode "calibrated"
 
     def report(self) -> dict[str, Any]:
         """Describe the models for the manifest."""
@@ -88,8 +88,11 @@ class FoldModels:
             "kind": self.kind,
             "classes": list(self.classes),
             "sample": self.num_rows,
-            "accuracy": round(self.accuracy, 4),
+            "accuracy": round(self.accuracy, 2),
+            "auroc": round(self.auroc, 2),
             "chance": round(self.chance, 4),
+            "temperature": round(self.calibration.temperature, 2),
+            "noise": round(self.calibration.noise, 2),
             "notes": list(self.notes),
         }
 
@@ -101,6 +104,7 @@ class Scores:
     quality: Floats  # (N,) in [0, 1]; NaN: nothing to judge
     given: NDArray[np.int64]  # (N,) presence column of the worst label; -1: none
     suggested: NDArray[np.int64]  # (N,) column of a better class (single) or the same (multi: flip it); -1: none
+    limit: Floats  # (N,) the lowest cutoff of the clip's classes: no better clip goes
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def kind_of(presence: NDArray[np.int8]) -> Kind:
 def fit(
     sample: Table, *, source: str, config: OutlierConfig, seed: int, kind: Kind | None = None
 ) -> FoldModels | Skipped:
-    """Fit the models of one corpus.
+    """Fit the models of one corpus; a corpus that cannot be judged says why.
 
     Args:
         sample: its clips, or a sample of whole songs (`crossfit.sampled`); any order.
@@ -130,9 +134,6 @@ def fit(
         config: see there.
         seed: of the folds.
         kind: as `kind_of` says of the whole corpus; None: of the sample.
-
-    Raises:
-        YieldError: the models do little better than chance, so their word is worth nothing.
     """
     sample = bounded(sample, config.fit, seed)
     kind = kind or kind_of(sample.presence)
@@ -142,20 +143,28 @@ def fit(
     needed = 2 if kind == "single" else 1
     if len(classes) < needed:
         return Skipped(source, f"{len(classes)} classes with {config.min_songs} songs or more; {needed} are needed")
-    fitting = _fit_single if kind == "single" else _fit_multi
-    models = fitting(sample, classes, source, notes, config, seed)
-    least = models.chance * config.min_lift if kind == "single" else config.min_accuracy
-    if models.accuracy < least:
-        raise YieldError(
-            f"outliers: {source}: balanced out-of-fold accuracy {models.accuracy:.3f} on {models.num_rows} clips is "
-            f"near chance ({models.chance:.3f}; at least {least:.3f} is needed), so label quality would be noise; "
-            "use another --embedder, or leave the labels as given with --embedder none"
-        )
-    scores = assess(models, sample, score(models, sample), replace(config, mode="calibrated"))
-    judged = scores.quality[np.isfinite(scores.quality)]
-    return replace(
-        models, low_quality=float(np.quantile(judged, config.max_share, method="lower")) if len(judged) else 0.0
-    )
+    questions = _questions(sample, classes, kind, config)
+    first = replace(config.fit, folds=min(config.fit.folds, FIRST_FOLDS)) if _large(sample, config) else config.fit
+    fits = [_cross_fit(question, first if config.mode == "calibrated" else config.fit, seed) for question in questions]
+    logits = [_two_sided(fitted.logits(question.table)) for fitted, question in zip(fits, questions, strict=True)]
+    agreements = [_agreement(logit, question.labels) for logit, question in zip(logits, questions, strict=True)]
+    accuracy, auroc = (float(np.mean([pair[index] for pair in agreements])) for index in (0, 1))
+    if auroc < config.min_auroc:
+        return Skipped(source, f"near chance: out-of-fold AUROC {auroc:.2f}; {config.min_auroc:.2f} is needed")
+    calibration = UNCHANGED
+    if config.mode == "calibrated":
+        weights = _beliefs(questions, logits, _calibrate(questions, logits))
+        fits = [_cross_fit(q, config.fit, seed, weight) for q, weight in zip(questions, weights, strict=True)]
+        logits = [_two_sided(fitted.logits(q.table)) for fitted, q in zip(fits, questions, strict=True)]
+        calibration = _calibrate(questions, logits)
+    chance = 1 / len(classes) if kind == "single" else 0.5
+    num_rows = len(questions[0].labels) if kind == "single" else len(sample.ids)
+    models = FoldModels(source, kind, classes, tuple(fits), accuracy, auroc, chance, num_rows, notes, calibration)
+    if config.mode == "fixed":
+        return models
+    scores = assess(models, sample, score(models, sample), config)
+    members = {column: sample.presence[:, column] == PRESENT for column in classes}
+    return replace(models, cutoffs=find_cutoffs(scores.quality, members, config.cutoffs))
 
 
 def _usable_classes(sample: Table, kind: Kind, min_songs: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -171,60 +180,84 @@ def _usable_classes(sample: Table, kind: Kind, min_songs: int) -> tuple[tuple[in
     return tuple(usable), tuple(notes)
 
 
-def _fit_single(
-    sample: Table, classes: tuple[int, ...], source: str, notes: tuple[str, ...], config: OutlierConfig, seed: int
-) -> FoldModels:
-    labels = _single_labels(sample.presence, classes)
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What one set of models answers: which of the classes a clip has, or whether it has one."""
+
+    table: Table
+    labels: NDArray[np.int64]  # (n,)
+    num_classes: int
+    keys: list[Any]  # (n,): clips with the same are judged mostly by their mean
+    weights: Floats  # (n,): those of a song sum to 1
+    song_weight: float
+
+
+def _questions(sample: Table, classes: tuple[int, ...], kind: Kind, config: OutlierConfig) -> list[_Question]:
+    if kind == "single":
+        return [_question(sample, _single_labels(sample.presence, classes), len(classes), config)]
+    presence = [sample.presence[:, column].astype(np.int64) for column in classes]
+    return [_question(sample, np.where(column == UNKNOWN, -1, column == PRESENT), 2, config) for column in presence]
+
+
+def _question(sample: Table, labels: NDArray[np.int64], num_classes: int, config: OutlierConfig) -> _Question:
     rows = np.flatnonzero(labels >= 0)
-    sample, labels = sample.take(rows), labels[rows]
-    crossfit = cross_fit(sample, labels, num_classes=len(classes), config=config.fit, seed=seed)
-    logits = _with_songs(_logits((crossfit,), "single", sample), sample, config.song_weight)
-    center, spread = np.zeros(len(classes)), np.ones(len(classes))
-    for k in range(len(classes)):
-        center[k], spread[k] = _moments(logits[labels != k, k])
-    probabilities = softmax(_logits((crossfit,), "single", sample))
-    hits = [float((probabilities[labels == k].argmax(1) == k).mean()) for k in range(len(classes))]
-    accuracy, chance = float(np.mean(hits)), 1 / len(classes)
-    return FoldModels(source, "single", classes, (crossfit,), center, spread, accuracy, chance, len(rows), notes)
+    table, labels = sample.take(rows), labels[rows]
+    sizes = Counter(table.songs)
+    weights = np.array([1 / sizes[song] for song in table.songs])
+    return _Question(table, labels, num_classes, _keys(table.songs, labels), weights, config.song_weight)
 
 
-def _fit_multi(
-    sample: Table, classes: tuple[int, ...], source: str, notes: tuple[str, ...], config: OutlierConfig, seed: int
-) -> FoldModels:
-    fits, accuracies = [], []
-    center, spread = np.zeros(len(classes)), np.ones(len(classes))
-    for column in classes:
-        known = sample.take(np.flatnonzero(sample.presence[:, column] != UNKNOWN))
-        labels = (known.presence[:, column] == PRESENT).astype(np.int64)
-        crossfit = cross_fit(known, labels, num_classes=2, config=config.fit, seed=seed, balanced=True)
-        logits = crossfit.logits(known)[:, 0]
-        accuracies.append(float(np.mean([((logits > 0) == value)[labels == value].mean() for value in (0, 1)])))
-        fits.append(crossfit)
-    accuracy = float(np.mean(accuracies))
-    return FoldModels(source, "multi", classes, tuple(fits), center, spread, accuracy, 0.5, len(sample.ids), notes)
+def _large(sample: Table, config: OutlierConfig) -> bool:
+    return len(sample.ids) > config.fit.max_dealt
+
+
+def _cross_fit(question: _Question, config: FitConfig, seed: int, weights: Floats | None = None) -> CrossFit:
+    return cross_fit(
+        question.table, question.labels, num_classes=question.num_classes, config=config, seed=seed, weights=weights
+    )
+
+
+def _two_sided(logits: Floats) -> Floats:
+    """Write a single logit (N, 1) as those of two classes (N, 2)."""
+    return np.hstack([-logits / 2, logits / 2]) if logits.shape[1] == 1 else logits
+
+
+def _calibrate(questions: list[_Question], logits: list[Floats]) -> Calibration:
+    # All questions together: labels that the same people gave are wrong alike.
+    pooled = [_blend(logit, q.keys, q.song_weight) for logit, q in zip(logits, questions, strict=True)]
+    labels, weights = np.concatenate([q.labels for q in questions]), np.concatenate([q.weights for q in questions])
+    return calibrate(np.concatenate(pooled), labels, weights)
+
+
+def _beliefs(questions: list[_Question], logits: list[Floats], calibration: Calibration) -> list[Floats]:
+    """Compute the probability that each label is right."""
+    result = []
+    for question, logit in zip(questions, logits, strict=True):
+        shares = posterior(_blend(logit, question.keys, question.song_weight), question.labels, calibration)
+        result.append(shares[np.arange(len(shares)), question.labels])
+    return result
+
+
+def _agreement(logits: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Compute balanced accuracy, and AUROC of each class against the rest, mean over classes."""
+    from sklearn.metrics import roc_auc_score
+
+    present = [k for k in range(logits.shape[1]) if 0 < (labels == k).sum() < len(labels)]
+    best = logits.argmax(axis=1)
+    shares = softmax(logits)
+    hits = [float((best[labels == k] == k).mean()) for k in present]
+    areas = [float(roc_auc_score(labels == k, shares[:, k])) for k in present]
+    return float(np.mean(hits)), float(np.mean(areas))
 
 
 def score(models: FoldModels, table: Table) -> Floats:
-    """Compute out-of-fold logits (N, K) of any clips of the corpus; a row depends on its clip only, to the last bit.
-
-    Rounded to 1e-6, so that another machine's last bits do not reach a manifest.
-    """
-    return _logits(models.fits, models.kind, table)
-
-
-def _logits(fits: tuple[CrossFit, ...], kind: Kind, table: Table) -> Floats:
-    logits: Floats
+    """Compute out-of-fold logits (N, K) of any clips of the corpus; a row depends on its clip only, to the last bit."""
+    num_logits = len(models.classes)
     if not table.ids:
-        return np.zeros((0, len(fits) if kind == "multi" else max(2, len(fits[0].deals[0].models[0].bias))))
-    if kind == "multi":
-        logits = np.hstack([crossfit.logits(table) for crossfit in fits])
-    elif (raw := fits[0].logits(table)).shape[1] == 1:  # two classes, one logit
-        logits = np.hstack([-raw, raw])
-    else:
-        shares = np.clip(softmax(raw), 1e-6, 1 - 1e-6)  # one class against the rest: odds of at most a million
-        logits = np.log(shares / (1 - shares))
-    rounded: Floats = logits.round(6)
-    return rounded
+        return np.zeros((0, num_logits))
+    if models.kind == "multi":
+        return np.hstack([crossfit.logits(table) for crossfit in models.fits])
+    return _two_sided(models.fits[0].logits(table))
 
 
 def assess(models: FoldModels, table: Table, logits: Floats, config: OutlierConfig) -> Scores:
@@ -236,72 +269,68 @@ def assess(models: FoldModels, table: Table, logits: Floats, config: OutlierConf
         logits: of `score`, in the order of the table.
         config: see there.
     """
-    if models.kind == "single":
-        return _assess_single(models, table, logits, config)
-    return _assess_multi(models, table, logits, config)
-
-
-def _assess_single(models: FoldModels, table: Table, logits: Floats, config: OutlierConfig) -> Scores:
-    labels = _single_labels(table.presence, models.classes)
-    rows = np.flatnonzero(labels >= 0)
-    columns = np.array(models.classes, dtype=np.int64)
-    scores = _nothing(len(labels))
-    if len(rows) == 0:
-        return scores
-    own = labels[rows]
-    if config.mode == "fixed":
-        values = sigmoid(logits[rows])
-        scores.quality[rows] = _self_confidence(own, values / values.sum(1, keepdims=True))
-    else:
-        smooth = _with_songs(logits, table, config.song_weight)[rows]
-        values = (smooth - models.center) / models.spread
-    best = _best_other(values, own)
+    scores = _nothing(len(table.ids))
+    assess_kind = _assess_single if models.kind == "single" else _assess_multi
+    assess_kind(models, table, logits, config, scores)
+    scores.quality[:] = in_hundredths(scores.quality)
     if config.mode == "calibrated":
-        index = np.arange(len(rows))
-        scores.quality[rows] = sigmoid(values[index, own] - values[index, best])
-    scores.given[rows], scores.suggested[rows] = columns[own], columns[best]
-    scores.quality[:] = np.round(scores.quality, QUALITY_DECIMALS)
+        for column, cutoff in models.cutoffs.lower.items():
+            rows = table.presence[:, column] == PRESENT
+            scores.limit[rows] = np.minimum(scores.limit[rows], cutoff)
     return scores
 
 
-def _self_confidence(labels: NDArray[np.int64], probabilities: Floats) -> Floats:
+def _assess_single(models: FoldModels, table: Table, logits: Floats, config: OutlierConfig, scores: Scores) -> None:
     from cleanlab.rank import get_label_quality_scores  # a second, which only one worker needs to spend
 
-    quality: Floats = get_label_quality_scores(labels, probabilities)
-    return quality
+    labels = _single_labels(table.presence, models.classes)
+    rows = np.flatnonzero(labels >= 0)
+    if len(rows) == 0:
+        return
+    own, columns = labels[rows], np.array(models.classes, dtype=np.int64)
+    shares = _shares(models, logits[rows], own, tuple(table.songs[row] for row in rows), config)
+    scores.quality[rows] = get_label_quality_scores(own, shares, method=METHOD)
+    others = shares.copy()
+    others[np.arange(len(rows)), own] = -1
+    scores.given[rows], scores.suggested[rows] = columns[own], columns[others.argmax(axis=1)]
 
 
-def _assess_multi(models: FoldModels, table: Table, logits: Floats, config: OutlierConfig) -> Scores:
-    scores = _nothing(len(table.ids))
-    per_label = np.full((len(table.ids), len(models.classes)), np.inf)
-    for k, column in enumerate(models.classes):
-        rows = np.flatnonzero(table.presence[:, column] != UNKNOWN)
-        if len(rows) == 0:
-            continue
-        labels = (table.presence[rows, column] == PRESENT).astype(np.int64)
-        if config.mode == "fixed":
-            share = sigmoid(logits[rows, k])
-            per_label[rows, k] = _self_confidence(labels, np.column_stack([1 - share, share]))
-        else:
+def _assess_multi(models: FoldModels, table: Table, logits: Floats, config: OutlierConfig, scores: Scores) -> None:
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
+
+    presence = table.presence[:, list(models.classes)]
+    share = np.zeros(presence.shape)  # of presence; an unknown label counts as a sure absence, and is left out below
+    for k in range(len(models.classes)):
+        rows = np.flatnonzero(presence[:, k] != UNKNOWN)
+        if len(rows):
+            own = (presence[rows, k] == PRESENT).astype(np.int64)
             songs = tuple(table.songs[row] for row in rows)
-            smooth = _song_mean(logits[rows, k], songs, labels, config.song_weight)
-            per_label[rows, k] = sigmoid(np.where(labels == 1, smooth, -smooth))
-    judged = np.flatnonzero(np.isfinite(per_label).any(axis=1))
-    worst = per_label[judged].argmin(axis=1) if len(judged) else np.zeros(0, np.int64)
-    columns = np.array(models.classes, dtype=np.int64)
-    scores.quality[judged] = np.round(
-        per_label[judged, worst], QUALITY_DECIMALS
-    )  # min pooling: one wrong label spoils a clip
-    scores.given[judged] = scores.suggested[judged] = columns[worst]
-    return scores
+            share[rows, k] = _shares(models, _two_sided(logits[rows, k : k + 1]), own, songs, config)[:, 1]
+    judged = np.flatnonzero((presence != UNKNOWN).any(axis=1))
+    if len(judged) == 0:
+        return
+    present = [np.flatnonzero(row == PRESENT).tolist() for row in presence[judged]]
+    quality = get_label_quality_scores_per_class(present, share[judged], method=METHOD)
+    quality = np.where(presence[judged] == UNKNOWN, np.inf, in_hundredths(quality))
+    worst = quality.argmin(axis=1)  # one wrong label spoils a clip; of equal ones the first, whatever the last bits say
+    scores.quality[judged] = quality[np.arange(len(judged)), worst]
+    scores.given[judged] = scores.suggested[judged] = np.array(models.classes, dtype=np.int64)[worst]
+
+
+def _shares(
+    models: FoldModels, logits: Floats, labels: NDArray[np.int64], songs: tuple[str, ...], config: OutlierConfig
+) -> Floats:
+    """Compute the probabilities (n, K) that cleanlab scores: the model's, or those of the true class."""
+    if config.mode == "fixed":
+        return softmax(logits)
+    return posterior(_blend(logits, _keys(songs, labels), config.song_weight), labels, models.calibration)
 
 
 def cutoff_of(models: FoldModels, config: OutlierConfig, source: str | None = None) -> float:
     """Return the quality below which a clip is dropped; `source` is its corpus, where several share the models."""
     if config.mode == "fixed":
         return config.fixed_cutoffs.get(source or models.source, config.other_fixed_cutoff)
-    gap = config.max_gap if models.kind == "single" else config.max_gap_multi
-    return min(float(sigmoid(np.array(-gap))), models.low_quality)
+    return models.cutoffs.cutoff
 
 
 def judge(scores: Scores, row: int, cutoff: float) -> Verdict:
@@ -310,7 +339,8 @@ def judge(scores: Scores, row: int, cutoff: float) -> Verdict:
     if np.isnan(quality):
         return Verdict(keep=True, quality=None)
     given, suggested = int(scores.given[row]), int(scores.suggested[row])
-    return Verdict(keep=quality >= cutoff, quality=quality, given=given, suggested=suggested)
+    keep = quality >= min(cutoff, float(scores.limit[row]))
+    return Verdict(keep, quality=quality, given=given, suggested=suggested)
 
 
 def _single_labels(presence: NDArray[np.int8], classes: tuple[int, ...]) -> NDArray[np.int64]:
@@ -319,20 +349,9 @@ def _single_labels(presence: NDArray[np.int8], classes: tuple[int, ...]) -> NDAr
     return np.where(alone, present.argmax(axis=1), -1).astype(np.int64)
 
 
-def _best_other(values: Floats, own: NDArray[np.int64]) -> NDArray[np.int64]:
-    others = values.copy()
-    others[np.arange(len(own)), own] = -np.inf
-    return np.asarray(others.argmax(axis=1), dtype=np.int64)
-
-
-def _with_songs(logits: Floats, table: Table, weight: float) -> Floats:
-    # Same song, same labels: a clip whose song-mates are labelled otherwise stands alone.
-    keys = [row.tobytes() for row in (table.presence == PRESENT)]
-    return _blend(logits, list(zip(table.songs, keys, strict=True)), weight)
-
-
-def _song_mean(logits: Floats, songs: tuple[str, ...], labels: NDArray[np.int64], weight: float) -> Floats:
-    return _blend(logits[:, None], list(zip(songs, labels.tolist(), strict=True)), weight)[:, 0]
+def _keys(songs: tuple[str, ...], labels: NDArray[np.int64]) -> list[Any]:
+    # Same song, same label: a clip whose song-mates are labelled otherwise stands alone.
+    return list(zip(songs, labels.tolist(), strict=True))
 
 
 def _blend(logits: Floats, keys: list[Any], weight: float) -> Floats:
@@ -347,10 +366,6 @@ def _blend(logits: Floats, keys: list[Any], weight: float) -> Floats:
     return result
 
 
-def _moments(values: Floats) -> tuple[float, float]:
-    ordered = np.sort(values)
-    return float(ordered.mean()), max(float(ordered.std()), 1e-3)  # 1e-3: a class that nothing resembles
-
-
 def _nothing(num_rows: int) -> Scores:
-    return Scores(np.full(num_rows, np.nan), np.full(num_rows, -1, np.int64), np.full(num_rows, -1, np.int64))
+    none = np.full(num_rows, -1, np.int64)
+    return Scores(np.full(num_rows, np.nan), none, none.copy(), np.full(num_rows, np.inf))
