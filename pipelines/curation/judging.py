@@ -93,7 +93,8 @@ def _judge_members(
 ) -> dict[str, Counter[str]]:
     """Add the verdicts on one corpus to `result`; count them by source."""
     scores = outliers.assess(models, table, logits, rules.config)
-    counts = {clip.source: Counter(doubted=0, judged=0) for clip in members}
+    counts = {clip.source: Counter(doubted=0, held=0, judged=0) for clip in members}
+    highest = rules.config.cutoffs.highest if rules.config.mode == "calibrated" else 0.0
     for row, clip in enumerate(members):
         verdict = outliers.judge(scores, row, outliers.cutoff_of(models, rules.config, clip.source))
         if verdict.quality is None or verdict.given is None or verdict.suggested is None:
@@ -102,6 +103,10 @@ def _judge_members(
         given, suggested = _describe_disagreement(clip, verdict.given, verdict.suggested, rules.instruments)
         result.given[clip.id] = given, suggested
         counts[clip.source]["judged"] += 1
+        if verdict.keep and verdict.quality < highest and rules.drops(clip):
+            counts[clip.source]["held"] += (
+                1  # as bad as others that went, but too many good ones would have gone with it
+            )
         if not verdict.keep and rules.drops(clip):
             result.doubts[clip.id] = f"given {given}, suggested {suggested}"
             counts[clip.source]["doubted"] += 1
@@ -139,7 +144,9 @@ def _models_report(
         source: {"cutoff": round(outliers.cutoff_of(models, rules.config, source), 6), **dict(sorted(count.items()))}
         for source, count in sorted(counts.items())
     }
-    return report | {"mode": rules.config.mode, "sources": sources}
+    lower = {rules.instruments[column]: cutoff for column, cutoff in sorted(models.cutoffs.lower.items())}
+    scored = {"mode": rules.config.mode, "score": f"cleanlab {outliers.METHOD}", "lower_cutoffs": lower}
+    return report | scored | {"sources": sources}
 
 
 def _describe_disagreement(

@@ -118,9 +118,6 @@ def curate(clips: Sequence[ClipSummary], *, rules: CurationRules, cache: Cache, 
         rules: see there.
         cache: holds embeddings, fingerprints and samples.
         staging: folder that becomes the version; the report goes to `report/`.
-
-    Raises:
-        YieldError: a corpus's models are no better than chance.
     """
     clips = sorted(clips, key=lambda clip: clip.id)
     unmatched = unmatched_ids(rules.overrides, (clip.id for clip in clips))
