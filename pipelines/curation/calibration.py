@@ -33,7 +33,7 @@ BISECTIONS = 30  # of [0, 1]: to 1e-9
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns logits into probabilities."""
+    """Two numbers that turn logits into probabilities."""
 
     temperature: float  # divides the logits
     noise: float  # share of the labels that are wrong

@@ -182,7 +182,7 @@ def _usable_classes(sample: Table, kind: Kind, min_songs: int) -> tuple[tuple[in
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """What one set of models answers: which of the classes a clip has, or whether it has one."""
+    """Question to one set of models: which of the classes a clip has, or whether it has one."""
 
     table: Table
     labels: NDArray[np.int64]  # (n,)
