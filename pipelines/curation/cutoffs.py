@@ -19,7 +19,7 @@ HUNDREDTHS = 100  # quality is rounded down to them: finer says nothing, and the
 
 @dataclass(frozen=True)
 class CutoffConfig:
-    """Shares of clips that may go; chosen with noise of 0 to 40 % planted in Gaussian clouds and in the built-in sample."""
+    """Shares of clips that may go: chosen with noise of 0 to 40 % planted in Gaussian clouds and in the sample."""
 
     highest: float = 0.85  # clips of this quality or a better one stay
     max_lost: float = 0.015  # of the clips whose labels are right: the share expected to go
