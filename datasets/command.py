@@ -193,8 +193,12 @@ def told(error: BaseException, *, then: str = AGAIN) -> int:
 
 def _stop_in(error: BaseException | None) -> Stopped | KeyboardInterrupt | None:
     """Find the signal or Ctrl-C among an error's causes: libraries and class bodies wrap it in other errors."""
+    seen: list[BaseException] = []
     while error is not None and not isinstance(error, (Stopped, KeyboardInterrupt)):
+        seen.append(error)
         error = error.__cause__ or error.__context__
+        if any(error is one for one in seen):  # an error may be its own cause: the search would have no end
+            return None
     return error
 
 

@@ -19,6 +19,26 @@ class SourceFiles:
     inputs: tuple[Input, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Sound:
+    """The samples of one clip or more, by reference: what `embed` works on."""
+
+    pcm_sha256: str
+    blob: str  # of the stored audio
+    num_samples: int
+    num_clips: int = 1  # that have these samples
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The results of `embed` for samples: blobs."""
+
+    pcm_sha256: str
+    embedding: str
+    fingerprint: str
+    num_clips: int
+
+
 @dataclass(frozen=True, slots=True)
 class ClipSummary:
     """The facts of a clip that the global steps need: one small row."""

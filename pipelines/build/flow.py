@@ -19,7 +19,21 @@ from tutti.pipelines.stages.clean import clean
 from tutti.pipelines.stages.clip_rows import write_clip_rows
 from tutti.pipelines.stages.curate import CurationRules, curate, summarize
 from tutti.pipelines.stages.download import download
-from tutti.pipelines.stages.embed import embed
+from tutti.pipelines.stages.embed import (
+    batches_of,
+    digits_of,
+    embed,
+    embed_batch,
+    is_embedded,
+    lacks_embedding,
+    name_of_batch,
+    num_left,
+    num_recalled,
+    pcm_of,
+    recall,
+    same_sound,
+    sound_of,
+)
 from tutti.pipelines.stages.fetch import fetch
 from tutti.pipelines.stages.frozen import bucket_names, certificate_in, decide_frozen, listed_shards, select_listed
 from tutti.pipelines.stages.join import assign_shards, empty_shards, join_bucket, key_by_shard, shard_job
@@ -68,12 +82,12 @@ def dataset(root: beam.Pipeline, build: Build) -> Any:
     stage = partial(Stage, progress=build.output.progress)
     judge = partial(curate, rules=curation_rules(recipe), cache=cache, staging=build.output.staging)
     files, recordings = acquire(root, build)
-    clips = (
+    cleaned = (
         recordings
         | stage("prepare", partial(prepare, config=recipe.prepare, cache=cache))
         | stage("clean", partial(clean, config=recipe.clean))
-        | stage("embed", partial(embed, config=recipe.embed, cache=cache))
     )
+    clips = cleaned if recipe.embed.embedder == "none" else embedded(cleaned, build)
     divide = partial(plan_split, config=recipe.split, instruments=classes, seed=seed, version=build.parent)
     plan = (
         clips
@@ -87,6 +101,31 @@ def dataset(root: beam.Pipeline, build: Build) -> Any:
     buckets = (clips, assignments) | "join" >> JoinDecisions(bucket_of, join_bucket)
     certificate = plan | "certificate" >> beam.Map(certificate_of)
     return write(files, buckets, plan | "empty shards" >> beam.FlatMap(empty_shards), certificate, build)
+
+
+def embedded(clips: Any, build: Build) -> Any:
+    """Embed clips in batches of references: clips that lack a result meet those of their samples."""
+    cache, config, progress = build.cache, build.recipe.embed, build.output.progress
+    stage = partial(Stage, progress=progress)
+    looked_up = clips | stage("embed", partial(recall, config=config, cache=cache), part="recall", done=num_recalled)
+    known = looked_up | "known" >> beam.Filter(is_embedded)
+    lacking = looked_up | "lacking" >> beam.Filter(lacks_embedding)
+    batch = partial(embed_batch, config=config, cache=cache, progress=progress)
+    results = (
+        lacking
+        | "sounds" >> beam.Map(sound_of)
+        | "all sounds" >> ToOneList()
+        | "batches" >> beam.FlatMap(partial(batches_of, config=config))
+        | "spread batches" >> Reshuffle(name_of_batch)
+        | stage("embed", batch, part="batch", done=num_left)
+    )
+    rest = (
+        (lacking, results)
+        | "by sound" >> JoinDecisions(digits_of, same_sound, pcm_of)
+        | "sounding" >> beam.FlatMap(list)
+        | stage("embed", partial(embed, config=config, cache=cache), part="alone", done=num_left)
+    )
+    return (known, rest) | "embedded" >> beam.Flatten()
 
 
 def curation_rules(recipe: Recipe) -> CurationRules:

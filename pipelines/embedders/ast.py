@@ -4,7 +4,8 @@
     embedder.embed([waveform, ...])  # float32 (N, 768)
 
 The embedding is transformers' `pooler_output`: the mean of the two special tokens after the last layer. Row i
-depends on waveform i only, to the last bit: the model always runs on slices of one size (`SLICE_CLIPS`).
+depends on waveform i only, to the last bit: the model always runs on slices of one size (`SLICE_CLIPS`). Other
+processors, and GPUs, give other last bits: torch chooses its kernels by them. The facts name the device.
 
 On CPU the bits do not depend on the number of threads either (measured with 1, 2, 4). In worker processes call
 `torch.set_num_threads(1)`: one model per process with one thread each beats threads that fight for the cores.
@@ -22,8 +23,18 @@ from torch.func import functional_call
 
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.manifest import digest_of, file_sha256
+from tutti.pipelines import embedders
 from tutti.pipelines.embedders.ast_files import DEFAULT_MODEL, load_weights, read_front_end, wanted, weights_sha256
-from tutti.train.features.fbank import FRAME_SAMPLES, SAMPLE_RATE, FbankConfig, check, features, num_frames
+from tutti.pipelines.embedders.slices import Inputs, Slices
+from tutti.train.features.fbank import (
+    FRAME_SAMPLES,
+    HOP_SAMPLES,
+    SAMPLE_RATE,
+    FbankConfig,
+    check_waveform,
+    features,
+    num_frames,
+)
 from tutti.train.models._positions import POSITIONS, grid_of, resize_positions
 from tutti.train.pretrained import weights_folder
 
@@ -53,6 +64,8 @@ class AstEmbedder:
     Attributes:
         name: "ast".
         dimension: numbers per embedding, 768.
+        slice_size: clips through the model at once.
+        count: of clips that went through it.
         digest: sha256 over configuration, weights, front end and settings: equal digests, equal embeddings.
         facts: the same in words, for the manifest; nothing of this machine, so no folder.
     """
@@ -72,6 +85,7 @@ class AstEmbedder:
         self._device = torch.device(settings.device)
         self._positions: dict[int, torch.Tensor] = {}  # patches in time -> resized grid
         self._label = label  # what the user called the model
+        self.count = Slices()
         self.facts = dict(facts)
         self.digest = digest_of(self.facts)
         self.dimension = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
@@ -89,16 +103,23 @@ class AstEmbedder:
             ValueError: a waveform is not such an array.
             IntegrityError: the weights give numbers that are not finite.
         """
-        check(waveforms)
-        lengths = [self._input_frames(len(waveform)) for waveform in waveforms]
-        size = SLICE_CLIPS[self._device.type]
-        embeddings_ND = np.empty((len(waveforms), self.dimension), np.float32)
-        for frames in sorted(set(lengths)):
-            rows = [row for row, length in enumerate(lengths) if length == frames]
-            for start in range(0, len(rows), size):
-                slice_rows = rows[start : start + size]
-                embeddings_ND[slice_rows] = self._embed_slice([waveforms[row] for row in slice_rows], frames, size)
-        return embeddings_ND
+        return embedders.embed(self, waveforms)
+
+    @property
+    def slice_size(self) -> int:
+        """Clips through the model at once."""
+        return SLICE_CLIPS[self._device.type]
+
+    def prepare(self, waveform: NDArray[np.float32], label: str = "waveform") -> Inputs:
+        """Cut what the model takes; clips whose inputs have as many frames are of one kind.
+
+        Raises:
+            ValueError: the waveform is not such an array.
+        """
+        check_waveform(waveform, label)
+        frames = self._input_frames(len(waveform))
+        used = FRAME_SAMPLES + (frames - 1) * HOP_SAMPLES
+        return Inputs(rows=[waveform[:used].copy()], kind=frames)  # a copy: the whole waveform can go
 
     def _input_frames(self, num_samples: int) -> int:
         """Choose the frames of a clip's input: whole patches of its own, or the length of training."""
@@ -110,17 +131,27 @@ class AstEmbedder:
         steps = max(0, frames - config.patch_size) // config.time_stride
         return int(config.patch_size + steps * config.time_stride)
 
-    def _embed_slice(self, waveforms: list[NDArray[np.float32]], frames: int, size: int) -> NDArray[np.float32]:
-        filled = waveforms + [np.zeros(FRAME_SAMPLES, np.float32)] * (size - len(waveforms))
+    def run(self, kind: int, rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Send clips whose inputs have `kind` frames through the model: (len(rows), dimension).
+
+        Raises:
+            IntegrityError: the weights give numbers that are not finite.
+        """
+        filled = rows + [np.zeros(FRAME_SAMPLES, np.float32)] * (self.slice_size - len(rows))
         with torch.inference_mode(), _reproducible(self._device), self._autocast():
-            inputs_NTM = features(filled, self._front_end, frames=frames, device=self._device)
-            outputs: Any = functional_call(self._model, self._resized(frames), (inputs_NTM,))
-            embeddings_ND = outputs.pooler_output[: len(waveforms)].float().cpu().numpy()
+            inputs_NTM = features(filled, self._front_end, frames=kind, device=self._device)
+            outputs: Any = functional_call(self._model, self._resized(kind), (inputs_NTM,))
+            embeddings_ND = outputs.pooler_output[: len(rows)].float().cpu().numpy()
         if not np.isfinite(embeddings_ND).all():
             raise IntegrityError(
                 f"{self._label}: its embeddings are not finite: the weights are damaged, fetch them again"
             )
         return embeddings_ND  # type: ignore[no-any-return]
+
+    def vector(self, inputs: Inputs, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the one row of a clip."""
+        embedding_D: NDArray[np.float32] = outputs[0]
+        return embedding_D
 
     def _autocast(self) -> torch.autocast:
         enabled = self._settings.precision == "bfloat16"

@@ -9,7 +9,8 @@ in excerpts of 3 s, every 1.5 s; the net's part of the embedding is their mean. 
 better than either (out of fold and across corpora, on labels as given). Weights and their recipe lie beside this
 file, `builtin.safetensors` and `builtin.json`.
 
-Row i depends on waveform i only, to the last bit: the net always runs on slices of one size.
+Row i depends on waveform i only, to the last bit: the net always runs on slices of one size, which excerpts of several
+clips share.
 Shapes: B excerpts, F frames, M mel bands, D numbers of an embedding.
 """
 
@@ -27,8 +28,10 @@ from torch import Tensor, nn
 
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.manifest import digest_of, file_sha256
+from tutti.pipelines import embedders
 from tutti.pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES, front_end, unit_power
-from tutti.pipelines.embedders.logmel import LogMelEmbedder
+from tutti.pipelines.embedders.logmel import LogMelEmbedder, embed_waveform
+from tutti.pipelines.embedders.slices import Inputs, Slices
 
 CODE_VERSION = 1  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
 FOLDER = Path(__file__).parent
@@ -109,6 +112,8 @@ class BuiltinEmbedder:
     Attributes:
         name: "builtin".
         dimension: numbers per embedding.
+        slice_size: excerpts through the net at once.
+        count: of excerpts that went through it.
         digest: sha256 of code versions, recipe, weights and front end: equal digests, equal embeddings.
         facts: for the manifest.
     """
@@ -119,6 +124,7 @@ class BuiltinEmbedder:
         self, net: TimbreNet, center: Sequence[float], scale: Sequence[float], facts: Mapping[str, Any]
     ) -> None:
         self._net, self._logmel = net.eval(), LogMelEmbedder()
+        self.slice_size, self.count = SLICE_EXCERPTS, Slices()
         self._center, self._scale = np.array(center, np.float32), np.array(scale, np.float32)
         self.facts = dict(facts)
         self.digest = digest_of([self.facts, self._logmel.digest])
@@ -133,28 +139,30 @@ class BuiltinEmbedder:
         Raises:
             ValueError: a waveform is no such array, or holds values that are no numbers.
         """
-        heard = [self._hear(waveform, f"waveform {index}") for index, waveform in enumerate(waveforms)]
-        if not heard:
-            return np.zeros((0, self.dimension), np.float32)
-        measured = (self._logmel.embed(waveforms) - self._center) / self._scale
-        return np.concatenate([np.stack(heard), measured], axis=1)
+        return embedders.embed(self, waveforms)
 
-    def _hear(self, waveform: NDArray[np.float32], label: str) -> NDArray[np.float32]:
-        if waveform.ndim != 1 or len(waveform) == 0:
-            raise ValueError(f"{label}: expected mono samples (num_samples,), got {waveform.shape}; take one channel")
-        if not np.isfinite(waveform).all():
-            raise ValueError(f"{label}: holds values that are no numbers; decode it again")
-        excerpts_BT = excerpts_of(waveform)
-        embeddings = []
-        for first in range(0, len(excerpts_BT), SLICE_EXCERPTS):
-            part = excerpts_BT[first : first + SLICE_EXCERPTS]
-            filled = np.zeros((SLICE_EXCERPTS, EXCERPT_SAMPLES), np.float32)
-            filled[: len(part)] = part
-            with torch.inference_mode(), _one_thread():
-                embedded = self._net.embed(front_end()(torch.from_numpy(filled)))
-            embeddings.append(embedded[: len(part)].numpy())
-        mean: NDArray[np.float32] = np.concatenate(embeddings).mean(axis=0, dtype=np.float64).astype(np.float32)
-        return mean
+    def prepare(self, waveform: NDArray[np.float32], label: str = "waveform") -> Inputs:
+        """Cut excerpts, and compute the statistics of `logmel.py`.
+
+        Raises:
+            ValueError: the waveform is no such array, or holds values that are no numbers.
+        """
+        measured = embed_waveform(waveform, label)
+        return Inputs(rows=list(excerpts_of(waveform)), measured=(measured - self._center) / self._scale)
+
+    def run(self, kind: int, rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Send excerpts through the net: (len(rows), net's dimension)."""
+        filled = np.zeros((self.slice_size, EXCERPT_SAMPLES), np.float32)
+        filled[: len(rows)] = rows
+        with torch.inference_mode(), _one_thread():
+            embedded = self._net.embed(front_end()(torch.from_numpy(filled)))
+        outputs: NDArray[np.float32] = embedded[: len(rows)].numpy()
+        return outputs
+
+    def vector(self, inputs: Inputs, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Average the net's answers over excerpts, and append the statistics."""
+        mean = outputs.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return np.concatenate([mean, inputs.measured])
 
 
 def excerpts_of(waveform: NDArray[np.float32]) -> NDArray[np.float32]:

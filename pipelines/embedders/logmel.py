@@ -24,7 +24,9 @@ from scipy.fft import rfft
 
 from tutti.datasets.manifest import digest_of
 from tutti.datasets.mel_bank import mel_bank, triangles
+from tutti.pipelines import embedders
 from tutti.pipelines.embedders.exact import banded, constant, ln, log2, log10, squares_of
+from tutti.pipelines.embedders.slices import Inputs, Slices
 
 Array = NDArray[np.float32]
 
@@ -73,8 +75,33 @@ class LogMelEmbedder:
         Raises:
             ValueError: a waveform is not mono, is empty, or holds a value that is no number.
         """
-        rows = [embed_waveform(waveform, f"waveform {index}") for index, waveform in enumerate(waveforms)]
-        return np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
+        return embedders.embed(self, waveforms)
+
+    @property
+    def slice_size(self) -> int:
+        """Rows of a slice; there is no model, so no rows."""
+        return 1
+
+    @property
+    def count(self) -> Slices:
+        """Count no rows."""
+        return Slices()
+
+    def prepare(self, waveform: Array, label: str = "waveform") -> Inputs:
+        """Compute the embedding itself.
+
+        Raises:
+            ValueError: the waveform is not mono, is empty, or holds a value that is no number.
+        """
+        return Inputs(measured=embed_waveform(waveform, label))
+
+    def run(self, kind: int, rows: list[Array]) -> Array:
+        """Run no model: `prepare` gives no rows."""
+        raise ValueError("log-mel features have no model")
+
+    def vector(self, inputs: Inputs, outputs: Array) -> Array:
+        """Return what `prepare` computed."""
+        return inputs.measured
 
 
 def embed_waveform(waveform: Array, label: str = "waveform") -> Array:

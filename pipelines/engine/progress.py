@@ -107,6 +107,11 @@ class Reporter:
             self._steps += 1
             tally.seconds += time.perf_counter() - start
 
+    def add(self, stage: str, done: int) -> None:
+        """Count clips of a row in work that are done before the row is."""
+        self._tallies.setdefault(stage, Tally()).done += done
+        self._steps += 1
+
     def _start_pulse(self) -> None:
         self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
         with suppress(RuntimeError):  # no thread to be had: rows that end write as well

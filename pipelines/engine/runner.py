@@ -115,7 +115,9 @@ def run(
                 raise ours from error
             raise
     if failure:
-        raise unwrap_runner_error(failure[0]) from failure[0]
+        if (ours := unwrap_runner_error(failure[0])) is failure[0]:
+            raise ours
+        raise ours from failure[0]
     return seconds
 
 

@@ -38,11 +38,21 @@ class Stage(beam.PTransform[Any, Any]):
         name: of the stage: the Beam label, the counter, the `stage` of rejected rows.
         function: one row in; one row, an iterable of rows, or None out.
         progress: the folder of the build's tallies.
+        part: distinguishes steps of one stage: Beam's label is then "name: part".
+        done: counts the clips that a row and its results finish; None: the row's own, at least one.
     """
 
-    def __init__(self, name: str, function: Callable[[Row], Row | Iterable[Row] | None], progress: Path) -> None:
-        super().__init__(label=name)
-        self._do_fn = _Apply(name, function, progress)
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Row], Row | Iterable[Row] | None],
+        progress: Path,
+        *,
+        part: str = "",
+        done: Callable[[Row, list[Row]], int] | None = None,
+    ) -> None:
+        super().__init__(label=f"{name}: {part}" if part else name)
+        self._do_fn = _Apply(name, function, progress, done or _clips_done)
 
     def expand(self, rows: Any) -> Any:
         """Apply the stage, as Beam's hook: rows in, rows out."""
@@ -50,8 +60,14 @@ class Stage(beam.PTransform[Any, Any]):
 
 
 class _Apply(beam.DoFn):
-    def __init__(self, name: str, function: Callable[[Row], Row | Iterable[Row] | None], progress: Path) -> None:
-        self._name, self._function, self._progress = name, function, progress
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Row], Row | Iterable[Row] | None],
+        progress: Path,
+        done: Callable[[Row, list[Row]], int],
+    ) -> None:
+        self._name, self._function, self._progress, self._done = name, function, progress, done
 
     def setup(self) -> None:
         if is_beam_worker():
@@ -66,7 +82,7 @@ class _Apply(beam.DoFn):
         with self._reporter().measure(self._name, row) as tally:
             results = apply(self._name, self._function, row)
             tally.computed += num_remembered(self._name) - before
-            tally.done += max(1, len(clips_of(row)))
+            tally.done += self._done(row, results)
             tally.rejected.update(result.reason for result in results if isinstance(result, Rejected))
         yield from results
 
@@ -75,6 +91,10 @@ class _Apply(beam.DoFn):
 
     def _reporter(self) -> Reporter:
         return reporter(self._progress)
+
+
+def _clips_done(row: Row, _: list[Row]) -> int:
+    return max(1, len(clips_of(row)))
 
 
 def apply(name: str, function: Callable[[Row], Row | Iterable[Row] | None], row: Row) -> list[Row]:
@@ -141,16 +161,27 @@ def clips_of(row: Row) -> tuple[Clip, ...]:
 
 
 class Reshuffle(beam.PTransform[Any, Any]):
-    """Hand recordings to all workers, by a digest of their first clip: the same way every time."""
+    """Hand rows to all workers, by a digest of their names: the same way every time.
+
+    Args:
+        name: of a row; by default that of a recording's first clip.
+    """
+
+    def __init__(self, name: Callable[[Row], str] | None = None) -> None:
+        super().__init__()
+        self._name = name or _first_id
 
     def expand(self, rows: Any) -> Any:
-        """Spread recordings over workers, as Beam's hook: recordings in, the same out."""
-        return rows | "key" >> beam.Map(_spread_key) | beam.GroupByKey() | "values" >> beam.FlatMap(_values)
+        """Spread rows over workers, as Beam's hook: rows in, the same out."""
+        return rows | "key" >> beam.Map(_spread_key, self._name) | beam.GroupByKey() | "values" >> beam.FlatMap(_values)
 
 
-def _spread_key(row: Recording | Rejected) -> tuple[str, Recording | Rejected]:
-    clip = row.clip if isinstance(row, Rejected) else row.clips[0]
-    return hashlib.sha256(clip.id.encode()).hexdigest()[:4], row
+def _first_id(row: Recording | Rejected) -> str:
+    return row.clip.id if isinstance(row, Rejected) else row.clips[0].id
+
+
+def _spread_key(row: Row, name: Callable[[Row], str]) -> tuple[str, Row]:
+    return hashlib.sha256(name(row).encode()).hexdigest()[:4], row
 
 
 def _values(keyed: tuple[Any, Iterable[Row]]) -> Iterable[Row]:
@@ -175,28 +206,40 @@ class ToOneList(beam.PTransform[Any, Any]):
 class JoinDecisions(beam.PTransform[Any, Any]):
     """Join clips with decisions made globally, many at a time: rows cross one shuffle, in a few large groups.
 
-    Applied to a pair (rows, decisions), both with an id; `function(key, rows, decisions)` sees all
-    rows and decisions whose ids have the same key. A decision that is a string is such a key.
+    Applied to a pair (rows, decisions); `function(key, rows, decisions)` sees all rows and decisions whose names have
+    the same key. A decision that is a string is such a key.
+
+    Args:
+        key: of a name.
+        function: one result per key.
+        name: of a row or decision; by default the id of its clip, or its own.
     """
 
-    def __init__(self, key: Callable[[str], str], function: Callable[[str, list[Row], list[Any]], Row]) -> None:
+    def __init__(
+        self,
+        key: Callable[[str], str],
+        function: Callable[[str, list[Row], list[Any]], Row],
+        name: Callable[[Row], str] | None = None,
+    ) -> None:
         super().__init__()
-        self._key, self._function = key, function
+        self._key, self._function, self._name = key, function, name or _id_of
 
     def expand(self, pair: Any) -> Any:
         """Join, as Beam's hook: (rows, decisions) in, one result per key out."""
         rows, decisions = pair
         keyed = {
-            "rows": rows | "key of row" >> beam.Map(_keyed, self._key),
-            "decisions": decisions | "key of decision" >> beam.Map(_keyed, self._key),
+            "rows": rows | "key of row" >> beam.Map(_keyed, self._key, self._name),
+            "decisions": decisions | "key of decision" >> beam.Map(_keyed, self._key, self._name),
         }
         return keyed | beam.CoGroupByKey() | "apply" >> beam.Map(_decided, self._function)
 
 
-def _keyed(row: Row, key: Callable[[str], str]) -> tuple[str, Row]:
-    if isinstance(row, str):
-        return row, row
-    return key(row.clip.id if isinstance(row, Rejected) else row.id), row
+def _id_of(row: Row) -> str:
+    return str(row.clip.id if isinstance(row, Rejected) else row.id)
+
+
+def _keyed(row: Row, key: Callable[[str], str], name: Callable[[Row], str]) -> tuple[str, Row]:
+    return (row, row) if isinstance(row, str) else (key(name(row)), row)
 
 
 def _decided(joined: tuple[str, dict[str, Iterable[Row]]], function: Callable[[str, list[Row], list[Any]], Row]) -> Row:

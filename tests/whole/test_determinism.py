@@ -72,6 +72,49 @@ def test_dask_with_two_processes_gives_the_same(
         assert rebuilt(*flags) == reference
 
 
+@pytest.fixture(scope="module")
+def embedded(sample_mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Builds 40 recordings from nothing, embedded and judged; the first one is the reference."""
+    known: dict[str, Any] = {}
+
+    def build(*flags: str, env: dict[str, str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("embedded")
+        places = ("--mirror", str(sample_mirror), "--output", str(folder / "out"), "--cache-dir", str(folder / "cache"))
+        built("--dataset", "irmas", "--limit", "40", "--embedder", "logmel", *places, *flags, env=env)
+        found = fingerprint(folder / "out")
+        return found, known.setdefault("reference", found)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("batch", "flags", "env"),
+    [
+        (64, (), {}),
+        (1, (), {"OPENBLAS_CORETYPE": "Haswell"}),
+        (7, ("--direct_running_mode=multi_processing", "--direct_num_workers=2"), {"OPENBLAS_CORETYPE": "Prescott"}),
+        (7, (), {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "SkylakeX"}),
+    ],
+)
+def test_batches_processors_and_threads_give_the_same_embeddings(
+    embedded: Any, batch: int, flags: tuple[str, ...], env: dict[str, str]
+) -> None:
+    found, reference = embedded("--set", f"embed.batch={batch}", *flags, env=env)
+
+    assert found == reference
+
+
+def test_dask_gives_the_same_embeddings(embedded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    with cluster:
+        flags = (f"--runner={DASK}", f"--dask_client_address={cluster.scheduler_address}", "--dask_npartitions=8")
+        found, reference = embedded("--set", "embed.batch=5", *flags)
+
+    assert found == reference
+
+
 def test_a_mirror_over_http_gives_the_same_as_the_folder(
     rebuilt: Any, reference: dict[str, Any], sample_mirror: Path
 ) -> None:

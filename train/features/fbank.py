@@ -183,15 +183,24 @@ def check(waveforms: Sequence[NDArray[np.float32]]) -> None:
         ValueError: a waveform is not.
     """
     for index, waveform in enumerate(waveforms):
-        if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
-            raise ValueError(
-                f"waveform {index}: expected mono float samples (num_samples,) in [-1, 1], "
-                f"got {waveform.dtype} {waveform.shape}; mix the channels, divide integers by their full scale"
-            )
-        if len(waveform) < FRAME_SAMPLES:
-            raise ValueError(
-                f"waveform {index}: {len(waveform)} samples are less than a frame of {FRAME_SAMPLES} "
-                "(25 ms at 16 kHz); leave such clips out"
-            )
-        if not np.isfinite(waveform).all():
-            raise ValueError(f"waveform {index}: holds a sample that is not a finite number; decode it again")
+        check_waveform(waveform, f"waveform {index}")
+
+
+def check_waveform(waveform: NDArray[np.float32], label: str) -> None:
+    """Refuse what is not mono float samples of at least one frame; the message begins with the label.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+        raise ValueError(
+            f"{label}: expected mono float samples (num_samples,) in [-1, 1], "
+            f"got {waveform.dtype} {waveform.shape}; mix the channels, divide integers by their full scale"
+        )
+    if len(waveform) < FRAME_SAMPLES:
+        raise ValueError(
+            f"{label}: {len(waveform)} samples are less than a frame of {FRAME_SAMPLES} "
+            "(25 ms at 16 kHz); leave such clips out"
+        )
+    if not np.isfinite(waveform).all():
+        raise ValueError(f"{label}: holds a sample that is not a finite number; decode it again")
