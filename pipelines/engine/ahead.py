@@ -15,7 +15,7 @@ R = TypeVar("R")
 def ahead(
     items: Iterable[T], work: Callable[[T], R], cost: Callable[[T], int], most: int
 ) -> Iterator[tuple[T, Future[R]]]:
-    """Work on items in threads, ahead of who takes the results, in their order.
+    """Compute with items in threads, ahead of who takes the results, in their order.
 
     Args:
         items: what to work on.

@@ -95,7 +95,7 @@ def embed(clip: Clip, *, config: EmbedConfig, cache: Cache) -> Clip:
 
 
 def recall(clip: Clip, *, config: EmbedConfig, cache: Cache) -> Clip:
-    """Give a clip the results that were computed before, if all of them are there."""
+    """Add to a clip the results that were computed before, if all of them are there."""
     sound = sound_of(clip)
     blobs = _recalled(sound, config, cache)
     return _with_results(clip, blobs) if len(blobs) == 1 + len(MEASURES) else clip
@@ -141,7 +141,7 @@ def _measure_key(sound: Sound, measure: Measure) -> str:
 
 
 def _recalled(sound: Sound, config: EmbedConfig, cache: Cache) -> dict[str, str]:
-    """Look up results by stage; one of another length than it must have counts as absent."""
+    """Find results by stage; one of another length than it must have counts as absent."""
     embedder = embedder_of(config)
     wanted = [("embed", _embedding_key(sound, embedder), embedder.dimension * 4)]
     wanted += [(one.stage, _measure_key(sound, one), one.num_bytes(sound.num_samples)) for one in MEASURES]
