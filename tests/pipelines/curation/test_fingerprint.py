@@ -202,6 +202,18 @@ def window(waveform: Waveform, rate: int) -> Samples:
     return decoded(mp3(waveform[:, -2 * rate :], rate, 96))
 
 
+def drifting(waveform: Waveform, rate: int) -> Samples:
+    """Played by a clock that is 150 ppm slow, re-encoded, cut 0.37 s later."""
+    slow = soxr.resample(waveform.T.astype(np.float64), 1e6, 1e6 + 150, quality="VHQ").T
+    return decoded(mp3(slow[:, round(0.37 * rate) :].astype(np.float32), rate, 64))
+
+
+def hissing(waveform: Waveform, rate: int) -> Samples:
+    """White noise 20 dB below."""
+    white = np.random.default_rng(0).standard_normal(waveform.shape) * np.sqrt(np.mean(waveform**2)) / 10
+    return prepared((waveform + white).astype(np.float32), rate)
+
+
 CHANGES: dict[str, Callable[[Waveform, int], Samples]] = {
     "mp3 at 128 kbit/s": lambda waveform, rate: decoded(mp3(waveform, rate, 128)),
     "mp3 at 64 kbit/s": lambda waveform, rate: decoded(mp3(waveform, rate, 64)),
@@ -214,6 +226,9 @@ CHANGES: dict[str, Callable[[Waveform, int], Samples]] = {
         encoded(soxr.resample(waveform[:1].T, rate, 16_000).T, sample_rate=16_000),
     ),
     "combined": combined,
+    "mp3 at 32 kbit/s": lambda waveform, rate: decoded(mp3(waveform, rate, 32)),
+    "a clock 150 ppm slow": drifting,
+    "white noise at 20 dB": hissing,
     "its last two seconds": window,
 }
 
