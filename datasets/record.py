@@ -42,7 +42,7 @@ class Label:
     """One annotation of one instrument in one clip; no label means unknown."""
 
     presence: int  # PRESENT or ABSENT
-    origin: str  # "human", "crowd", "weak", "score" (the notes of its score) or "pseudo:<model digest>"
+    origin: str  # "human", "crowd", "weak", "score" (the notes of its score) or "pseudo:<digest of inputs>"
     confidence: float | None = None  # belief that the instrument is present, in [0, 1]
 
 

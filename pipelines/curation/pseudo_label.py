@@ -10,6 +10,10 @@ detectors, each of one kind against what is no guitar, hear their kind as clearl
 more clearly than in nine of ten clips of the other kind. A vague guitar does not pass that.
 Mode "hard" is Lumen's text: the likelier kind, always; the paper's code has an SVM and keeps a confidence of .7 or
 more, which is `low=.3, high=.7` in mode "calibrated".
+
+Another processor gives embeddings and models other last bits, some 1e-6 of a number. So probabilities are rounded to a
+hundredth, and detectors' scores likewise, before they decide and before they are published; what sits closer than that
+to the edge of a hundredth, one clip in some thousands, is all that could differ.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from tutti.datasets.errors import YieldError
-from tutti.datasets.manifest import digest_of
 from tutti.datasets.record import ABSENT, PRESENT, Label
 from tutti.pipelines.curation.crossfit import CrossFit, FitConfig, Floats, Table, cross_fit, sigmoid
 
 ACOUSTIC, ELECTRIC = "acoustic_guitar", "electric_guitar"
 Kind = Literal["acoustic", "electric", "both"]
+DECIMALS = 2  # of probabilities and of detectors' scores, rounded before they decide
+CODE_VERSION = 1  # raise it where the same clips and settings come to other labels: it is in their origin
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,10 @@ class GuitarConfig:
     """Thresholds at which a guitar gets a kind."""
 
     mode: Literal["calibrated", "hard"] = "calibrated"
-    low: float = 0.3  # calibrated probability of electric, at or below: acoustic; Lumen's code asks .7 for a kind
-    high: float = 0.7  # at or above: electric
+    # Calibrated probability of electric, at or below: acoustic; at or above `high`: electric. At .35 held-out clips and
+    # those of another corpus were right in nine of ten or more, two built-in embedders; at .4 in 77 %.
+    low: float = 0.35
+    high: float = 0.65
     allow_both: bool = True
     both_quantile: float = 0.5  # of the true clips' detector scores, which both detectors must reach
     both_margin: float = 0.9  # quantile of the other kind's detector scores, likewise
@@ -59,12 +65,6 @@ class GuitarSplitter:
     electric: CrossFit | None
     acoustic_bar: float  # logit to reach for "both"
     electric_bar: float
-    digest: str  # of all that decides a label
-
-    @property
-    def origin(self) -> str:
-        """Origin of the labels."""
-        return f"pseudo:{self.digest[:12]}"
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,20 @@ class GuitarVerdict:
 
 
 def fit(
-    table: Table, *, acoustic: int, electric: int, config: GuitarConfig, seed: int, embedder: str = ""
-) -> tuple[GuitarSplitter, dict[str, Any]]:
+    table: Table, *, acoustic: int, electric: int, config: GuitarConfig, seed: int
+) -> tuple[GuitarSplitter | None, dict[str, Any]]:
     """Fit on clips whose kind is known.
 
     Args:
-        table: IRMAS train, all instruments (the others teach the detectors), and what else names the kind. Any order.
+        table: clips of one instrument each, all instruments (the others teach the detectors). Any order.
         acoustic: column of the presence matrix.
         electric: likewise.
         config: see there.
         seed: of the folds.
-        embedder: its digest, which becomes part of the splitter's.
 
     Returns:
-        The splitter, and a report for the manifest: song-grouped cross-validated accuracy, coverage, confusion.
-
-    Raises:
-        YieldError: too few songs, or the kinds cannot be told apart.
+        The splitter, and a report for the manifest: song-grouped cross-validated accuracy, coverage, confusion. No
+        splitter where songs are too few or the kinds cannot be told apart: `skipped` in the report says so.
     """
     table = table.sorted()
     present = table.presence[:, [acoustic, electric]] == PRESENT
@@ -100,24 +97,22 @@ def fit(
     labels = (guitars.presence[:, electric] == PRESENT).astype(np.int64)
     songs = [len({g for g, k in zip(guitars.groups, labels, strict=True) if k == kind}) for kind in (0, 1)]
     if min(songs) < config.min_songs:
-        raise YieldError(
-            f"pseudo_label: {songs[0]} songs with acoustic and {songs[1]} with electric guitar, "
-            f"{config.min_songs} of each are needed; add IRMAS to the sources, or --set curate.guitars=false"
-        )
+        return None, {
+            "songs": songs,
+            "skipped": f"{songs[0]} songs with acoustic and {songs[1]} with electric guitar, {config.min_songs} of "
+            "each are needed: add IRMAS to the sources",
+        }
     kinds = cross_fit(guitars, labels, num_classes=2, config=config.fit, seed=seed, balanced=True)
-    logits = kinds.logits(guitars)[:, 0]
-    slope, offset = platt(logits, labels)
+    slope, offset = platt(kinds.logits(guitars)[:, 0], labels)
     acoustic_fit, acoustic_bar = _detector(table, acoustic, electric, config, seed)
     electric_fit, electric_bar = _detector(table, electric, acoustic, config, seed)
-    digest = _digest([kinds, acoustic_fit, electric_fit], [slope, offset, acoustic_bar, electric_bar], embedder)
-    splitter = GuitarSplitter(kinds, slope, offset, acoustic_fit, electric_fit, acoustic_bar, electric_bar, digest)
-    report = _report(splitter, guitars, labels, config) | {"songs": songs, "origin": splitter.origin}
+    splitter = GuitarSplitter(kinds, slope, offset, acoustic_fit, electric_fit, acoustic_bar, electric_bar)
+    report = _report(splitter, guitars, labels, config) | {"songs": songs}
     if report["accuracy"] is not None and report["balanced_accuracy"] < config.min_accuracy:
-        raise YieldError(
-            f"pseudo_label: acoustic and electric guitars are told apart with a balanced accuracy of "
-            f"{report['balanced_accuracy']:.2f}; {config.min_accuracy:.2f} is needed; use another --embedder, or "
-            "--set curate.guitars=false"
-        )
+        return None, report | {
+            "skipped": f"acoustic and electric guitars are told apart with a balanced accuracy of "
+            f"{report['balanced_accuracy']:.2f}, {config.min_accuracy:.2f} is needed: use another --embedder"
+        }
     return splitter, report
 
 
@@ -125,25 +120,25 @@ def label(splitter: GuitarSplitter, group: str, embedding: NDArray[np.float32], 
     """Decide the kind of one clip's guitar by its embedding (D,) and the models that were not fitted on its group."""
     row = Table(("",), (group,), embedding[None], np.zeros((1, 0), np.int8))
     logit = float(splitter.kinds.logits(row)[0, 0])
-    electric = round(float(sigmoid(np.array(splitter.slope * logit + splitter.offset))), 6)
+    electric = round(float(sigmoid(np.array(splitter.slope * logit + splitter.offset))), DECIMALS)
     if config.mode == "hard":
-        return GuitarVerdict("electric" if logit > 0 else "acoustic", electric)
+        return GuitarVerdict("electric" if electric > 0.5 else "acoustic", electric)
     if electric >= config.high or electric <= config.low:
         return GuitarVerdict("electric" if electric >= config.high else "acoustic", electric)
     return GuitarVerdict("both" if config.allow_both and _hears_both(splitter, row) else None, electric)
 
 
-def labels_of(verdict: GuitarVerdict, splitter: GuitarSplitter, config: GuitarConfig) -> dict[str, Label]:
+def labels_of(verdict: GuitarVerdict, origin: str, config: GuitarConfig) -> dict[str, Label]:
     """Return the labels that a verdict adds to a clip; none where it abstains.
 
     One kind heard says nothing of the other, which may play too: it stays unknown, but is absent in mode "hard".
     """
-    share, origin = verdict.electric, splitter.origin
+    share = verdict.electric
     if verdict.kind is None:
         return {}
     if verdict.kind == "both":  # nothing was calibrated for two at once, so no confidence
         return {ACOUSTIC: Label(PRESENT, origin), ELECTRIC: Label(PRESENT, origin)}
-    confidence = {ACOUSTIC: round(1 - share, 6), ELECTRIC: share}
+    confidence = {ACOUSTIC: round(1 - share, DECIMALS), ELECTRIC: share}
     heard, other = (ELECTRIC, ACOUSTIC) if verdict.kind == "electric" else (ACOUSTIC, ELECTRIC)
     labels = {heard: Label(PRESENT, origin, confidence[heard])}
     return labels | {other: Label(ABSENT, origin, confidence[other])} if config.mode == "hard" else labels
@@ -157,7 +152,8 @@ def platt(logits: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression  # a second, which only one worker needs to spend
 
     spread = max(float(logits.std()), 1e-9)  # the penalty must not depend on the logits' scale
-    regression = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-6)  # C = 1: a prior worth a few clips
+    # C = 1: a prior worth a few clips. Newton's steps end within the last bits, wherever they are computed.
+    regression = LogisticRegression(C=1.0, class_weight="balanced", solver="newton-cholesky", tol=1e-10)
     with threadpool_limits(1):
         regression.fit((logits / spread)[:, None], labels)
     slope = float(regression.coef_[0, 0]) / spread
@@ -173,15 +169,16 @@ def _detector(table: Table, column: int, other: int, config: GuitarConfig, seed:
         return None, 0.0
     one_deal = replace(config.fit, deals=1)  # a bar needs no more
     crossfit = cross_fit(rest, labels, num_classes=2, config=one_deal, seed=seed, balanced=True)
-    scores = crossfit.logits(table)[:, 0]
+    scores = crossfit.logits(table)[:, 0].round(DECIMALS)
     middle = float(np.quantile(scores[here & ~there], config.both_quantile))
-    return crossfit, max(middle, float(np.quantile(scores[there & ~here], config.both_margin)))
+    return crossfit, round(max(middle, float(np.quantile(scores[there & ~here], config.both_margin))), DECIMALS)
 
 
 def _hears_both(splitter: GuitarSplitter, row: Table) -> bool:
     if splitter.acoustic is None or splitter.electric is None:
         return False
-    acoustic, electric = (float(fitted.logits(row)[0, 0]) for fitted in (splitter.acoustic, splitter.electric))
+    fits = splitter.acoustic, splitter.electric
+    acoustic, electric = (round(float(fitted.logits(row)[0, 0]), DECIMALS) for fitted in fits)
     # A detector that would not find its own instrument in the middle true clip proves nothing.
     return acoustic >= max(0.0, splitter.acoustic_bar) and electric >= max(0.0, splitter.electric_bar)
 
@@ -210,10 +207,3 @@ def _report(
         "high": config.high,
         "mode": config.mode,
     }
-
-
-def _digest(fits: list[CrossFit | None], numbers: list[float], embedder: str) -> str:
-    # Rounded to six digits: the same splitter on another machine has the same name.
-    models = [model for fitted in fits if fitted for deal in fitted.deals for model in deal.models]
-    arrays = [[[float(f"{x:.6g}") for x in row] for row in (*m.weight, m.bias)] for m in models]
-    return digest_of({"embedder": embedder, "numbers": [float(f"{x:.6g}") for x in numbers], "models": arrays})

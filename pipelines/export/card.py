@@ -33,7 +33,7 @@ COLUMNS = {
     "end_s": "end of the clip, in seconds of the recording; null: the recording's end",
     "presence": "per class: 1 = present, 0 = absent, -1 = unknown",
     "confidence": "per class: belief that it is present, in [0, 1], or null",
-    "label_origin": "per class: human, crowd, weak, score, or pseudo:<model digest>; null where unknown",
+    "label_origin": "per class: human, crowd, weak, score, or pseudo:<digest of inputs>; null where unknown",
     "quality": "agreement of label and audio, in [0, 1]; null where nothing was judged",
     "loudness_lufs": "of the audio, ITU-R BS.1770; null: not measurable",
     "gain_db": "applied to the recording, in dB",

@@ -77,12 +77,15 @@ class CurationRules:
         chosen = self.config.drop_sources
         return self.config.drop != "none" and clip.id not in self.settled and (not chosen or clip.source in chosen)
 
+    def only_trains(self, clip: ClipSummary) -> bool:
+        """Whether the clip can be in no other split than train."""
+        return self.trains_only[f"{clip.source}/{clip.partition}"]
+
     def drops(self, clip: ClipSummary) -> bool:
         """Whether the clip goes where its label is in doubt."""
         if not self.cleans(clip):
             return False
-        trains = self.trains_only[f"{clip.source}/{clip.partition}"]
-        return self.config.drop == "all" or trains
+        return self.config.drop == "all" or self.only_trains(clip)
 
 
 def summarize(row: Clip | Rejected, instruments: Sequence[str]) -> Iterator[ClipSummary]:
@@ -135,6 +138,7 @@ def curate(clips: Sequence[ClipSummary], *, rules: CurationRules, cache: Cache, 
         seed=rules.seed,
         embedder=embedder_of(rules.embed).digest,
         embedding_of=embedding_of,
+        trains=rules.only_trains,
     )
     settings = rules.outliers, rules.config.pool, rules.drops, rules.seed, rules.cleans
     judging = JudgingRules(rules.instruments, *settings)

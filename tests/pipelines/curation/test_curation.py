@@ -113,7 +113,7 @@ def test_guitars_of_unknown_kind_gain_pseudo_labels_with_their_model_and_confide
     assert told
     assert {label[2] for _, label in told} == {origin}
     assert {name for name, _ in told} <= {"acoustic_guitar", "electric_guitar"}
-    assert all(label[1] is None or label[1] >= 0.7 for _, label in told)
+    assert all(label[1] is None or label[1] >= 0.65 for _, label in told)
 
 
 def test_the_report_ranks_each_source_from_its_worst_clip_on(curated):
@@ -270,13 +270,13 @@ def test_of_the_wrong_labels_planted_among_real_recordings_half_go_and_hardly_a_
 
 
 @pytest.mark.slow
-def test_real_guitars_are_told_apart_three_times_in_four_and_at_least_half_of_them(real, shared):
+def test_of_real_guitars_seven_in_ten_get_a_kind_and_of_these_85_percent_the_right_one(real, shared):
     truth = json.loads((shared / "mirror" / "TRUTH.json").read_text(encoding="utf-8"))["guitars"]
     kinds = {"gac": "acoustic_guitar", "gel": "electric_guitar"}
     report = real.content["curation"]["guitars"]
 
-    assert report["accuracy"] >= 0.75  # of IRMAS, by song, out of fold
-    assert report["coverage"] >= 0.5
+    assert report["accuracy"] >= 0.85  # of IRMAS and AudioSet, by song, out of fold
+    assert report["coverage"] >= 0.7
     rows = {row["recording"]: row for row in real.clip_rows()}
     right = told = 0
     for key, codes in truth.items():
@@ -284,8 +284,8 @@ def test_real_guitars_are_told_apart_three_times_in_four_and_at_least_half_of_th
         pseudo = {n for n, label in labels.items() if label[2].startswith("pseudo:") and label[0] == 1}
         told += bool(pseudo)
         right += bool(pseudo & {kinds[code] for code in codes if code in kinds})
-    assert told >= len(truth) / 2
-    assert right >= 0.75 * told
+    assert told >= 0.7 * len(truth)
+    assert right >= 0.85 * told
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tutti.datasets.errors import YieldError
 from tutti.datasets.record import ABSENT, PRESENT, Label
 from tutti.pipelines.curation.crossfit import FitConfig, Table
 from tutti.pipelines.curation.pseudo_label import GuitarConfig, GuitarVerdict, fit, label, labels_of, platt
@@ -48,7 +47,6 @@ def test_clear_guitars_get_their_kind_and_the_report_says_how_sure_that_is():
     assert report["accuracy"] >= 0.9
     assert report["coverage"] >= 0.8
     assert sum(sum(row.values()) for row in report["confusion"].values()) == 60
-    assert report["origin"] == splitter.origin
 
 
 def test_between_the_thresholds_the_kind_stays_unknown():
@@ -57,7 +55,7 @@ def test_between_the_thresholds_the_kind_stays_unknown():
 
     assert verdict.kind is None
     assert 0.02 < verdict.electric < 0.98
-    assert labels_of(verdict, splitter, CONFIG) == {}
+    assert labels_of(verdict, "pseudo:x", CONFIG) == {}
 
 
 def test_wider_thresholds_cover_less_and_are_right_more_often():
@@ -89,7 +87,7 @@ def test_the_hard_mode_always_decides_and_calls_the_other_kind_absent():
     hard = replace(CONFIG, mode="hard")
     splitter, report = fitted(config=hard)
     verdict = label(splitter, "x", ELECTRIC_AT.astype(np.float32), hard)
-    labels = labels_of(verdict, splitter, hard)
+    labels = labels_of(verdict, "pseudo:x", hard)
 
     assert report["coverage"] == 1.0
     assert {name: given.presence for name, given in labels.items()} == {
@@ -98,30 +96,40 @@ def test_the_hard_mode_always_decides_and_calls_the_other_kind_absent():
     }
 
 
-def test_a_label_holds_its_confidence_and_the_digest_of_the_model():
-    splitter, _ = fitted()
-    origin = f"pseudo:{splitter.digest[:12]}"
-
-    assert labels_of(GuitarVerdict("acoustic", 0.2), splitter, CONFIG) == {
-        "acoustic_guitar": Label(PRESENT, origin, 0.8)
+def test_a_label_holds_its_confidence_to_the_hundredth_and_its_origin():
+    assert labels_of(GuitarVerdict("acoustic", 0.2), "pseudo:x", CONFIG) == {
+        "acoustic_guitar": Label(PRESENT, "pseudo:x", 0.8)
     }
-    assert labels_of(GuitarVerdict("both", 0.5), splitter, CONFIG) == {
-        "acoustic_guitar": Label(PRESENT, origin),
-        "electric_guitar": Label(PRESENT, origin),
+    assert labels_of(GuitarVerdict("both", 0.5), "pseudo:x", CONFIG) == {
+        "acoustic_guitar": Label(PRESENT, "pseudo:x"),
+        "electric_guitar": Label(PRESENT, "pseudo:x"),
     }
 
 
-def test_the_digest_follows_the_data_and_the_embedder_but_not_the_order_of_rows():
+def test_the_order_of_rows_changes_nothing_and_a_splitter_travels():
     table = corpus()
     order = np.random.default_rng(4).permutation(len(table.ids))
-    splitter, report = fitted(table, embedder="a")
+    splitter, report = fitted(table)
 
-    again, same = fitted(table.take(order), embedder="a")
-    assert (again.digest, same) == (splitter.digest, report)
-    assert fitted(table, embedder="b")[0].digest != splitter.digest
-    assert fitted(corpus(seed=1), embedder="a")[0].digest != splitter.digest
+    again, same = fitted(table.take(order))
+    assert same == report
     place = np.linspace(-1, 2, DIMENSION).astype(np.float32)
     assert label(pickle.loads(pickle.dumps(splitter)), "x", place, CONFIG) == label(again, "x", place, CONFIG)
+
+
+@pytest.mark.parametrize("mode", ["calibrated", "hard"])
+def test_embeddings_that_differ_in_their_last_bits_change_no_verdict_and_no_report(mode):
+    """Another processor's arithmetic: relative differences of a millionth, in what teaches and in what is labelled."""
+    config, rng = replace(CONFIG, mode=mode), np.random.default_rng(1)
+    table = corpus(noise=2.0, songs=20)
+    places = rng.standard_normal((200, DIMENSION)) * 2 + ACOUSTIC_AT
+
+    def verdicts(scale):
+        shaken = [array * (1 + scale * rng.standard_normal(array.shape)) for array in (table.embeddings, places)]
+        splitter, report = fitted(replace(table, embeddings=shaken[0].astype(np.float32)), config)
+        return [label(splitter, "x", place, config) for place in shaken[1].astype(np.float32)], report
+
+    assert verdicts(1e-6) == verdicts(0.0)
 
 
 def test_confidence_is_calibrated():
@@ -140,19 +148,28 @@ def test_logits_that_are_wrong_more_often_than_right_give_no_confidence():
     assert platt(logits, np.array([0, 0, 0, 1, 1, 1])) == (0.0, 0.0)
 
 
-def test_too_few_songs_of_a_kind_end_the_stage_with_the_remedy():
-    with pytest.raises(YieldError, match=r"3 songs with acoustic and 3 with electric guitar, 4 of each .*add IRMAS"):
-        fitted(corpus(songs=3))
+def test_with_too_few_songs_of_a_kind_nothing_is_fitted_and_the_report_names_the_remedy():
+    splitter, report = fitted(corpus(songs=3))
+
+    assert splitter is None
+    assert report == {
+        "songs": [3, 3],
+        "skipped": "3 songs with acoustic and 3 with electric guitar, 4 of each are needed: add IRMAS to the sources",
+    }
 
 
-def test_kinds_that_cannot_be_told_apart_end_the_stage():
+def test_kinds_that_cannot_be_told_apart_are_not_labelled_and_the_report_says_how_well_they_were():
     table = corpus()
     deaf = np.random.default_rng(0).standard_normal(table.embeddings.shape).astype(np.float32)
 
-    with pytest.raises(YieldError, match=r"balanced accuracy of 0\.\d\d; 0\.60 is needed; use another --embedder"):
-        fitted(replace(table, embeddings=deaf), replace(CONFIG, mode="hard"))
+    splitter, report = fitted(replace(table, embeddings=deaf), replace(CONFIG, mode="hard"))
+
+    assert splitter is None
+    assert report["balanced_accuracy"] < 0.6
+    assert report["skipped"].startswith("acoustic and electric guitars are told apart with a balanced accuracy of 0.")
+    assert report["skipped"].endswith(", 0.60 is needed: use another --embedder")
 
 
 def test_thresholds_that_cross_are_refused():
-    with pytest.raises(ValueError, match=r"low=0\.8 and high=0\.7"):
+    with pytest.raises(ValueError, match=r"low=0\.8 and high=0\.65"):
         GuitarConfig(low=0.8)
