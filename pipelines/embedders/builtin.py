@@ -208,6 +208,11 @@ def load(folder: Path = FOLDER) -> BuiltinEmbedder:
         raise IntegrityError(f"{WEIGHTS}: sha256 is {found}, its recipe says {recipe['sha256']}; restore both files")
     net = TimbreNet(len(recipe["programs"]), len(recipe["instruments"]), recipe["dimension"])
     net.load_state_dict(load_safetensors(content))
-    facts = {"code_version": CODE_VERSION, "weights": found, "recipe": file_sha256(folder / RECIPE)}
+    facts = {
+        "code_version": CODE_VERSION,
+        "weights": found,
+        "recipe": file_sha256(folder / RECIPE),
+        "settings": {"device": "cpu", "precision": "float32"},  # as AST's: also where there is a GPU
+    }
     statistics = recipe["logmel"]
     return BuiltinEmbedder(net, statistics["center"], statistics["scale"], facts)

@@ -3,12 +3,12 @@
 Published AudioSet weights: MIT/ast-finetuned-audioset-10-10-0.4593. They hear Kaldi filter banks of 128 bands with
 (dB - mean) / (2 std), mean -4.2677 and std 4.5690, 100 frames a second; any number of frames from 16 on goes in,
 the grid of positions is resized to it. `mode=zero_shot` answers AudioSet's own logits for our instruments (Lumen
-2023: F1 .51 to .54 on IRMAS), `mode=fine_tune` puts a head on the embedding, `model.embed` is the embedding.
+2023: F1 .51 to .54 on IRMAS) and learns nothing: `train.evaluate --zero-shot` scores it. `mode=fine_tune` puts a head
+on the embedding, `model.embed` is the embedding.
 
 Shapes: B clips, F frames, M mel bands, P patches, T patches in time, D features, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tutti.datasets.errors import UsageError
-from tutti.datasets.sources.audioset import ADDED_MIDS, CORE_MIDS
 from tutti.datasets.taxonomy import IRMAS_INSTRUMENTS
 from tutti.train.heads import HeadOptions, make_head
+from tutti.train.models._audioset import audioset_outputs
 from tutti.train.models._parts import Headed
 from tutti.train.models._positions import POSITIONS, grid_of, resize_positions
 from tutti.train.pretrained import Wanted, from_pretrained, transformers
@@ -30,32 +29,6 @@ Mode = Literal["fine_tune", "zero_shot"]
 
 NUM_AUDIOSET_CLASSES = 527
 _TOKEN_STD = 0.02  # of tokens and positions at random, as in the paper's vision transformer (Touvron et al. 2021)
-
-# MID -> row and name in AudioSet's class_labels_indices.csv, whose rows are the model's outputs.
-AUDIOSET_OUTPUTS = {
-    "/m/015lz1": (27, "Singing"),
-    "/m/0l14jd": (28, "Choir"),
-    "/t/dd00003": (32, "Male singing"),
-    "/t/dd00004": (33, "Female singing"),
-    "/t/dd00005": (34, "Child singing"),
-    "/m/06bxc": (36, "Rapping"),
-    "/m/02sgy": (141, "Electric guitar"),
-    "/m/042v_gx": (143, "Acoustic guitar"),
-    "/m/06w87": (144, "Steel guitar, slide guitar"),
-    "/m/05r5c": (153, "Piano"),
-    "/m/01s0ps": (154, "Electric piano"),
-    "/m/013y1f": (155, "Organ"),
-    "/m/03xq_f": (156, "Electronic organ"),
-    "/m/03gvt": (157, "Hammond organ"),
-    "/m/07gql": (187, "Trumpet"),
-    "/m/07y_7": (191, "Violin, fiddle"),
-    "/m/0d8_n": (192, "Pizzicato"),
-    "/m/01xqw": (193, "Cello"),
-    "/m/0l14j_": (196, "Flute"),
-    "/m/06ncr": (197, "Saxophone"),
-    "/m/01wy6": (198, "Clarinet"),
-    "/m/0y4f8": (254, "Vocal music"),
-}
 
 
 @dataclass(frozen=True)
@@ -127,34 +100,6 @@ class AudioSetHead(nn.Module):
         return torch.stack([logits_BA[:, list(columns)].amax(dim=1) for columns in self.outputs], dim=1)
 
 
-def audioset_outputs(instruments: tuple[str, ...], added_mids: bool) -> tuple[tuple[int, ...], ...]:
-    """List the published model's outputs for each instrument.
-
-    Raises:
-        UsageError: an instrument that no MID of ours stands for.
-    """
-    table = {**CORE_MIDS, **(ADDED_MIDS if added_mids else {})}
-    found = tuple(
-        tuple(AUDIOSET_OUTPUTS[mid][0] for mid, name in table.items() if name == instrument)
-        for instrument in instruments
-    )
-    for instrument, outputs in zip(instruments, found, strict=True):
-        if not outputs:
-            known = ", ".join(sorted(set(table.values())))
-            raise UsageError(f"ast: no AudioSet class stands for {instrument!r}; mode=zero_shot knows {known}")
-    return found
-
-
-def _check_names(weights: str, names: Mapping[int, str]) -> None:
-    """Refuse weights whose outputs are other classes than AudioSet's."""
-    for index, name in AUDIOSET_OUTPUTS.values():
-        if names.get(index) != name:
-            raise UsageError(
-                f"weights {weights}: output {index} is {names.get(index)!r}, AudioSet's is {name!r}; "
-                "mode=zero_shot needs a model of AudioSet's classes, or set mode=fine_tune"
-            )
-
-
 def build(config: Config, n_mels: int, num_classes: int) -> nn.Module:
     """Make a network with random or published weights; the head of `fine_tune` is random.
 
@@ -190,7 +135,5 @@ def build(config: Config, n_mels: int, num_classes: int) -> nn.Module:
     instruments = tuple(name.strip() for name in config.instruments.split(","))
     if len(instruments) != num_classes:
         raise ValueError(f"{num_classes} classes, but instruments names {len(instruments)}: {config.instruments}")
-    outputs = audioset_outputs(instruments, config.added_mids)
-    if config.weights:
-        _check_names(config.weights, whole.config.id2label)
+    outputs = audioset_outputs(instruments, config.added_mids, whole.config.id2label if config.weights else None)
     return Headed(Transformer(net, over_time=False), AudioSetHead(whole.classifier, outputs))

@@ -90,7 +90,16 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
 
     @classmethod
     def of(cls, recipe: TaggingRecipe, data: Data) -> Self:
-        """Take all classes of the data."""
+        """Take all classes of the data.
+
+        Raises:
+            UsageError: the recipe's model learns nothing.
+        """
+        if getattr(recipe.model_config, "mode", "") == "zero_shot":
+            raise UsageError(
+                f"recipe {recipe.name}: mode=zero_shot learns nothing; score it with "
+                f"`python -m train.evaluate --zero-shot {recipe.model_config.weights or 'WEIGHTS'} --data DIR`"
+            )
         return cls(recipe, tuple(data.manifest.instruments))
 
     @functools.cached_property
