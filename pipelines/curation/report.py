@@ -103,7 +103,8 @@ def drop_table(
 def principal_axes(blobs: Sequence[str], vector: Callable[[str], NDArray[np.float32]]) -> NDArray[np.float64]:
     """Compute coordinates (N, 2) on the first two principal axes of the standardized embeddings.
 
-    The axes are fitted on evenly spaced clips; each points where its largest loading is positive.
+    The axes are fitted on evenly spaced clips; each points where its largest loading is positive. Coordinates have one
+    decimal, for pictures: the last bits of embeddings, which processors disagree about, do not show.
     """
     step = max(1, len(blobs) // MAX_FITTED)
     sample = np.stack([vector(blob) for blob in blobs[::step]]).astype(np.float64)
@@ -112,4 +113,4 @@ def principal_axes(blobs: Sequence[str], vector: Callable[[str], NDArray[np.floa
     if len(axes) < 2:
         return np.zeros((len(blobs), 2))
     axes = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]
-    return np.array([((vector(blob) - center) / spread) @ axes.T for blob in blobs]).round(4)
+    return np.array([((vector(blob) - center) / spread) @ axes.T for blob in blobs]).round(1)

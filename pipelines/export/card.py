@@ -34,7 +34,7 @@ COLUMNS = {
     "presence": "per class: 1 = present, 0 = absent, -1 = unknown",
     "confidence": "per class: belief that it is present, in [0, 1], or null",
     "label_origin": "per class: human, crowd, weak, score, or pseudo:<digest of inputs>; null where unknown",
-    "quality": "agreement of label and audio, in [0, 1]; null where nothing was judged",
+    "quality": "how likely the most doubtful label is right, in [0, 1]; null: not judged",
     "loudness_lufs": "of the audio, ITU-R BS.1770; null: not measurable",
     "gain_db": "applied to the recording, in dB",
     "license": "of this clip: SPDX identifier, LicenseRef-... or URL",
@@ -209,12 +209,34 @@ def readme(content: ManifestContent, counts: Counts, *, usage: str) -> str:
     parts += ["## Sources", source_table(content["sources"], counts.sources)]
     cited = [entry["citation"] for name, entry in content["sources"].items() if name in counts.sources]
     parts += ["## Citation", "\n".join(f"- {line(citation)}" for citation in cited)]
+    parts += label_quality(content)
     columns = COLUMNS | ({"notes": NOTES_COLUMN} if has_notes(content["sources"]) else {})
     parts += [
         "## Columns",
         table(("column", "meaning"), ((_Markdown(name), _Markdown(meaning)) for name, meaning in columns.items())),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def label_quality(content: ManifestContent) -> list[str]:
+    """Write what judged the labels, and how many clips went; nothing where no label was judged."""
+    curation = content.get("curation")
+    try:  # a manifest of somebody else may hold anything there
+        judged = [entry for entry in curation["outliers"].values() if "score" in entry] if curation else []
+        methods = "; ".join(sorted({f"{entry['score']}, mode {entry['mode']}" for entry in judged}))
+        counts = [count for entry in judged for count in entry["sources"].values()]
+        went, scored = (sum(count[key] for count in counts) for key in ("doubted", "judged"))
+        version, embedder = (str(curation[room][key]) for room, key in (("tools", "cleanlab"), ("embedder", "name")))
+    except (AttributeError, KeyError, TypeError):
+        return []
+    if not judged:
+        return []
+    return [
+        "## Label quality",
+        "`quality` is the probability that a clip's most doubtful label is right, scored by cleanlab "
+        f"{inline(version)} ({inline(methods)}) on out-of-fold probabilities of logistic regressions on embeddings "
+        f"({inline(embedder)}). Of {scored:,} clips that were judged, {went:,} were left out as label outliers.",
+    ]
 
 
 def source_table(sources: Mapping[str, SourceEntry], counts: Mapping[str, int]) -> str:

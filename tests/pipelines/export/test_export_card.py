@@ -94,6 +94,22 @@ def test_the_text_says_whose_the_clips_are_and_what_was_left_out():
     assert "Own audio" not in text  # none of its clips is here
 
 
+def test_the_text_names_cleanlabs_version_and_method_and_how_many_clips_went():
+    corpus = {
+        "score": "cleanlab self_confidence", "mode": "calibrated",
+        "sources": {"irmas": {"doubted": 15, "held": 1, "judged": 209}},
+    }  # fmt: skip
+    outliers = {"irmas/single": corpus, "openmic2018/multi": {"skipped": "9 songs; 30 are needed"}}
+    curation = {"embedder": {"name": "ast"}, "tools": {"cleanlab": "2.9.0"}, "outliers": outliers}
+
+    text = readme(CONTENT | {"curation": curation}, COUNTS, usage="")
+
+    assert "scored by cleanlab 2.9.0 (cleanlab self_confidence, mode calibrated)" in text.replace("\\", "")
+    assert "Of 209 clips that were judged, 15 were left out" in text
+    assert "Label quality" not in readme(CONTENT, COUNTS, usage="")
+    assert "Label quality" not in readme(CONTENT | {"curation": {"outliers": ["anything"]}}, COUNTS, usage="")
+
+
 def test_counts_are_those_of_the_kept_clips():
     rows = [
         {"id": "a", "status": "kept", "split": "test", "license": "CC0-1.0", "source": "irmas"},
