@@ -1,48 +1,51 @@
 """The worth of label curation: planted mistakes found, a model trained with and without it, and the cost.
 
-    python -m benchmarks.curation --mirror PATH [--truth PATH/TRUTH.json] [--output benchmarks/results/curation.json]
+    python -m benchmarks.curation --mirror PATH [--truth PATH/TRUTH.json] [--before CHECKOUT] [--output FILE]
 
-Without --mirror everything runs on the built-in sample. `--parts truth,noise,helps,scale` chooses. TRUTH.json is only
-ever reported against: no threshold was chosen with it.
+Without --mirror everything runs on the built-in sample. `--parts` chooses of `clouds,real,truth,methods,copies,
+stability,helps,scale`. With --before, another checkout of tutti decides about the same tables. TRUTH.json is only ever
+reported against: no setting was chosen with it.
 """
 
 import argparse
-import io
 import itertools
 import json
+import os
+import pickle
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.labels import noise
+from benchmarks.labels.checks import copies, methods, stability
+from benchmarks.labels.noise import NOISES, WORLDS, Bools, Decision, cloud, planted
+from benchmarks.labels.tables import embedded, known_wrong, upstream_key
 from tutti.datasets.files import write_file
 from tutti.datasets.manifest import Manifest, read_manifest
-from tutti.datasets.shard import read_shard
 from tutti.pipelines.build.__main__ import main as build
 from tutti.pipelines.curation import outliers
 from tutti.pipelines.curation.crossfit import Table, sampled
 from tutti.pipelines.curation.outliers import OutlierConfig
-from tutti.pipelines.embedders.logmel import LogMelEmbedder
 from tutti.train.recipe import load_recipe
 from tutti.train.run import train
 
-Bools = NDArray[np.bool_]
-Mode = Literal["calibrated", "fixed"]
-MODES: tuple[Mode, ...] = ("calibrated", "fixed")
-RATES = (0.05, 0.1, 0.2)  # of clips mislabelled
-SEEDS = 6  # two of each rate
-BOOTSTRAPS = 200
+HERE = Path(__file__).resolve().parents[1]
+PARTS = "clouds,real,truth,methods,copies,stability,helps,scale"
+SEEDS = 6
+BOOTSTRAPS = 500
 TRAINING_SEEDS = 5
+
+Trial = tuple[Table, Bools]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,26 +53,45 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mirror", default="sample")
     parser.add_argument("--truth", type=Path)
-    parser.add_argument("--parts", default="truth,noise,helps,scale")
+    parser.add_argument("--before", type=Path, help="another checkout, to decide about the same tables")
+    parser.add_argument("--parts", default=PARTS)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args(argv)
     parts = arguments.parts.split(",")
     truth = json.loads(arguments.truth.read_text(encoding="utf-8")) if arguments.truth else None
+    sides = {"after": HERE} | ({"before": arguments.before.resolve()} if arguments.before else {})
+    before = json.loads(arguments.output.read_text()) if arguments.output and arguments.output.exists() else {}
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+
+        def tables() -> Mapping[str, Table]:
+            names = {name: "sample" if name == "sample" else "mirror" for name in (arguments.mirror, "sample")}
+            return {
+                f"{names[mirror]}, {embedder}": table
+                for mirror in names for embedder, table in embedded(built(folder, mirror)).items()
+            }  # fmt: skip
+
         if "scale" in parts:
             found["scale"] = shown("scale", scale())
+        if "clouds" in parts:
+            found["clouds"] = shown("clouds", planted_in_clouds(sides, arguments.seeds))
+        if "real" in parts:
+            found["real"] = shown("real", planted_in_recordings(tables(), truth, sides, arguments.seeds))
         if "truth" in parts and truth:
-            found["truth"] = shown("truth", against_truth(built(folder, arguments.mirror), truth))
-        if "noise" in parts:
-            for mirror in sorted({arguments.mirror, "sample"}):
-                name = "sample" if mirror == "sample" else "mirror"
-                found[f"noise_{name}"] = shown(f"noise_{name}", planted_noise(built(folder, mirror)))
+            mine = {name: table for name, table in tables().items() if name.startswith("mirror")}
+            found["truth"] = shown("truth", against_truth(mine, truth, sides))
+        if "methods" in parts:
+            found["methods"] = shown("methods", methods(tables(), arguments.seeds))
+        if "copies" in parts:
+            found["copies"] = shown("copies", copies(built(folder, arguments.mirror), truth))
+        if "stability" in parts:
+            found["stability"] = shown("stability", stability(tables()))
         if "helps" in parts:
             found["helps"] = shown("helps", does_it_help(folder, arguments.mirror, truth))
     if arguments.output:
-        write_file(arguments.output, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+        write_file(arguments.output, (json.dumps(before | found, indent=1, sort_keys=True) + "\n").encode())
     return 0
 
 
@@ -90,151 +112,113 @@ def built(folder: Path, mirror: str, *flags: str, name: str = "plain") -> Manife
     return read_manifest(output)
 
 
-def single_instrument_clips(manifest: Manifest) -> Table:
-    """Read embeddings and labels of IRMAS train and AudioSet."""
-    partitions = {row["id"]: (row["source"], row["partition"]) for row in manifest.clip_rows()}
-    rows = [
-        row
-        for info in manifest.shards()
-        for row in read_shard(manifest.shard_file(info), ["id", "group", "presence", "audio"])
-        if partitions[row["id"]] == ("irmas", "train") or partitions[row["id"]][0] == "audioset"
-    ]
-    waveforms = [soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")[0] for row in rows]
-    presence = np.array([row["presence"] for row in rows], np.int8)
-    ids, groups = tuple(row["id"] for row in rows), tuple(row["group"] for row in rows)
-    return Table(ids, groups, LogMelEmbedder().embed(waveforms), presence)
+# --- planted mistakes: are they found, and what does it cost?
 
 
-def of_source(table: Table, source: str) -> Bools:
-    """Mask the rows of a source."""
-    return np.array([clip_id.startswith(f"{source}/") for clip_id in table.ids])
-
-
-# --- planted mistakes: are they found?
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Decisions of one experiment about clips of a source."""
-
-    groups: NDArray[np.str_]
-    wrong: Bools
-    quality: NDArray[np.float64]
-    dropped: Bools
-
-
-def trials(table: Table, wrong: Bools, *, pooled: bool, grouped: bool, seed: int = 0) -> Iterator[tuple[str, Trial]]:
-    """Score all clips in both modes: ("source mode", trial)."""
-    heard = table if grouped else replace(table, groups=table.ids)
-    sources = ("irmas", "audioset")
-    parts = [np.ones(len(table.ids), bool)] if pooled else [of_source(table, source) for source in sources]
-    for part, name in zip(parts, ["irmas+audioset"] if pooled else sources, strict=True):
-        mine = heard.take(np.flatnonzero(part))
-        models = outliers.fit(mine, source=name, config=OutlierConfig(), seed=seed)
-        if isinstance(models, outliers.Skipped):
-            continue
-        logits = outliers.score(models, mine)
-        for mode in MODES:
-            config = OutlierConfig(mode=mode)
-            scores = outliers.assess(models, mine, logits, config)
-            for source in sources:
-                here = of_source(mine, source) & np.isfinite(scores.quality)
-                if here.any():
-                    quality = scores.quality[here]
-                    groups = np.array(table.take(np.flatnonzero(part)).groups)[here]
-                    dropped = quality < outliers.cutoff_of(models, config, source)
-                    yield f"{source} {mode}", Trial(groups, wrong[part][here], quality, dropped)
-
-
-def figures(experiments: Sequence[Trial]) -> dict[str, list[float]]:
-    """Compute mean and song-level bootstrap interval (95 %) of AUROC and of the shares dropped, right and wrong."""
-    names = ("auroc", "right_dropped", "wrong_dropped")
-    whole = [_weighted(trial, np.ones(len(trial.wrong))) for trial in experiments]
-    means = np.mean([value for value in whole if value is not None], axis=0)
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(BOOTSTRAPS):
-        values = [value for trial in experiments if (value := _weighted(trial, _song_weights(trial, rng))) is not None]
-        drawn.append(np.mean(values, axis=0))
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return {
-        name: [round(float(x), 3) for x in row]
-        for name, row in zip(names, np.stack([means, low, high], 1), strict=True)
-    }
-
-
-def _song_weights(trial: Trial, rng: np.random.Generator) -> NDArray[np.float64]:
-    songs, song_of_row = np.unique(trial.groups, return_inverse=True)
-    return np.bincount(rng.integers(0, len(songs), len(songs)), minlength=len(songs))[song_of_row].astype(float)
-
-
-def _weighted(trial: Trial, weight: NDArray[np.float64]) -> tuple[float, float, float] | None:
-    wrong, right = weight * trial.wrong, weight * ~trial.wrong
-    if not wrong.sum() or not right.sum():
-        return None
-    auroc = float(roc_auc_score(~trial.wrong, trial.quality, sample_weight=weight))
-    return auroc, float(right @ trial.dropped / right.sum()), float(wrong @ trial.dropped / wrong.sum())
-
-
-def mislabel(table: Table, share: float, unit: str, seed: int) -> tuple[Table, Bools]:
-    """Put a share of a table's clips under a wrong label, by whole songs or clip by clip."""
-    rng = np.random.default_rng(seed)
-    presence, wrong = table.presence.copy(), np.zeros(len(table.ids), bool)
-    keys = np.array(table.groups if unit == "song" else table.ids)
-    for key in rng.permutation(np.unique(keys)):
-        if wrong.sum() >= share * len(keys):
-            break
-        rows = np.flatnonzero(keys == key)
-        given = int(presence[rows[0]].argmax())
-        other = int(rng.choice([column for column in range(presence.shape[1]) if column != given]))
-        presence[rows, given], presence[rows, other] = presence[rows, other].copy(), 1
-        wrong[rows] = True
-    return replace(table, presence=presence), wrong
-
-
-def planted_noise(manifest: Manifest) -> dict[str, Any]:
-    """Average over seeds and rates of noise: song or clip noise x models pooled or not x folds by song or not."""
-    table = single_instrument_clips(manifest)
-    sources = [table.take(np.flatnonzero(of_source(table, source))) for source in ("irmas", "audioset")]
-    result: dict[str, Any] = {}
-    variants = (("pooled", True, True), ("own models", False, True), ("pooled, folds by clip", True, False))
-    for unit, (title, pooled, grouped) in itertools.product(("song", "clip"), variants):
-        collected: dict[str, list[Trial]] = defaultdict(list)
-        for seed in range(SEEDS):
-            noisy = [mislabel(source, RATES[seed % len(RATES)], unit, 100 + seed) for source in sources]
-            joined, wrong = concatenated([table for table, _ in noisy]), np.concatenate([wrong for _, wrong in noisy])
-            for name, trial in trials(joined, wrong, pooled=pooled, grouped=grouped):
-                collected[name].append(trial)
-        for name, experiments in sorted(collected.items()):
-            result[f"{unit} noise, {title}, {name}"] = figures(experiments)
+def judged_by(sides: Mapping[str, Path], trials: Sequence[Trial]) -> dict[str, list[Decision]]:
+    """Run each checkout on the same tables, in a process of its own; report its processor time."""
+    result = {}
+    columns = [(table.ids, table.groups, table.embeddings, table.presence) for table, _ in trials]
+    for side, checkout in sides.items():
+        with tempfile.TemporaryDirectory() as temporary:
+            given, answer = Path(temporary, "given"), Path(temporary, "answer")
+            given.write_bytes(pickle.dumps(columns))
+            environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
+            subprocess.run([sys.executable, noise.__file__, given, answer], env=environment, check=True)
+            found = pickle.loads(answer.read_bytes())
+        print(f"{side}: {sum(one.pop('processor_s') for one in found):.0f} s for {len(found)} tables", flush=True)
+        result[side] = [Decision(**one) for one in found]
     return result
 
 
-def concatenated(tables: Sequence[Table]) -> Table:
-    """Concatenate tables."""
-    return Table(
-        tuple(itertools.chain(*(table.ids for table in tables))),
-        tuple(itertools.chain(*(table.groups for table in tables))),
-        np.concatenate([table.embeddings for table in tables]),
-        np.concatenate([table.presence for table in tables]),
-    )
+def figures(trials: Sequence[Trial], decisions: Sequence[Decision]) -> dict[str, Any]:
+    """Compute mean and song-level bootstrap interval (95 %) of AUROC and of the shares that go, right and wrong.
+
+    `class_lost` is the largest share of good clips that a class loses, mean and largest of the experiments.
+    """
+    judged = [(table, wrong, one) for (table, wrong), one in zip(trials, decisions, strict=True)]
+    rng, drawn = np.random.default_rng(0), []
+    plain = np.array([_measures(table, wrong, one, np.ones(len(wrong))) for table, wrong, one in judged])
+    for _ in range(BOOTSTRAPS):
+        drawn.append(np.nanmean([_measures(t, w, one, _song_weights(t, rng)) for t, w, one in judged], axis=0))
+    means, (low, high) = np.nanmean(plain, axis=0), np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    names = ("auroc", "found", "lost")
+    result: dict[str, Any] = {
+        name: [round(float(x), 4) for x in row]
+        for name, row in zip(names, np.stack([means, low, high], 1), strict=True) if not np.isnan(row[0])
+    }  # fmt: skip
+    worst = [_class_lost(table, wrong, one) for table, wrong, one in judged]
+    result["lost_most"] = round(float(plain[:, 2].max()), 4)
+    result["class_lost"] = [round(float(np.mean(worst)), 4), round(float(np.max(worst)), 4)]
+    result["not_judged"] = sum(one.quality is None for one in decisions)
+    return result
 
 
-def upstream_key(clip_id: str) -> str:
-    """Parse the key of `source/key@start`."""
-    return clip_id.split("/", 1)[1].rpartition("@")[0]
+def _song_weights(table: Table, rng: np.random.Generator) -> NDArray[np.float64]:
+    songs, song_of_row = np.unique(np.array(table.groups), return_inverse=True)
+    return np.bincount(rng.integers(0, len(songs), len(songs)), minlength=len(songs))[song_of_row].astype(float)
 
 
-def against_truth(manifest: Manifest, truth: dict[str, Any]) -> dict[str, Any]:
-    """Measure against the mistakes that the mirror came with; one experiment."""
-    table = single_instrument_clips(manifest)
-    names = set(truth["irmas_mislabelled"]) | set(truth["audioset_mislabelled"])
-    wrong = np.array([upstream_key(clip_id) in names for clip_id in table.ids])
-    result = {}
-    for title, pooled, grouped in (("pooled", True, True), ("own", False, True), ("own, folds by clip", False, False)):
-        for name, trial in trials(table, wrong, pooled=pooled, grouped=grouped):
-            counts = {"right": int((~trial.wrong).sum()), "wrong": int(trial.wrong.sum())}
-            result[f"{title}, {name}"] = figures([trial]) | counts
+def _measures(table: Table, wrong: Bools, one: Decision, weight: NDArray[np.float64]) -> tuple[float, float, float]:
+    known = np.ones(len(wrong), bool) if one.quality is None else np.isfinite(one.quality)
+    bad, good = weight * wrong, weight * ~wrong
+    lost = float(good @ one.dropped / good.sum())
+    if not (bad * known).sum():
+        return np.nan, np.nan, lost
+    quality = np.full(len(table.ids), 0.5) if one.quality is None else one.quality
+    auroc = float(roc_auc_score(~wrong[known], quality[known], sample_weight=weight[known]))
+    return auroc, float(bad @ one.dropped / bad.sum()), lost
+
+
+def _class_lost(table: Table, wrong: Bools, one: Decision) -> float:
+    own = table.presence.argmax(axis=1)
+    return max(float(one.dropped[(own == k) & ~wrong].mean()) for k in np.unique(own[~wrong]))
+
+
+def compared(groups: Mapping[str, Sequence[Trial]], sides: Mapping[str, Path]) -> dict[str, Any]:
+    """Compute figures of groups of experiments, for each checkout."""
+    decisions = judged_by(sides, list(itertools.chain(*groups.values())))
+    result: dict[str, Any] = defaultdict(dict)
+    for side, found in decisions.items():
+        rest = iter(found)
+        for title, trials in groups.items():
+            result[title][side] = figures(trials, list(itertools.islice(rest, len(trials))))
+    return dict(result)
+
+
+def planted_in_clouds(sides: Mapping[str, Path], seeds: int) -> dict[str, Any]:
+    """Measure wrong labels planted in Gaussian clouds: classes, balance and distance vary."""
+    return compared(
+        {
+            f"{world.title}; {share:.0%} by {unit}": [
+                planted(cloud(world, seed), share, unit, seed) for seed in range(seeds)
+            ]
+            for world in WORLDS for share, unit in NOISES
+        },
+        sides,
+    )  # fmt: skip
+
+
+def planted_in_recordings(
+    tables: Mapping[str, Table], truth: dict[str, Any] | None, sides: Mapping[str, Path], seeds: int
+) -> dict[str, Any]:
+    """Measure wrong labels planted among recordings, without those that are known to be wrong before."""
+    clean = {name: table.take(np.flatnonzero(~known_wrong(table, truth))) for name, table in tables.items()}
+    return compared(
+        {
+            f"{name}; {share:.0%} by {unit}": [planted(table, share, unit, seed) for seed in range(seeds)]
+            for name, table in clean.items() for share, unit in NOISES
+        },
+        sides,
+    )  # fmt: skip
+
+
+def against_truth(tables: Mapping[str, Table], truth: dict[str, Any], sides: Mapping[str, Path]) -> dict[str, Any]:
+    """Measure against the mistakes that the mirror came with; one experiment for each embedder."""
+    trials = {name: [(table, known_wrong(table, truth))] for name, table in tables.items()}
+    result = compared(trials, sides)
+    for name, [(_, wrong)] in trials.items():
+        result[name]["clips"] = {"right": int((~wrong).sum()), "wrong": int(wrong.sum())}
     return result
 
 

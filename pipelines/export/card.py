@@ -220,9 +220,9 @@ def readme(content: ManifestContent, counts: Counts, *, usage: str) -> str:
 
 def label_quality(content: ManifestContent) -> list[str]:
     """Write what judged the labels, and how many clips went; nothing where no label was judged."""
-    curation = content.get("curation")
+    curation = content.get("curation", {})
     try:  # a manifest of somebody else may hold anything there
-        judged = [entry for entry in curation["outliers"].values() if "score" in entry] if curation else []
+        judged = [entry for entry in curation["outliers"].values() if "score" in entry]
         methods = "; ".join(sorted({f"{entry['score']}, mode {entry['mode']}" for entry in judged}))
         counts = [count for entry in judged for count in entry["sources"].values()]
         went, scored = (sum(count[key] for count in counts) for key in ("doubted", "judged"))
