@@ -10,7 +10,7 @@ from benchmarks.labels.noise import Bools
 from tutti.datasets.manifest import Manifest
 from tutti.datasets.shard import read_shard
 from tutti.pipelines.curation.crossfit import Table
-from tutti.pipelines.embedders import Embedder, builtin
+from tutti.pipelines.embedders import Embedder, builtin, embed
 from tutti.pipelines.embedders.logmel import LogMelEmbedder
 
 
@@ -21,10 +21,7 @@ def embedded(manifest: Manifest) -> dict[str, Table]:
     presence = np.array([row["presence"] for row in rows], np.int8)
     ids, groups = tuple(row["id"] for row in rows), tuple(row["group"] for row in rows)
     embedders: dict[str, Embedder] = {"logmel": LogMelEmbedder(), "builtin": builtin.load()}
-    vectors = {
-        name: np.stack([embedder.embed([waveform])[0] for waveform in waveforms])
-        for name, embedder in embedders.items()
-    }
+    vectors = {name: embed(embedder, waveforms) for name, embedder in embedders.items()}
     return {name: Table(ids, groups, vector, presence) for name, vector in vectors.items()}
 
 
