@@ -56,6 +56,9 @@ class OutlierConfig:
         """Refuse values out of range."""
         if not 0 <= self.song_weight <= 1 or not 0 < self.min_auroc < 1 or self.min_songs < 2:
             raise ValueError(f"{self}: song_weight lies in [0, 1], min_auroc within, min_songs at 2 or more")
+        for source, cutoff in {**self.fixed_cutoffs, "others": self.other_fixed_cutoff}.items():
+            if not 0 <= cutoff <= 1:
+                raise ValueError(f"outliers: fixed cutoff {cutoff} of {source}: a probability lies in [0, 1]")
 
 
 @dataclass(frozen=True)
