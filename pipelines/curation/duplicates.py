@@ -2,42 +2,31 @@
 
 Of equal clips one survives: the one with the highest priority (an evaluation clip before a
 training clip), then the lowest id. Where their labels conflict nobody knows who is right: all are lost.
-Their songs are joined into one group either way, so that no split can separate them.
+Their songs share audio either way: see `linked_songs.py`.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 from tutti.pipelines.rows import ClipSummary, conflict
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicates:
-    """The verdict on all clips."""
-
-    rejected: dict[str, tuple[str, str]]  # clip id -> (reason, detail)
-    joined: dict[str, str]  # group -> the lowest of the groups that it was joined with
-
-
-def find_duplicates(
-    clips: Iterable[ClipSummary], priority: Callable[[ClipSummary], int], links: Iterable[Sequence[str]] = ()
-) -> Duplicates:
+def find_duplicates(clips: Iterable[ClipSummary], priority: Callable[[ClipSummary], int]) -> dict[str, tuple[str, str]]:
     """Find all sets of clips with equal PCM; decide which clip of each survives.
 
     Args:
         clips: in any order.
         priority: of a clip; the highest survives.
-        links: groups that share audio otherwise, and are joined too.
+
+    Returns:
+        Clip id -> (reason, detail) of those that do not.
     """
     by_pcm: dict[str, list[ClipSummary]] = defaultdict(list)
     for clip in clips:
         by_pcm[clip.pcm_sha256].append(clip)
     rejected: dict[str, tuple[str, str]] = {}
-    joined: list[Sequence[str]] = list(links)
     for equal in by_pcm.values():
-        joined.append(sorted({clip.group for clip in equal}))
         if len(equal) == 1:
             continue
         equal.sort(key=lambda clip: (-priority(clip), clip.id))
@@ -48,7 +37,7 @@ def find_duplicates(
         else:
             for clip in equal[1:]:
                 rejected[clip.id] = ("duplicate", f"same audio as {equal[0].id}")
-    return Duplicates(rejected, join_groups(joined))
+    return rejected
 
 
 def join_groups(links: Iterable[Sequence[str]]) -> dict[str, str]:

@@ -253,16 +253,18 @@ def confirm_on_audio(match: Match, a: Samples, b: Samples, config: NearDuplicate
         config: the limits.
     """
     offset = round(match.offset_s * SAMPLE_RATE)
-    for max_lag in (MAX_LAG, 1):  # the second time both are cut at the same places, and so are alike at the edges
-        found = align(a[max(offset, 0) :], b[max(-offset, 0) :], max_lag, least=config.min_correlation - 0.1)
-        if found is None:
-            return None
-        lag = round(found.lag)
-        offset += lag
-        if lag == 0:
-            break
-    if found.correlation < config.min_correlation or found.windows.min() < config.min_local_correlation:
+    least = config.min_correlation - 0.1  # it rises a little when the edges are alike
+    found = align(a[max(offset, 0) :], b[max(-offset, 0) :], MAX_LAG, least)
+    if found is not None and (lag := round(found.lag)):
+        offset += lag  # now both are cut at the same places
+        found = align(a[max(offset, 0) :], b[max(-offset, 0) :], 1, least)
+    if (
+        found is None
+        or found.correlation < config.min_correlation
+        or found.windows.min() < config.min_local_correlation
+    ):
         return None
+    offset += round(found.lag)
     overlap = overlap_samples(a.size, b.size, offset)
     return replace(
         match,

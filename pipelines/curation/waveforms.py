@@ -64,7 +64,7 @@ def align(a: Samples, b: Samples, max_lag: int, least: float = 0.0) -> Alignment
     if least > 0 and 1.1 * float(np.abs(_curves(spectra, width, reach, 1)).max(axis=1).sum()) < least:
         return None
     curves_WL = _curves(spectra, width, reach, FINE)
-    middles_W = (np.arange(num_windows) + 0.5) * width - num / 2
+    middles_W = np.asarray((np.arange(num_windows) + 0.5) * width - num / 2, np.float64)
     drift, place = _best_line(curves_WL, middles_W, max_lag + half_drift)
     total_L, shifts_W = _along(curves_WL, middles_W, drift)
     along_W = curves_WL[np.arange(num_windows), place + shifts_W] * np.sign(total_L[place])

@@ -1,8 +1,9 @@
 """Split: which clip trains, which validates, which tests.
 
 Official partitions win. What has none is divided song by song: a pool of groups under one rule
-is stratified by `stratify.py`. Groups joined by duplicates stay together; where that would pull
-an official training clip and an evaluation clip into one group, the training clip goes.
+is stratified by `stratify.py`. Songs that share audio stay together as far as their rules let them; where
+those keep them in two splits, a clip that is itself linked to one further from training goes, and the rest
+of its song stays: `linked_songs.py` has the rules.
 """
 
 import math
@@ -19,10 +20,29 @@ from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.record import PRESENT, SPLITS
 from tutti.datasets.settings import nearest
 from tutti.pipelines.curation.duplicates import find_duplicates
-from tutti.pipelines.curation.near_duplicates import leak_report, links
+from tutti.pipelines.curation.linked_songs import (
+    Pair,
+    audio_links,
+    leaking_clips,
+    place_songs,
+    repeated_clips,
+    song_links,
+    songs_apart,
+    units_of,
+)
+from tutti.pipelines.curation.near_duplicates import leak_report
 from tutti.pipelines.curation.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
 from tutti.pipelines.lineage import KnownSplits, known_splits
-from tutti.pipelines.rows import LABEL_OUTLIER, NO_CLASS, Assignment, Certificate, ClipSummary, Curation, SplitPlan
+from tutti.pipelines.rows import (
+    LABEL_OUTLIER,
+    NO_CLASS,
+    Assignment,
+    Certificate,
+    ClipSummary,
+    Curation,
+    Match,
+    SplitPlan,
+)
 
 Ratios: TypeAlias = Mapping[str, float]
 Rule: TypeAlias = str | Ratios  # the name of a split, or shares of several
@@ -34,9 +54,13 @@ class SplitConfig:
 
     rules: Mapping[str, Rule] = field(default_factory=dict)  # "source/partition", "source/*" or "*"
     splitter: Literal["counts", "skmultilearn"] = "counts"  # skmultilearn: Lumen's, approximate
+    near_duplicates: Literal["keep", "remove"] = "keep"  # remove: of re-uploads one stays, as of equal clips
+    removed_share: float = 0.5  # of the shorter clip: what near-duplicates that are removed share at least
 
     def __post_init__(self) -> None:
         """Refuse a rule that names no split of ours, or gives one no share; shares in the order of the splits."""
+        if not 0 < self.removed_share <= 1:
+            raise ValueError(f"removed_share {self.removed_share} is outside 0 to 1")
         ordered: dict[str, Rule] = {}
         for name, rule in self.rules.items():
             shares = {} if isinstance(rule, str) else rule
@@ -113,55 +137,80 @@ def plan_split(
     allowed = AllowedSplits({key: rule_for(*key, config) for key in partitions}, known_splits(version))
     check_partitions(curation.clips, allowed.by_rule)
     by_id = {clip.id: clip for clip in curation.clips}
-    duplicates = find_duplicates(curation.clips, allowed.priority, links(curation.matches, by_id))
     doubts = {clip_id: (LABEL_OUTLIER, detail) for clip_id, detail in curation.doubts.items()}
     rejected = {clip_id: (NO_CLASS, detail) for clip_id, detail in curation.no_class.items()}
-    rejected |= doubts | duplicates.rejected
-    clips = [curation.relabelled(clip, instruments) for clip in curation.clips]
-    by_group: dict[str, list[ClipSummary]] = defaultdict(list)
-    for clip in sorted((clip for clip in clips if clip.id not in rejected), key=lambda clip: clip.id):
-        by_group[duplicates.joined[clip.group]].append(clip)
-    target = _splits_of_groups(by_group, allowed, config, seed)
+    rejected |= doubts | find_duplicates(curation.clips, allowed.priority)
+    clips = sorted((curation.relabelled(clip, instruments) for clip in curation.clips), key=lambda clip: clip.id)
+    if config.near_duplicates == "remove":
+        kept = [clip for clip in clips if clip.id not in rejected]
+        repeated = repeated_clips(kept, curation.matches, allowed.priority, config.removed_share)
+        rejected |= {
+            clip_id: ("near_duplicate", f"nearly the same audio as {other}") for clip_id, other in repeated.items()
+        }
+    kept = [clip for clip in clips if clip.id not in rejected]
+    pairs = song_links(clips, curation.matches)
+    places = _places_of_songs(clips, kept, pairs, allowed, config, seed)
+    for clip in kept:
+        if places[clip.group] not in allowed.of(clip):
+            rejected[clip.id] = "duplicate", f"its song {clip.group} is in {places[clip.group]}, where it may not be"
+    kept = [clip for clip in kept if clip.id not in rejected]
+    for clip_id, (other, split) in leaking_clips(kept, places, audio_links(clips, curation.matches)).items():
+        rejected[clip_id] = "duplicate", f"shares audio with {other} in {split}"
+    units = units_of(places, {clip.group for clip in clips}, pairs)
 
     def assign(clip: ClipSummary) -> Assignment:
-        group = duplicates.joined[clip.group]
         reason, detail = rejected.get(clip.id, (None, ""))
-        if reason is None and target[group] not in allowed.of(clip):
-            reason, detail = "duplicate", f"its group {group} shares audio with split {target[group]}"
         return Assignment(
             clip.id,
-            group,
-            split=None if reason else target[group],
+            units[clip.group],
+            split=None if reason else places[clip.group],
             reason=reason,
             detail=detail,
             quality=curation.quality.get(clip.id),
             labels=tuple(sorted(curation.labels.get(clip.id, {}).items())),
         )
 
-    assignments = sorted(map(assign, clips), key=lambda assignment: assignment.id)
+    assignments = list(map(assign, clips))
     splits = {assignment.id: assignment.split for assignment in assignments}
     report = dict(curation.report) | {"near_duplicates": leak_report(curation.matches, by_id, splits)}
-    return SplitPlan(tuple(assignments), certify(clips, assignments, config, instruments), report)
+    return SplitPlan(tuple(assignments), certify(clips, assignments, config, instruments, curation.matches), report)
 
 
-def _splits_of_groups(
-    by_group: Mapping[str, list[ClipSummary]], allowed: AllowedSplits, config: SplitConfig, seed: int
+def _places_of_songs(
+    clips: Sequence[ClipSummary],
+    kept: Sequence[ClipSummary],
+    pairs: Sequence[Pair],
+    allowed: AllowedSplits,
+    config: SplitConfig,
+    seed: int,
 ) -> dict[str, str]:
-    """Group -> its split: where a clip of it must be or was, else as the stratifier divides the pool of its rule."""
-    target: dict[str, str] = {}
+    """Song -> its split: where a clip of it must be or was, where it shares audio, or as its pool is dealt."""
+    by_song: dict[str, list[ClipSummary]] = defaultdict(list)
+    for clip in kept:
+        by_song[clip.group].append(clip)
+    fixed: dict[str, str] = {}
+    # A song that lost all of its clips still holds together those that share audio with it.
+    free: dict[str, Sequence[str]] = {clip.group: SPLITS for clip in clips if clip.group not in by_song}
     pools: dict[str, list[str]] = defaultdict(list)
-    for group, members in by_group.items():
-        fixed = {splits[0] for splits in map(allowed.of, members) if len(splits) == 1}
-        if not fixed:
-            fixed = allowed.known.of((clip.id, clip.group) for clip in members) & set(allowed.of(members[0]))
-        if fixed:
-            target[group] = max(fixed, key=SPLITS.index)
+    for song, members in by_song.items():
+        only = {splits[0] for splits in map(allowed.of, members) if len(splits) == 1}
+        if not only:
+            only = allowed.known.of((clip.id, clip.group) for clip in members) & set(allowed.of(members[0]))
+        if only:
+            fixed[song] = max(only, key=SPLITS.index)
+        else:
+            free[song] = [split for split in SPLITS if all(split in allowed.of(clip) for clip in members)]
         if all(len(allowed.by_rule(clip)) > 1 for clip in members):
-            pools[min(allowed.rules[clip.source, clip.partition][0] for clip in members)].append(group)
-    for rule_name, groups in sorted(pools.items()):
-        settled = {group: target[group] for group in groups if group in target}
-        target |= _stratify(rule_name, groups, by_group, config, seed, settled)
-    return target
+            pools[min(allowed.rules[clip.source, clip.partition][0] for clip in members)].append(song)
+
+    def deal(rule_name: str, settled: Mapping[str, str], units: Mapping[str, str]) -> Mapping[str, str]:
+        members: dict[str, list[ClipSummary]] = defaultdict(list)
+        settled = {song: split for song, split in settled.items() if split in _shares(config.rules[rule_name])}
+        for song in (*settled, *units):
+            members[units.get(song, song)].extend(by_song[song])
+        return _stratify(rule_name, sorted(members), members, config, seed, settled)
+
+    return place_songs(fixed, free, pools, pairs, deal)
 
 
 def trains_only(partitions: Iterable[tuple[str, str]], config: SplitConfig) -> dict[str, bool]:
@@ -220,21 +269,39 @@ def _present_counts(clips: Sequence[ClipSummary]) -> NDArray[np.unsignedinteger]
 
 
 def certify(
-    clips: Sequence[ClipSummary], assignments: Sequence[Assignment], config: SplitConfig, instruments: Sequence[str]
+    clips: Sequence[ClipSummary],
+    assignments: Sequence[Assignment],
+    config: SplitConfig,
+    instruments: Sequence[str],
+    matches: Sequence[Match] = (),
 ) -> dict[str, Any]:
     """Compute the split certificate: from the outcome alone, not from how it was reached.
 
+    Args:
+        clips: all of them.
+        assignments: what was decided of each.
+        config: the rules.
+        instruments: names for the presence vectors.
+        matches: pairs of clips that share audio nearly.
+
     Raises:
-        IntegrityError: a group is in two splits.
+        IntegrityError: a group, a song or audio is in two splits.
     """
-    kept = [assignment for assignment in assignments if assignment.split is not None]
-    splits_of: dict[str, set[str]] = defaultdict(set)
-    for assignment in kept:
-        splits_of[assignment.group].add(str(assignment.split))
-    shared = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
-    if shared:
-        raise IntegrityError(f"{len(shared)} groups are in two splits, first {shared[0]}; this is a bug: report it")
     by_id = {clip.id: clip for clip in clips}
+    kept = [assignment for assignment in assignments if assignment.split is not None]
+    splits = {assignment.id: str(assignment.split) for assignment in kept}
+    splits_of = _splits_by((a.group, splits[a.id]) for a in kept)
+    songs = _splits_by((by_id[a.id].group, splits[a.id]) for a in kept)
+    audio = _splits_by((by_id[a.id].pcm_sha256, splits[a.id]) for a in kept)
+    _refuse_shared(splits_of, "groups")
+    _refuse_shared(songs, "songs")
+    _refuse_shared(audio, "audio files")
+    linked = audio_links(clips, matches)
+    across = {
+        f"{pcm} and {other}": audio[pcm] | audio[other]
+        for pcm in audio for other in linked.get(pcm, ()) if pcm < other and other in audio
+    }  # fmt: skip
+    _refuse_shared(across, "near-duplicates")
     pools: dict[str, list[Assignment]] = defaultdict(list)
     for assignment in kept:
         clip = by_id[assignment.id]
@@ -243,10 +310,25 @@ def certify(
             pools[name].append(assignment)
     return {
         "groups": len(splits_of),
-        "groups_in_two_splits": len(shared),
+        "groups_in_two_splits": 0,
+        "audio_in_two_splits": 0,
+        "linked_songs_in_two_splits": songs_apart(clips, splits, song_links(clips, matches)),
         "splitter": config.splitter,
         "pools": {name: _pool_report(pools[name], by_id, config.rules[name], instruments) for name in sorted(pools)},
     }
+
+
+def _splits_by(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, split in pairs:
+        found[name].add(split)
+    return found
+
+
+def _refuse_shared(splits_of: Mapping[str, set[str]], things: str) -> None:
+    shared = sorted(name for name, splits in splits_of.items() if len(splits) > 1)
+    if shared:
+        raise IntegrityError(f"{len(shared)} {things} are in two splits, first {shared[0]}; this is a bug: report it")
 
 
 def _pool_report(

@@ -174,7 +174,7 @@ def test_a_new_clip_of_a_known_song_joins_it(mine):
     assert mine.splits()["encore.wav"] == split
 
 
-def test_a_duplicate_that_joins_songs_across_splits_costs_the_training_clip(mine):
+def test_a_duplicate_that_links_songs_across_splits_costs_itself_and_no_clip_of_its_song(mine):
     mine.build()
     before = mine.splits()
     train = next(name for name, split in before.items() if split == "train")
@@ -188,8 +188,9 @@ def test_a_duplicate_that_joins_songs_across_splits_costs_the_training_clip(mine
     rows = {row["recording"].rpartition("/")[2]: row for row in read_manifest(mine.tmp_path / "out").clip_rows()}
 
     assert rows[test]["split"] == "test"
-    assert (rows[train]["status"], rows[train]["reason"]) == ("rejected", "duplicate")
-    assert "shares audio with split test" in rows[train]["detail"]
+    assert rows[train]["split"] == "train"
+    assert (rows["copy.wav"]["status"], rows["copy.wav"]["reason"]) == ("rejected", "duplicate")
+    assert rows["copy.wav"]["detail"] == f"same audio as folder/{test}@0"
 
 
 def test_of_equal_clips_the_one_that_was_kept_stays_though_a_lower_name_comes(mine):

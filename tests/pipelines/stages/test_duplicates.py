@@ -13,7 +13,8 @@ from rows import clip, human, stored
 
 from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN, Rejected
 from tutti.pipelines.curation.duplicates import find_duplicates, join_groups
-from tutti.pipelines.rows import ClipSummary, conflict
+from tutti.pipelines.curation.linked_songs import song_links
+from tutti.pipelines.rows import ClipSummary, Match, conflict
 from tutti.pipelines.stages.curate import summarize
 
 P, A, U = PRESENT, ABSENT, UNKNOWN
@@ -28,7 +29,7 @@ def judged(*clips, claim=lambda clip: 0):
 
 
 def reasons(duplicates):
-    return {id: reason for id, (reason, _) in sorted(duplicates.rejected.items())}
+    return {id: reason for id, (reason, _) in sorted(duplicates.items())}
 
 
 # --- survivors
@@ -37,14 +38,13 @@ def reasons(duplicates):
 def test_clips_with_different_pcm_are_left_alone():
     found = judged(summary("a", "1"), summary("b", "2"))
 
-    assert found.rejected == {}
-    assert found.joined == {"song of a": "song of a", "song of b": "song of b"}
+    assert found == {}
 
 
 def test_of_two_equal_clips_the_lowest_id_survives():
     found = judged(summary("b", "1"), summary("a", "1"))
 
-    assert found.rejected == {"b": ("duplicate", "same audio as a")}
+    assert found == {"b": ("duplicate", "same audio as a")}
 
 
 def test_of_three_equal_clips_one_survives():
@@ -64,7 +64,7 @@ def test_an_evaluation_clip_survives_its_training_copy_whatever_the_ids():
         claim=lambda clip: claims[clip.partition],
     )
 
-    assert found.rejected == {"a": ("duplicate", "same audio as c"), "b": ("duplicate", "same audio as c")}
+    assert found == {"a": ("duplicate", "same audio as c"), "b": ("duplicate", "same audio as c")}
 
 
 def test_conflicting_labels_lose_both_even_where_one_is_for_evaluation():
@@ -72,7 +72,7 @@ def test_conflicting_labels_lose_both_even_where_one_is_for_evaluation():
         summary("a", "1", P, A), summary("b", "1", A, P, partition="test"), claim=lambda clip: clip.partition == "test"
     )
 
-    assert found.rejected == {
+    assert found == {
         "a": ("duplicate_conflict", "same audio, other labels: b"),
         "b": ("duplicate_conflict", "same audio, other labels: a"),
     }
@@ -82,16 +82,14 @@ def test_one_conflict_among_three_loses_all_three():
     found = judged(summary("a", "1", P, U), summary("b", "1", P, U), summary("c", "1", A, U))
 
     assert reasons(found) == dict.fromkeys("abc", "duplicate_conflict")
-    assert found.rejected["a"][1] == "same audio, other labels: b, c"
+    assert found["a"][1] == "same audio, other labels: b, c"
 
 
-@pytest.mark.parametrize("labels", [((P, U), (P, U)), ((P, U), (U, P))], ids=["duplicates", "in conflict"])
-def test_songs_of_equal_clips_are_joined_either_way(labels):
-    found = judged(
-        summary("a", "1", *labels[0], group="y"), summary("b", "1", *labels[1], group="x"), summary("c", "2", group="z")
-    )
+def test_songs_of_equal_and_of_nearly_equal_clips_are_linked():
+    clips = [summary("a", "1", group="y"), summary("b", "1", group="x"), summary("c", "2", group="z")]
 
-    assert found.joined == {"x": "x", "y": "x", "z": "z"}
+    assert song_links(clips, []) == [("x", "y")]
+    assert song_links(clips, [Match("b", "c", 0.0, 3.0, 1.0, 0.9)]) == [("x", "y"), ("x", "z"), ("y", "z")]
 
 
 # --- conflict
