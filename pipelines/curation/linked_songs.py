@@ -101,7 +101,7 @@ def place_songs(
 def _spread(
     places: dict[str, str], free: Mapping[str, Collection[str]], neighbors: Mapping[str, Sequence[str]]
 ) -> None:
-    """Give free songs the split of songs that they share audio with: rule 2."""
+    """Move free songs to the split of songs that they share audio with: rule 2."""
     for split in reversed(SPLITS):
         waiting = [song for song, place in places.items() if place == split]
         while waiting:

@@ -6,19 +6,16 @@ those keep them in two splits, a clip that is itself linked to one further from 
 of its song stays: `linked_songs.py` has the rules.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.errors import IntegrityError
 from tutti.datasets.record import PRESENT, SPLITS
-from tutti.datasets.settings import nearest
 from tutti.pipelines.curation.duplicates import find_duplicates
 from tutti.pipelines.curation.linked_songs import (
     Pair,
@@ -31,8 +28,14 @@ from tutti.pipelines.curation.linked_songs import (
     units_of,
 )
 from tutti.pipelines.curation.near_duplicates import leak_report
+from tutti.pipelines.curation.split_rules import AllowedSplits, shares_of
+from tutti.pipelines.curation.split_rules import Rule as Rule
+from tutti.pipelines.curation.split_rules import SplitConfig as SplitConfig
+from tutti.pipelines.curation.split_rules import grouped as grouped
+from tutti.pipelines.curation.split_rules import rule_for as rule_for
+from tutti.pipelines.curation.split_rules import trains_only as trains_only
 from tutti.pipelines.curation.stratify import label_deviation, stratify_groups, stratify_groups_skmultilearn
-from tutti.pipelines.lineage import KnownSplits, known_splits
+from tutti.pipelines.lineage import known_splits
 from tutti.pipelines.rows import (
     LABEL_OUTLIER,
     NO_CLASS,
@@ -43,79 +46,6 @@ from tutti.pipelines.rows import (
     Match,
     SplitPlan,
 )
-
-Ratios: TypeAlias = Mapping[str, float]
-Rule: TypeAlias = str | Ratios  # the name of a split, or shares of several
-
-
-@dataclass(frozen=True)
-class SplitConfig:
-    """Rules that send each partition of each source to a split."""
-
-    rules: Mapping[str, Rule] = field(default_factory=dict)  # "source/partition", "source/*" or "*"
-    splitter: Literal["counts", "skmultilearn"] = "counts"  # skmultilearn: Lumen's, approximate
-    near_duplicates: Literal["keep", "remove"] = "keep"  # remove: of re-uploads one stays, as of equal clips
-    removed_share: float = 0.5  # of the shorter clip: what near-duplicates that are removed share at least
-
-    def __post_init__(self) -> None:
-        """Refuse a rule that names no split of ours, or gives one no share; shares in the order of the splits."""
-        if not 0 < self.removed_share <= 1:
-            raise ValueError(f"removed_share {self.removed_share} is outside 0 to 1")
-        ordered: dict[str, Rule] = {}
-        for name, rule in self.rules.items():
-            shares = {} if isinstance(rule, str) else rule
-            splits = [rule] if isinstance(rule, str) else list(shares)
-            if not splits or (unknown := sorted(set(splits) - set(SPLITS))):
-                hint = nearest(unknown[0], SPLITS) if splits else ""
-                raise ValueError(f"split rule {name!r} gives {splits}{hint}; splits are {', '.join(SPLITS)}")
-            for split, share in shares.items():
-                if not (math.isfinite(share) and share > 0):
-                    raise ValueError(f"split rule {name!r} gives {split} {share}; expected a positive share")
-            ordered[name] = rule if isinstance(rule, str) else {s: rule[s] for s in SPLITS if s in rule}
-        object.__setattr__(self, "rules", ordered)
-
-
-def grouped(train: float, validation: float, test: float) -> dict[str, Rule]:
-    """Make rules that divide everything by song: `grouped(65, 17.5, 17.5)`."""
-    return {"*": {"train": train, "validation": validation, "test": test}}
-
-
-def rule_for(source: str, partition: str, config: SplitConfig) -> tuple[str, Rule]:
-    """Find the rule that a partition falls under, with its name.
-
-    Raises:
-        UsageError: no rule covers it.
-    """
-    for name in (f"{source}/{partition}", f"{source}/*", "*"):
-        if name in config.rules:
-            return name, config.rules[name]
-    raise UsageError(
-        f"the recipe's split has no rule for {source}/{partition}; --set split.rules.{source}/*=train, or another"
-    )
-
-
-@dataclass(frozen=True)
-class AllowedSplits:
-    """The splits in which clips may be: by the recipe's rules, and by an earlier version."""
-
-    rules: Mapping[tuple[str, str], tuple[str, Rule]]  # (source, partition) -> name of its rule, the rule
-    known: KnownSplits
-
-    def by_rule(self, clip: ClipSummary) -> tuple[str, ...]:
-        """List the splits that the clip's partition may go to."""
-        _, rule = self.rules[clip.source, clip.partition]
-        return (rule,) if isinstance(rule, str) else tuple(name for name in SPLITS if name in rule)
-
-    def of(self, clip: ClipSummary) -> tuple[str, ...]:
-        """List likewise; only the one where the clip was before, if the rule still allows it."""
-        before, ruled = self.known.clips.get(clip.id), self.by_rule(clip)
-        return ruled if before is None or before not in ruled else (before,)
-
-    def priority(self, clip: ClipSummary) -> int:
-        """Score a clip among its duplicates: the highest survives; of equals the one that was there before."""
-        before = self.known.clips.get(clip.id)
-        known = 0 if before is None else SPLITS.index(before) + 1
-        return evaluation_priority(self.by_rule(clip)) * (len(SPLITS) + 1) + known
 
 
 def plan_split(
@@ -184,7 +114,7 @@ def _places_of_songs(
     config: SplitConfig,
     seed: int,
 ) -> dict[str, str]:
-    """Song -> its split: where a clip of it must be or was, where it shares audio, or as its pool is dealt."""
+    """Choose the split of every song: where it must be or was, where it shares audio, or by its pool."""
     by_song: dict[str, list[ClipSummary]] = defaultdict(list)
     for clip in kept:
         by_song[clip.group].append(clip)
@@ -205,23 +135,12 @@ def _places_of_songs(
 
     def deal(rule_name: str, settled: Mapping[str, str], units: Mapping[str, str]) -> Mapping[str, str]:
         members: dict[str, list[ClipSummary]] = defaultdict(list)
-        settled = {song: split for song, split in settled.items() if split in _shares(config.rules[rule_name])}
+        settled = {song: split for song, split in settled.items() if split in shares_of(config.rules[rule_name])}
         for song in (*settled, *units):
             members[units.get(song, song)].extend(by_song[song])
         return _stratify(rule_name, sorted(members), members, config, seed, settled)
 
     return place_songs(fixed, free, pools, pairs, deal)
-
-
-def trains_only(partitions: Iterable[tuple[str, str]], config: SplitConfig) -> dict[str, bool]:
-    """Decide whether the clips of each partition, as `source/partition`, can be in no other split than train."""
-    return {f"{source}/{part}": rule_for(source, part, config)[1] == "train" for source, part in partitions}
-
-
-def evaluation_priority(splits: Sequence[str]) -> int:
-    """Score the splits that a clip may go to: higher, the more surely it is for evaluation."""
-    ranks = [SPLITS.index(name) for name in splits]
-    return min(ranks) * len(SPLITS) + max(ranks)
 
 
 def check_partitions(clips: Iterable[ClipSummary], allowed: Callable[[ClipSummary], Sequence[str]]) -> None:
@@ -254,7 +173,7 @@ def _stratify(
     seed: int,
     settled: Mapping[str, str],
 ) -> dict[str, str]:
-    ratios = _shares(config.rules[rule_name])
+    ratios = shares_of(config.rules[rule_name])
     counts = {group: _present_counts(by_group[group]) for group in groups}
     sizes = {group: len(by_group[group]) for group in groups}
     stratify = stratify_groups if config.splitter == "counts" else stratify_groups_skmultilearn
@@ -334,7 +253,7 @@ def _refuse_shared(splits_of: Mapping[str, set[str]], things: str) -> None:
 def _pool_report(
     pool: Sequence[Assignment], by_id: Mapping[str, ClipSummary], rule: Rule, instruments: Sequence[str]
 ) -> dict[str, Any]:
-    ratios = _shares(rule)
+    ratios = shares_of(rule)
     members: dict[str, list[ClipSummary]] = defaultdict(list)
     for assignment in pool:
         members[assignment.group].append(by_id[assignment.id])
@@ -348,12 +267,6 @@ def _pool_report(
             instrument: round(float(value), 6) for instrument, value in zip(instruments, worst, strict=True)
         },
     }
-
-
-def _shares(rule: Rule) -> Ratios:
-    if isinstance(rule, str):
-        raise TypeError(f"a pool needs shares, got the split {rule!r}")
-    return rule
 
 
 def assignments_of(plan: SplitPlan) -> tuple[Assignment, ...]:
