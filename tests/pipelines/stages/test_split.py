@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from splitting import CLASSES, OFFICIAL, planned, splits, summary
+from splitting import CLASSES, HALF, OFFICIAL, planned, splits, summary
 
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
