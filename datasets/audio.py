@@ -23,6 +23,8 @@ from tutti.datasets.shard_audio import pcm_sha256 as pcm_sha256
 Mono = NDArray[np.float32]
 
 LOUDNESS_BLOCK_S = 0.4  # BS.1770-4: gating blocks of 400 ms
+CLIPPED_PEAK = 0.1  # of full scale: below, 16-bit noise is flat by itself
+FLAT = 2.0 / 32_768
 MIN_LOUDNESS_LUFS = -60.0  # below, a measurement is noise: no gain can be derived from it
 
 
@@ -85,6 +87,29 @@ def resample(mono: Mono, sample_rate: int, target_rate: int) -> Mono:
 def silence_share(mono: Mono, amplitude: float) -> float:
     """Compute the share of samples whose magnitude is below `amplitude`; 1.0 where there are none."""
     return float(np.mean(np.abs(mono) < amplitude)) if mono.size else 1.0
+
+
+def clipped_share(waveform: Waveform) -> float:
+    """Compute the share of samples on flat tops, or beyond full scale as lossy decoders leave them.
+
+    A flat top has three or more equal samples (within 2 of 32768) in a row, within 1 dB of its channel's peak: of a
+    sine below 60 Hz some are as flat. A square wave is nothing else. Channels that stay below -20 dBFS have none.
+    """
+    clipped = 0
+    for channel in waveform:
+        peak = float(np.abs(channel).max(initial=0.0))
+        if peak < CLIPPED_PEAK:
+            continue
+        high = np.flatnonzero(np.abs(channel) >= 0.9 * peak)
+        values = channel[high]
+        equal = np.abs(np.diff(values)) <= FLAT
+        flat = equal[1:] & equal[:-1] & (high[2:] - high[:-2] == 2)
+        on_top = np.abs(values) > 1.0
+        on_top[:-2] |= flat
+        on_top[1:-1] |= flat
+        on_top[2:] |= flat
+        clipped += int(on_top.sum())
+    return clipped / waveform.size if waveform.size else 0.0
 
 
 @functools.lru_cache(maxsize=64)

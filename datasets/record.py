@@ -118,6 +118,8 @@ class StoredAudio:
     complete: bool  # False: the container ends before its own end mark
     mean_amplitude: float | None = None  # of the native mono samples, of full scale; None: not measured
     sketch: str = "0" * 16  # coarse fingerprint of the stored samples, see datasets/sketch.py
+    clipped_share: float | None = None  # of the native samples of all channels; None: not measured
+    bit_rate: int | None = None  # bits of the upstream file per second, with its picture if it has one; None: lossless
 
 
 @_travels_light

@@ -29,6 +29,7 @@ from tutti.pipelines.diff.drift import DriftConfig
 from tutti.pipelines.stages.clean import CleanConfig
 from tutti.pipelines.stages.curate import CurateConfig
 from tutti.pipelines.stages.embed import EmbedConfig
+from tutti.pipelines.stages.fidelity import FidelityConfig
 from tutti.pipelines.stages.prepare import PrepareConfig
 from tutti.pipelines.stages.select import SelectConfig
 from tutti.pipelines.stages.split import SplitConfig, rule_for
@@ -46,6 +47,7 @@ class Recipe:
     select: SelectConfig = field(default_factory=SelectConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
+    fidelity: FidelityConfig = field(default_factory=FidelityConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     curate: CurateConfig = field(default_factory=CurateConfig)
     pseudo_label: GuitarConfig = field(default_factory=GuitarConfig)
@@ -97,7 +99,7 @@ def with_sources(recipe: Recipe, name: str, sources: Sequence[str]) -> Recipe:
 
 STAGES = (
     "select", "prepare", "clean", "embed", "curate", "pseudo_label", "outliers", "near_duplicates",
-    "split", "write", "drift",
+    "fidelity", "split", "write", "drift",
 )  # fmt: skip
 
 

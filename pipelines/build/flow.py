@@ -35,6 +35,7 @@ from tutti.pipelines.stages.embed import (
     sound_of,
 )
 from tutti.pipelines.stages.fetch import fetch
+from tutti.pipelines.stages.fidelity import fidelity
 from tutti.pipelines.stages.frozen import bucket_names, certificate_in, decide_frozen, listed_shards, select_listed
 from tutti.pipelines.stages.join import assign_shards, empty_shards, join_bucket, key_by_shard, shard_job
 from tutti.pipelines.stages.manifest import Provenance, write_manifest
@@ -87,6 +88,8 @@ def dataset(root: beam.Pipeline, build: Build) -> Any:
         | stage("prepare", partial(prepare, config=recipe.prepare, cache=cache))
         | stage("clean", partial(clean, config=recipe.clean))
     )
+    if recipe.fidelity.is_on():
+        cleaned = cleaned | stage("fidelity", partial(fidelity, config=recipe.fidelity, cache=cache))
     clips = cleaned if recipe.embed.embedder == "none" else embedded(cleaned, build)
     divide = partial(plan_split, config=recipe.split, instruments=classes, seed=seed, version=build.parent)
     plan = (

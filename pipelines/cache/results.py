@@ -112,7 +112,12 @@ _AUDIO = Object(  # of datasets.record.StoredAudio
         "true_peak_dbtp": float | None,
         "complete": bool,
     },
-    {"mean_amplitude": (Amount, None), "sketch": Annotated[str, re.compile(r"[0-9a-f]{16}").fullmatch]},
+    {
+        "mean_amplitude": (Amount, None),
+        "sketch": Annotated[str, re.compile(r"[0-9a-f]{16}").fullmatch],
+        "clipped_share": (Share, None),
+        "bit_rate": (Count, None),
+    },
 )
 _ALIGNMENT = Object({"delay_s": float, "score": Annotated[float, Between(-1.001, 1.001)]})
 _PROGRAM, _MIDI = Annotated[int, Between(0, 128)], Annotated[int, Between(0, 127)]
@@ -132,6 +137,7 @@ SHAPES: Mapping[str, Any] = {
         Object({"audio": _AUDIO}, {"alignment": _ALIGNMENT}),
         Object({"reason": Word, "detail": Text}, {"value": float | None}),
     ),
+    "fidelity": Object({"bandwidth_hz": Amount, "noise_floor_db": float}),
     "embed": _BLOB,
     "fingerprint": _BLOB,
     "render": Object({"blob": Digest, "silent": tuple[_NOTE, ...]}),

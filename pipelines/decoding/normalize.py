@@ -67,7 +67,7 @@ def prepare_aligned(
 def store_audio(
     waveform: audio.Waveform, origin: Stream | audio.Decoded, config: PrepareConfig
 ) -> tuple[dict[str, Any], bytes]:
-    """Normalize and encode an excerpt: facts of `StoredAudio` (but `blob`, `source_sha256`, `complete`), and the file.
+    """Normalize and encode an excerpt: facts of `StoredAudio` (but those of the whole file), and the file.
 
     Args:
         waveform: the excerpt, float32 (num_channels, num_samples) at the native rate.
@@ -96,6 +96,7 @@ def store_audio(
         "gain_db": gain_db,
         "true_peak_dbtp": None if peak is None else round(peak + gain_db, 3),
         "sketch": sketch(samples, config.sample_rate),
+        "clipped_share": round(audio.clipped_share(waveform), 6),
     }
     return facts, audio.encode(samples, config.sample_rate, config.audio_format)
 

@@ -29,8 +29,9 @@ from tutti.pipelines.decoding import sandbox
 from tutti.pipelines.decoding.config import PrepareConfig as PrepareConfig
 from tutti.pipelines.decoding.process import nonsense
 
-CODE_VERSION = 3  # raise it when prepare, normalize.py or datasets/audio.py computes something else
+CODE_VERSION = 4  # raise it when prepare, normalize.py or datasets/audio.py computes something else
 ALIGN_VERSION = 2  # the same for align.py
+LOSSLESS = ("alac", "flac", "float", "double", "ulaw", "alaw")  # codecs, but for pcm_16 and its like
 
 
 def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Iterator[Clip | Rejected]:
@@ -109,7 +110,18 @@ def _prepare_missing(
             ends = f"the recording ends at {end_s:.3f} s, before the clip starts at {clip.start_s:.3f} s"
             yield clip, {"reason": "truncated", "detail": ends}
             continue
-        yield clip, {"audio": facts | {"complete": heard.complete, "source_sha256": source_sha256}, **aligned}
+        of_the_file = {"complete": heard.complete, "source_sha256": source_sha256}
+        if (rate := bit_rate(len(data), heard.duration_s, facts["codec"])) is not None:
+            of_the_file["bit_rate"] = rate
+        yield clip, {"audio": facts | of_the_file, **aligned}
+
+
+def bit_rate(num_bytes: int, duration_s: Seconds, codec: str) -> int | None:
+    """Compute the bits per second of a file of a lossy codec; None of a lossless one."""
+    name = codec.rpartition("/")[2].lower()
+    if name.startswith("pcm_") or name in LOSSLESS or duration_s <= 0:
+        return None
+    return round(8 * num_bytes / duration_s)
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,7 @@ def _hear(data: bytes, recording: Recording, config: PrepareConfig, cache: Cache
         if len(files[0]) > _most_bytes(spans[place], config):
             raise nonsense("more audio than the clip has")
         sha256 = hashlib.sha256(files[0]).hexdigest()
-        sandbox.typed(StoredAudio, facts | {"blob": sha256, "source_sha256": "", "complete": True})
+        sandbox.typed(StoredAudio, facts | {"blob": sha256, "source_sha256": "", "complete": True, "bit_rate": None})
         return place, facts | {"blob": cache.put_blob(files[0])}
 
     answer, parts = sandbox.stream("prepare", arguments, [data], keep, most_parts=len(clips))
