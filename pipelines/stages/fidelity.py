@@ -12,11 +12,12 @@ MP3 (stereo) and AAC at 32 kbit/s end the band below 6 kHz; unclipped recordings
 with 6 dB of clipping 300 and more; white noise 20 dB below the music, within the stored band, reads -17 to -20.
 
 Of 319 clips of real recordings the suggested ones refuse one, a distorted guitar. Of copies of 38 they refuse 38
-through a rate of 8 or 11 kHz, 38 after AAC and 30 after stereo MP3 at 32 kbit/s, 38 with 6 dB of clipping, 18 with 3 dB, 38 with
-white noise at 10 dB; none after MP3 at 64. Not seen: codecs that keep the band (MP3 at 32 in mono, Opus; only
-`min_bit_rate` knows them, from the file as it came), most clipping behind a lossy encoder (6 of 38), noise at 20 dB
-over two channels up to 22 kHz (mixed and within 8 kHz it is at 27 dB), hum and rumble. Refused wrongly: square waves,
-sub-basses without partials on flat tops, the noise of a distorted guitar. A file with a picture has the bits of both.
+through a rate of 8 or 11 kHz, 38 after AAC and 30 after stereo MP3 at 32 kbit/s, 38 with 6 dB of clipping, 18 with 3
+dB, 38 with white noise at 10 dB; none after MP3 at 64. Not seen: codecs that keep the band (MP3 at 32 in mono, Opus;
+only `min_bit_rate` knows them, from the file as it came), most clipping behind a lossy encoder (6 of 38), noise at 20
+dB over two channels up to 22 kHz (mixed and within 8 kHz it is at 27 dB), hum and rumble. Refused wrongly: square
+waves, sub-basses without partials on flat tops, the noise of a distorted guitar. A file with a picture has the bits
+of both.
 
 Bandwidth and hiss are measured on the stored samples (`curation/sound_quality.py`) and remembered in the cache, where
 they are asked for; clipping and bit rate are facts of `prepare`.
