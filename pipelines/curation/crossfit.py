@@ -60,7 +60,7 @@ class FitConfig:
     deals: int = 4  # of songs into folds, averaged: with few songs, who sits with whom is luck
     max_dealt: int = 2_000  # clips; in larger samples one deal does
     penalty_scale: float = 7.68  # C x D: Lumen's C = 0.01 at AST's 768 dimensions; so no embedding is favored
-    tolerance: float = 1e-5  # of the gradient, so that rounding shows nowhere; Lumen's 0.1 stops at once
+    tolerance: float = 1e-4  # of the gradient; Lumen's 0.1 stops at once
     max_iterations: int = 1_000  # reached by none that we saw
     max_sample: int = 20_000  # clips in a fit: more change the models little, and cost memory
 

@@ -35,7 +35,8 @@ from tutti.pipelines.curation.cutoffs import NONE_GO, CutoffConfig, Cutoffs, fin
 Kind = Literal["single", "multi"]
 METHOD = "self_confidence"  # of cleanlab; its others find no more on out-of-fold probabilities of this kind
 LUMEN_CUTOFFS = {"irmas": 0.11, "audioset": 0.13}  # Lumen 2023, text and figures
-FIRST_FOLDS = 3  # of the first fit of a large sample, which only weighs clips
+FIRST_FOLDS = 2  # of the first fit of a large sample, which only weighs clips
+FIRST_TOLERANCE = 10  # of the first fit, against the second's
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def fit(
     if len(classes) < needed:
         return Skipped(source, f"{len(classes)} classes with {config.min_songs} songs or more; {needed} are needed")
     questions = _questions(sample, classes, kind, config)
-    first = replace(config.fit, folds=min(config.fit.folds, FIRST_FOLDS)) if _large(sample, config) else config.fit
-    fits = [_cross_fit(question, first if config.mode == "calibrated" else config.fit, seed) for question in questions]
+    first = _first_fit(config.fit, len(sample.ids)) if config.mode == "calibrated" else config.fit
+    fits = [_cross_fit(question, first, seed) for question in questions]
     logits = [_two_sided(fitted.logits(question.table)) for fitted, question in zip(fits, questions, strict=True)]
     agreements = [_agreement(logit, question.labels) for logit, question in zip(logits, questions, strict=True)]
     accuracy, auroc = (float(np.mean([pair[index] for pair in agreements])) for index in (0, 1))
@@ -210,8 +211,10 @@ def _question(sample: Table, labels: NDArray[np.int64], num_classes: int, config
     return _Question(table, labels, num_classes, _keys(table.songs, labels), weights, config.song_weight)
 
 
-def _large(sample: Table, config: OutlierConfig) -> bool:
-    return len(sample.ids) > config.fit.max_dealt
+def _first_fit(config: FitConfig, num_rows: int) -> FitConfig:
+    """Choose settings of the fit that only weighs clips: less exact, and of large samples on fewer folds."""
+    folds = min(config.folds, FIRST_FOLDS) if num_rows > config.max_dealt else config.folds
+    return replace(config, folds=folds, tolerance=FIRST_TOLERANCE * config.tolerance)
 
 
 def _cross_fit(question: _Question, config: FitConfig, seed: int, weights: Floats | None = None) -> CrossFit:
@@ -358,15 +361,19 @@ def _keys(songs: tuple[str, ...], labels: NDArray[np.int64]) -> list[Any]:
 
 
 def _blend(logits: Floats, keys: list[Any], weight: float) -> Floats:
-    members: dict[Any, list[int]] = {}
-    for row, key in enumerate(keys):
-        members.setdefault(key, []).append(row)
-    result = logits.copy()
-    for rows in members.values():
-        # Sorted: a sum of floats depends on its order, rows come in any.
-        mean = np.sort(logits[rows], axis=0).mean(axis=0)
-        result[rows] = (1 - weight) * logits[rows] + weight * mean
-    return result
+    """Mix each row (N, K) with the mean of the rows that have its key."""
+    if not keys:
+        return logits
+    codes: dict[Any, int] = {}
+    code_N = np.array([codes.setdefault(key, len(codes)) for key in keys])
+    counts = np.bincount(code_N)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    mixed = []
+    for column in logits.T:
+        ordered = column[np.lexsort((column, code_N))]  # a sum of floats depends on its order, rows come in any
+        mean = np.add.reduceat(ordered, starts) / counts
+        mixed.append((1 - weight) * column + weight * mean[code_N])
+    return np.stack(mixed, axis=1)
 
 
 def _nothing(num_rows: int) -> Scores:
