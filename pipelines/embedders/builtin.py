@@ -9,8 +9,8 @@ in excerpts of 3 s, every 1.5 s; the net's part of the embedding is their mean. 
 better than either (out of fold and across corpora, on labels as given). Weights and their recipe lie beside this
 file, `builtin.safetensors` and `builtin.json`.
 
-Row i depends on waveform i only, to the last bit: the net always runs on slices of one size, which excerpts of several
-clips share.
+Row i depends on waveform i only, to the last bit, and on no processor: the net runs in whole numbers (`exact_net.py`),
+always on slices of one size, which excerpts of several clips share.
 Shapes: B excerpts, F frames, M mel bands, D numbers of an embedding.
 """
 
@@ -29,18 +29,17 @@ from torch import Tensor, nn
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.manifest import digest_of, file_sha256
 from tutti.pipelines import embedders
-from tutti.pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES, front_end, unit_power
+from tutti.pipelines.embedders.exact_net import CENTER_DB, RANGE_DB, SCALE_DB, ExactNet, net_input
+from tutti.pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES, unit_power
 from tutti.pipelines.embedders.logmel import LogMelEmbedder, embed_waveform
 from tutti.pipelines.embedders.slices import Inputs, Slices
 
-CODE_VERSION = 1  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
+CODE_VERSION = 2  # names the vectors in manifests: raise it when they become others. The cache sees that by itself
 FOLDER = Path(__file__).parent
 WEIGHTS, RECIPE = "builtin.safetensors", "builtin.json"
 HOP_SAMPLES = EXCERPT_SAMPLES // 2
 MAX_EXCERPTS = 12  # of a clip, spread over it: 19.5 s without gaps
 SLICE_EXCERPTS = 4  # through the net at once, always
-RANGE_DB = 70.0  # below an excerpt's power: what is quieter is all the same
-CENTER_DB, SCALE_DB = -50.0, 15.0  # of the values that go into the net: about standard
 
 
 class TimbreNet(nn.Module):
@@ -123,7 +122,7 @@ class BuiltinEmbedder:
     def __init__(
         self, net: TimbreNet, center: Sequence[float], scale: Sequence[float], facts: Mapping[str, Any]
     ) -> None:
-        self._net, self._logmel = net.eval(), LogMelEmbedder()
+        self._net, self._logmel = ExactNet(net), LogMelEmbedder()
         self.slice_size, self.count = SLICE_EXCERPTS, Slices()
         self._center, self._scale = np.array(center, np.float32), np.array(scale, np.float32)
         self.facts = dict(facts)
@@ -142,22 +141,21 @@ class BuiltinEmbedder:
         return embedders.embed(self, waveforms)
 
     def prepare(self, waveform: NDArray[np.float32], label: str = "waveform") -> Inputs:
-        """Cut excerpts, and compute the statistics of `logmel.py`.
+        """Cut excerpts, and compute their mel levels and the statistics of `logmel.py`.
 
         Raises:
             ValueError: the waveform is no such array, or holds values that are no numbers.
         """
         measured = embed_waveform(waveform, label)
-        return Inputs(rows=list(excerpts_of(waveform)), measured=(measured - self._center) / self._scale)
+        rows = [net_input(excerpt) for excerpt in excerpts_of(waveform)]
+        return Inputs(rows=rows, measured=(measured - self._center) / self._scale)
 
     def run(self, kind: int, rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Send excerpts through the net: (len(rows), net's dimension)."""
-        filled = np.zeros((self.slice_size, EXCERPT_SAMPLES), np.float32)
+        filled = np.zeros((self.slice_size, *rows[0].shape), np.float32)
         filled[: len(rows)] = rows
-        with torch.inference_mode(), _one_thread():
-            embedded = self._net.embed(front_end()(torch.from_numpy(filled)))
-        outputs: NDArray[np.float32] = embedded[: len(rows)].numpy()
-        return outputs
+        with _one_thread():
+            return self._net.embed(filled)[: len(rows)]
 
     def vector(self, inputs: Inputs, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Average the net's answers over excerpts, and append the statistics."""

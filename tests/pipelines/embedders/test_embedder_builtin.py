@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.torch import load_file
 from signals import noise, silence, sine
 
 from tutti.datasets.errors import IntegrityError, UsageError
@@ -17,7 +18,8 @@ from tutti.datasets.manifest import file_sha256
 from tutti.datasets.scores.composing import ComposeConfig, solo
 from tutti.pipelines.embedders import builtin
 from tutti.pipelines.embedders.builtin import FOLDER, RECIPE, WEIGHTS, TimbreNet, excerpts_of, leveled, load
-from tutti.pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES
+from tutti.pipelines.embedders.exact_net import ExactNet, net_input
+from tutti.pipelines.embedders.front_end import CONFIG, EXCERPT_SAMPLES, front_end
 from tutti.pipelines.embedders.logmel import LogMelEmbedder
 from tutti.pipelines.render.train_embedder import INSTRUMENTS, Excerpts, TrainConfig, publish, train
 from tutti.pipelines.render.training_set import PROGRAMS
@@ -143,6 +145,69 @@ def test_the_net_hears_levels_against_an_excerpts_own_power():
     logmel[:, 3, 7] = -20.0
 
     assert torch.allclose(leveled(logmel), leveled(logmel + 17.0), atol=1e-5)
+
+
+# --- the net in whole numbers
+
+
+def trained_net():
+    recipe = json.loads((FOLDER / RECIPE).read_bytes())
+    net = TimbreNet(len(recipe["programs"]), len(recipe["instruments"]), recipe["dimension"])
+    net.load_state_dict(load_file(FOLDER / WEIGHTS))
+    return net.eval()
+
+
+def some_excerpts():
+    waveforms = [tone(3.0, frequency_hz=110.0 * 1.5**step, partials=2 + step) for step in range(8)]
+    waveforms += [noise(3.0, sample_rate=RATE, seed=1)[0], noise(3.0, sample_rate=RATE, seed=2)[0] ** 3]
+    return np.concatenate([excerpts_of(waveform) for waveform in waveforms])
+
+
+def test_its_input_is_that_of_training():
+    excerpts = some_excerpts()
+    with torch.inference_mode():
+        trained_on = leveled(front_end()(torch.from_numpy(excerpts))).numpy()
+
+    ours = np.stack([net_input(excerpt) for excerpt in excerpts])
+
+    assert ours.shape == (10, 150, CONFIG.n_mels)
+    assert np.abs(ours - trained_on).max() < 1e-3  # of 15 dB
+
+
+@needs_weights
+def test_the_net_in_whole_numbers_is_near_the_net_that_was_trained():
+    net, levels = trained_net(), np.stack([net_input(excerpt) for excerpt in some_excerpts()])
+    with torch.inference_mode():
+        features = net.blocks(net.stem(torch.from_numpy(levels)[:, None]))
+        pooled = torch.cat([features.mean(2), features.amax(2)], dim=1).flatten(1)
+        exact = net.norm(net.project(pooled)).numpy()
+
+    ours = ExactNet(net).embed(levels)
+
+    assert np.sqrt(np.square(ours - exact).mean()) < 0.03 * exact.std()
+    assert np.abs(ours - exact).max() < 0.2 * exact.std()
+
+
+@needs_weights
+def test_no_sum_of_the_net_is_beyond_what_its_numbers_hold_exactly():
+    net = ExactNet(trained_net())
+    convolutions = [net._stem, *(part for *both, _ in net._blocks for part in both)]
+
+    for convolution in convolutions:
+        magnitudes = convolution._weight.double().abs().sum(dim=(1, 2, 3))
+        assert torch.equal(convolution._weight, convolution._weight.round())
+        assert float(magnitudes.max()) * 2**convolution._bits <= 2**24
+    assert float(net._weight_ND.abs().sum(dim=0).max()) * 2**20 <= 2**53
+
+
+@needs_weights
+def test_a_row_is_the_same_bits_wherever_it_lies_in_whatever_slice():
+    net, levels = ExactNet(trained_net()), np.stack([net_input(excerpt) for excerpt in some_excerpts()])
+    together = net.embed(levels)
+
+    assert np.array_equal(np.concatenate([net.embed(levels[i : i + 1]) for i in range(10)]), together)
+    assert np.array_equal(net.embed(levels[::-1].copy())[::-1], together)
+    assert np.isfinite(net.embed(np.zeros_like(levels[:1]))).all()
 
 
 # --- weights
