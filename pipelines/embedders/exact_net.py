@@ -44,7 +44,8 @@ def net_input(excerpt_T: Array) -> Array:
     heard_FM = np.maximum(power_FM, np.float32(10 ** (CONFIG.floor_db / 10)))
     total = np.maximum(heard_FM.sum(axis=1).mean(keepdims=True), np.float32(1e-10))
     relative_FM = 10 * log10(heard_FM) - 10 * log10(total)
-    return (np.maximum(relative_FM, np.float32(-RANGE_DB)) - np.float32(CENTER_DB)) / np.float32(SCALE_DB)
+    levels_FM: Array = (np.maximum(relative_FM, np.float32(-RANGE_DB)) - np.float32(CENTER_DB)) / np.float32(SCALE_DB)
+    return levels_FM
 
 
 @cache
