@@ -68,7 +68,7 @@ def measure(checkout: Path, embedder: str, count: int, folder: Path) -> dict[str
 
 
 def write_ast(folder: Path) -> None:
-    """Save a full-size AST with random weights, as the hub's are."""
+    """Write a full-size AST with random weights, as the hub's are."""
     import torch
 
     from tutti.train.pretrained import transformers

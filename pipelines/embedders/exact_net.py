@@ -12,7 +12,7 @@ Shapes: B excerpts, T samples, F frames, M mel bands, C channels, D numbers of a
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,6 @@ from torch.nn import functional
 from tutti.datasets.mel_bank import mel_bank
 from tutti.pipelines.embedders.exact import Array, banded, constant, log10, squares_of
 from tutti.pipelines.embedders.front_end import CONFIG
-
-if TYPE_CHECKING:
-    from tutti.pipelines.embedders.builtin import TimbreNet
 
 RANGE_DB = 70.0  # below an excerpt's power: what is quieter is all the same
 CENTER_DB, SCALE_DB = -50.0, 15.0  # of the values that go into the net: about standard
@@ -67,9 +64,13 @@ def _bands() -> Callable[[Array], Array]:
 
 
 class ExactNet:
-    """A trained `TimbreNet` in whole numbers, for embeddings alone."""
+    """A trained net in whole numbers, for embeddings alone.
 
-    def __init__(self, net: "TimbreNet") -> None:
+    Args:
+        net: a `TimbreNet` of builtin.py.
+    """
+
+    def __init__(self, net: Any) -> None:
         self._stem = _Convolution(net.stem[0], net.stem[1], SPATIAL_BITS)
         self._blocks = [
             (
