@@ -23,6 +23,7 @@ Wave = NDArray[np.float64]
 
 NUM_WHITE_BANDS = 12  # third octaves of the four octaves from 200 to 3200 Hz
 WINDOW = 8_000  # samples, 0.5 s
+MAX_WINDOWS = 120  # of an overlap longer than a minute so many, evenly: memory stays below 100 MB
 MAX_DRIFT_PPM = 300.0  # quartz is within 50 to 100, each of two
 FINE = 4  # lags per sample: an eighth of a sample off is 1 % of a correlation at 3200 Hz
 COARSE_SAMPLES = 2.0  # steps of the first search: by how much two lines differ at the ends of the overlap
@@ -57,18 +58,25 @@ def align(a: Samples, b: Samples, max_lag: int, least: float = 0.0) -> Alignment
         return None if least > 0 else Alignment(0.0, 0.0, 0.0, np.zeros(1))
     half_drift = int(np.ceil(MAX_DRIFT_PPM * 1e-6 * num / 2)) + 1
     num_windows = max(1, round(num / WINDOW))
-    parts_a, width = _windows(wave_a, num_windows), -(-num // num_windows)
+    width = -(-num // num_windows)
+    chosen_W = np.unique(np.linspace(0, num_windows - 1, min(num_windows, MAX_WINDOWS)).round().astype(np.int64))
+    parts_a = _windows(wave_a, num_windows)[chosen_W]
+    energies_a = (parts_a**2).sum(axis=1)
+    energies_b = (_windows(wave_b, num_windows)[chosen_W] ** 2).sum(axis=1)
+    whole = float(np.sqrt(energies_a.sum() * energies_b.sum()))
+    if whole == 0:
+        return None if least > 0 else Alignment(0.0, 0.0, 0.0, np.zeros(1))
     reach = max_lag + 2 * half_drift
-    spectra = _cross_spectra(parts_a, wave_b, reach)
+    spectra = _cross_spectra(parts_a, wave_b, chosen_W * width, reach) / whole
     # No line passes above the peaks of the windows; between two samples they are at most a tenth higher.
     if least > 0 and 1.1 * float(np.abs(_curves(spectra, width, reach, 1)).max(axis=1).sum()) < least:
         return None
     curves_WL = _curves(spectra, width, reach, FINE)
-    middles_W = np.asarray((np.arange(num_windows) + 0.5) * width - num / 2, np.float64)
+    middles_W = np.asarray((chosen_W + 0.5) * width - num / 2, np.float64)
     drift, place = _best_line(curves_WL, middles_W, max_lag + half_drift)
     total_L, shifts_W = _along(curves_WL, middles_W, drift)
-    along_W = curves_WL[np.arange(num_windows), place + shifts_W] * np.sign(total_L[place])
-    power_W = np.sqrt((parts_a**2).sum(axis=1) * (_windows(wave_b, num_windows) ** 2).sum(axis=1))
+    along_W = curves_WL[np.arange(chosen_W.size), place + shifts_W] * np.sign(total_L[place])
+    power_W = np.sqrt(energies_a * energies_b) / whole
     sounding = power_W > SOUNDING * power_W.mean()
     windows = np.clip(np.round(along_W[sounding] / power_W[sounding], 6), -1.0, 1.0)
     lag = (place - len(total_L) // 2) / FINE - drift * 1e-6 * num / 2
@@ -98,11 +106,11 @@ def _windows(wave: Wave, num_windows: int) -> Wave:
     return np.pad(wave, (0, -wave.size % num_windows)).reshape(num_windows, -1)
 
 
-def _cross_spectra(parts_a: Wave, wave_b: Wave, reach: int) -> NDArray[np.complex128]:
-    """Multiply the spectra of every window of a and of b around it: (num_windows, num_bins)."""
-    num_windows, width = parts_a.shape
-    padded_b = np.pad(wave_b, (reach, reach + num_windows * width - wave_b.size))
-    parts_b = np.lib.stride_tricks.sliding_window_view(padded_b, width + 2 * reach)[::width]
+def _cross_spectra(parts_a: Wave, wave_b: Wave, starts: NDArray[np.int64], reach: int) -> NDArray[np.complex128]:
+    """Multiply the spectra of windows of a, by their starts, and of b around them: (num_windows, num_bins)."""
+    width = parts_a.shape[1]
+    padded_b = np.pad(wave_b, (reach, reach + max(0, int(starts[-1]) + width - wave_b.size)))
+    parts_b = np.lib.stride_tricks.sliding_window_view(padded_b, width + 2 * reach)[starts]
     size = _size(width, reach)
     spectra: NDArray[np.complex128] = scipy.fft.rfft(parts_a[:, ::-1], size, axis=1)
     spectra *= scipy.fft.rfft(parts_b, size, axis=1)

@@ -127,6 +127,13 @@ def test_what_cannot_reach_the_least_correlation_is_refused_early_and_what_can_i
     assert found[:3] == aligned(music, same)[:3]
 
 
+def test_of_a_long_overlap_120_windows_are_compared():
+    music = pcm(piece(16, 90.0))
+
+    assert aligned(music, music).windows.size == 120
+    assert aligned(music, music).correlation == 1.0
+
+
 @pytest.mark.parametrize("num_samples", [1, 500, 5_000, 20_001])
 def test_short_overlaps_are_aligned(num_samples):
     music = pcm(piece(15))[1_000 : 1_000 + num_samples]
