@@ -153,6 +153,8 @@ def openmic_presence(shared: Path) -> dict[str, dict[str, int]]:
     for row in table:
         if row["instrument"] in CODES.values():
             found[row["sample_key"]][row["instrument"]] = int(float(row["relevance"]) >= 0.5)
+        elif row["instrument"] == "guitar" and float(row["relevance"]) < 0.5:  # neither kind (requirement D15)
+            found[row["sample_key"]] |= {"acoustic_guitar": 0, "electric_guitar": 0}
     return found
 
 
