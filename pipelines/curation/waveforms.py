@@ -9,6 +9,7 @@ most 1.6 samples. The lag may only follow a straight line, which has but one par
 recordings of the same notes hardly gain; a lag of its own for every window would find a phase for any tone.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ MAX_DRIFT_PPM = 300.0  # quartz is within 50 to 100, each of two
 FINE = 4  # lags per sample: an eighth of a sample off is 1 % of a correlation at 3200 Hz
 COARSE_SAMPLES = 2.0  # steps of the first search: by how much two lines differ at the ends of the overlap
 FINE_SAMPLES = 0.25
+SEARCHED = 640_000  # samples, 40 s: the stretch on which all drifts are tried
 SOUNDING = 0.03  # windows 15 dB below the mean say little: noise fills them first
 
 
@@ -141,19 +143,29 @@ def _along(curves_WL: Wave, middles_W: Wave, drift_ppm: float) -> tuple[Wave, ND
 
 
 def _best_line(curves_WL: Wave, middles_W: Wave, max_lag: int) -> tuple[float, int]:
-    """Find the drift, and the place of the lag in the middle, with the greatest sum: coarsely, then finely."""
-    num = 2 * max(1.0, float(middles_W[-1]))  # samples between the first and the last middle
-    coarse_ppm, fine_ppm = 2e6 * COARSE_SAMPLES / num, 2e6 * FINE_SAMPLES / num
-    drifts = np.append(np.arange(-MAX_DRIFT_PPM, MAX_DRIFT_PPM, coarse_ppm), [0.0, MAX_DRIFT_PPM])
-    drift, _ = _best_of(drifts, curves_WL, middles_W, max_lag)
-    drifts = drift + fine_ppm * np.arange(-8, 9)
-    return _best_of(np.append(drifts[np.abs(drifts) <= MAX_DRIFT_PPM], 0.0), curves_WL, middles_W, max_lag)
+    """Find the drift, and the place of the lag in the middle, with the greatest sum.
+
+    Coarsely, then finely, in the middle of the overlap; then on twice the stretch near what was found, until it is all.
+    """
+    reach, drift, is_first = SEARCHED / 2, 0.0, True
+    while True:
+        inner = np.abs(middles_W) <= max(reach, float(np.abs(middles_W).min()))
+        num = 2 * max(1.0, float(np.abs(middles_W[inner]).max()))  # samples between the first and the last middle
+        if is_first:
+            coarse = np.arange(-MAX_DRIFT_PPM, MAX_DRIFT_PPM, 2e6 * COARSE_SAMPLES / num)
+            drift, _ = _best_of([*coarse, 0.0, MAX_DRIFT_PPM], curves_WL[inner], middles_W[inner], max_lag)
+        near = drift + 2e6 * FINE_SAMPLES / num * np.arange(-8, 9)
+        near = near[np.abs(near) <= MAX_DRIFT_PPM]
+        drift, place = _best_of([*near, 0.0], curves_WL[inner], middles_W[inner], max_lag)
+        if inner.all():
+            return drift, place
+        reach, is_first = 2 * reach, False
 
 
-def _best_of(drifts: Wave, curves_WL: Wave, middles_W: Wave, max_lag: int) -> tuple[float, int]:
+def _best_of(drifts: Sequence[float], curves_WL: Wave, middles_W: Wave, max_lag: int) -> tuple[float, int]:
     """Choose among drifts; of those that are equal but for rounding the smallest."""
     reached = []
-    for drift in drifts.tolist():
+    for drift in map(float, drifts):
         total_L, _ = _along(curves_WL, middles_W, drift)
         middle, reach = len(total_L) // 2, max_lag * FINE
         place = middle - reach + int(np.argmax(np.abs(total_L[middle - reach : middle + reach + 1])))
