@@ -15,6 +15,7 @@ embedder, the less is doubted, and no cutoff needs to be set by hand. N rows, K 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ class Calibration:
 
     temperature: float  # divides the logits
     noise: float  # share of the labels that are wrong
+    evidence: float = 0.0  # for any wrong label: log likelihood gained over a temperature alone
 
 
 UNCHANGED = Calibration(1.0, 0.0)
@@ -51,12 +53,20 @@ def calibrate(logits: Floats, labels: NDArray[np.int64], weights: Floats) -> Cal
         weights: of each row (N,); the rows of a song sum to 1, for they are one observation.
     """
     fits = [_at(logits, labels, weights, temperature) for temperature in TEMPERATURES]
-    best = max(range(len(fits)), key=lambda index: fits[index][0])
-    return Calibration(float(TEMPERATURES[best]), fits[best][1])
+    best = max(range(len(fits)), key=lambda index: fits[index].posterior)
+    evidence = fits[best].likelihood - max(fitted.without_noise for fitted in fits)
+    return Calibration(float(TEMPERATURES[best]), fits[best].noise, float(evidence))
 
 
-def _at(logits: Floats, labels: NDArray[np.int64], weights: Floats, temperature: float) -> tuple[float, float]:
-    """Compute log posterior and best share of wrong labels at one temperature."""
+class _Fit(NamedTuple):
+    noise: float  # the best share of wrong labels at one temperature
+    posterior: float  # its logarithm
+    likelihood: float  # likewise, without what was thought of noise before
+    without_noise: float  # likewise, where no label is wrong
+
+
+def _at(logits: Floats, labels: NDArray[np.int64], weights: Floats, temperature: float) -> _Fit:
+    """Compute the best share of wrong labels at one temperature, and how likely it is."""
     right = _given(softmax(logits / temperature), labels)
     wrong = np.clip((1 - right) / (logits.shape[1] - 1), 1e-12, 1)
     low, high = 0.0, 1.0
@@ -65,10 +75,11 @@ def _at(logits: Floats, labels: NDArray[np.int64], weights: Floats, temperature:
         slope = (weights * (wrong - right) / ((1 - noise) * right + noise * wrong)).sum()
         low, high = (noise, high) if slope + WRONG_BEFORE / noise > RIGHT_BEFORE / (1 - noise) else (low, noise)
     noise = (low + high) / 2
-    likelihood = (weights * np.log((1 - noise) * right + noise * wrong)).sum()
-    prior = WRONG_BEFORE * np.log(noise) + RIGHT_BEFORE * np.log(1 - noise)
     unusual = (np.log(temperature / USUAL_TEMPERATURE) / TEMPERATURE_SPREAD) ** 2 / 2
-    return float(likelihood + prior - unusual), noise
+    likelihood = float((weights * np.log((1 - noise) * right + noise * wrong)).sum() - unusual)
+    without_noise = float((weights * np.log(right)).sum() - unusual)
+    prior = float(WRONG_BEFORE * np.log(noise) + RIGHT_BEFORE * np.log(1 - noise))
+    return _Fit(noise, likelihood + prior, likelihood, without_noise)
 
 
 def posterior(logits: Floats, labels: NDArray[np.int64], calibration: Calibration) -> Floats:

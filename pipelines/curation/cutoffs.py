@@ -25,12 +25,16 @@ class CutoffConfig:
     max_lost: float = 0.015  # of the clips whose labels are right: the share expected to go
     max_lost_of_class: float = 0.05  # likewise of an instrument's; a single clip may go
     max_share_of_class: float = 0.5  # of an instrument's clips that may go, whatever is expected
+    # Log likelihood by which "some labels are wrong" must beat "none is": clean clouds and recordings that are hard to
+    # tell reach 3.3, recordings with 5 % of wrong labels 8.5 and more. With less, hardly anything goes.
+    min_evidence: float = 3.5
+    max_share_without: float = 0.025
 
     def __post_init__(self) -> None:
         """Refuse what is no share."""
-        shares = (self.highest, self.max_lost, self.max_lost_of_class, self.max_share_of_class)
+        shares = (self.highest, self.max_lost, self.max_lost_of_class, self.max_share_of_class, self.max_share_without)
         if not all(0 <= share <= 1 for share in shares):
-            raise ValueError(f"{self}: all lie in [0, 1]")
+            raise ValueError(f"{self}: all but min_evidence lie in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,20 @@ def in_hundredths(quality: Floats) -> Floats:
     return result
 
 
-def find_cutoffs(quality: Floats, members: Mapping[int, NDArray[np.bool_]], config: CutoffConfig) -> Cutoffs:
+def find_cutoffs(
+    quality: Floats, members: Mapping[int, NDArray[np.bool_]], evidence: float, config: CutoffConfig
+) -> Cutoffs:
     """Find the highest cutoffs at which no more goes than may.
 
     Args:
         quality: of each clip (N,), in hundredths; NaN: not judged.
         members: instrument -> which clips have it (N,).
+        evidence: that any label is wrong (`Calibration.evidence`).
         config: see there.
     """
     judged = np.isfinite(quality)
-    cutoff = _highest(quality[judged], config.highest, config.max_lost * quality[judged].sum(), 1.0)
+    max_share = 1.0 if evidence >= config.min_evidence else config.max_share_without
+    cutoff = _highest(quality[judged], config.highest, config.max_lost * quality[judged].sum(), max_share)
     lower = {}
     for instrument, has in members.items():
         own = quality[judged & has]

@@ -97,6 +97,7 @@ class FoldModels:
             "chance": round(self.chance, 4),
             "temperature": round(self.calibration.temperature, 2),
             "noise": round(self.calibration.noise, 2),
+            "evidence": round(self.calibration.evidence, 1),
             "notes": list(self.notes),
         }
 
@@ -168,7 +169,7 @@ def fit(
         return models
     scores = assess(models, sample, score(models, sample), config)
     members = {column: sample.presence[:, column] == PRESENT for column in classes}
-    return replace(models, cutoffs=find_cutoffs(scores.quality, members, config.cutoffs))
+    return replace(models, cutoffs=find_cutoffs(scores.quality, members, calibration.evidence, config.cutoffs))
 
 
 def _usable_classes(sample: Table, kind: Kind, min_songs: int) -> tuple[tuple[int, ...], tuple[str, ...]]:

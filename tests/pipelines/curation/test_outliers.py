@@ -13,7 +13,7 @@ import soundfile
 from cleanlab.rank import get_label_quality_scores
 
 from tutti.pipelines.curation.crossfit import FitConfig, Table, softmax
-from tutti.pipelines.curation.cutoffs import CutoffConfig
+from tutti.pipelines.curation.cutoffs import CutoffConfig, Cutoffs, find_cutoffs
 from tutti.pipelines.curation.outliers import (
     FoldModels,
     OutlierConfig,
@@ -195,13 +195,21 @@ def test_two_classes_one_of_them_rare_are_judged():
 
 def test_no_more_is_dropped_than_may_be_lost_of_all_and_of_a_class():
     table, _ = mislabelled(cloud(noise=0.8), range(0, 66, 4))
-    _, most = judged(table, replace(CALIBRATED, cutoffs=CutoffConfig(max_lost=1.0, max_lost_of_class=1.0)))
     scores, some = judged(table)
     own = table.presence.argmax(axis=1)
 
-    assert most.sum() > some.sum() > 0
     assert scores.quality[some].sum() <= 0.015 * scores.quality.sum()  # the good ones that are expected among them
     assert max(some[own == k].mean() for k in range(11)) <= 0.5
+
+
+def test_cutoffs_are_the_highest_that_lose_no_more_than_may_be_lost():
+    quality = np.array([0.1] * 10 + [0.4] * 10 + [0.8] * 10 + [0.99] * 170)
+    config = CutoffConfig(max_lost=0.03)  # of 181.3 good clips: 5.4
+
+    assert find_cutoffs(quality, {}, 9.0, config) == Cutoffs(0.8, {})  # twenty go, 5.0 of them good
+    assert find_cutoffs(quality, {}, 9.0, CutoffConfig(max_lost=0.02)) == Cutoffs(0.4, {})  # ten go, 1.0 of them good
+    assert find_cutoffs(quality, {3: np.arange(200) < 12}, 9.0, config).lower == {3: 0.1}  # ten of twelve are too many
+    assert find_cutoffs(quality, {}, 1.0, config) == Cutoffs(0.1, {})  # of 200 clips 5 may go without evidence
 
 
 # --- what it does not depend on
