@@ -1,6 +1,7 @@
 """Training end to end on a tiny dataset version: what is written, and that it is always the same."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -278,3 +279,20 @@ def test_without_output_the_folder_is_named_after_recipe_and_data(
     assert first.startswith("runs/logmel_cnn-")
     assert train_run.train(recipe, read_manifest(data), output=None)["output"] == first
     assert len(INSTRUMENTS) == len(json.loads((tmp_path / first / "config.json").read_text())["thresholds"])
+
+
+def test_training_without_torchaudio_is_one_line_that_names_it(data: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "packages" / "torchaudio"
+    missing.mkdir(parents=True)
+    (missing / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'torchaudio'\")\n")
+    command = [sys.executable, "-m", "train.run", "--recipe", "logmel_cnn", "--tiny", "--data", str(data)]
+
+    result = subprocess.run(
+        [*command, "--output", str(tmp_path / "run")],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(missing.parent)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+    assert (result.returncode, result.stderr) == (
+        1, "error: No module named 'torchaudio'; install what is missing with `make setup`, then run it again\n",
+    )  # fmt: skip
+    assert not (tmp_path / "run" / "config.json").exists()
