@@ -142,8 +142,7 @@ def test_a_build_with_ast_weights_from_a_folder_is_the_same_twice_and_names_no_p
     curated, mirror, session_folder, tmp_path
 ):
     weights = write_tiny_ast(tmp_path / "some place" / "weights")
-    # Random weights hear nothing, and a build says so; here the path is what matters.
-    settings = ("outliers.min_lift=0.01", "outliers.min_accuracy=0.01", "curate.guitars=false")
+    settings = ("outliers.min_auroc=0.01", "curate.guitars=false")  # random weights hear nothing; the path matters
     loose = ("--limit", "34", *(part for setting in settings for part in ("--set", setting)))
     one = built(*arguments(mirror, tmp_path / "a", session_folder / "curation-cache", *loose, embedder=str(weights)))
     two = built(*arguments(mirror, tmp_path / "b", tmp_path / "cb", *loose, embedder=str(weights)))
@@ -161,7 +160,8 @@ def test_labels_that_an_embedder_cannot_judge_stay_as_given_and_the_manifest_say
 ):
     weights = write_tiny_ast(tmp_path / "weights")
     cache = session_folder / "curation-cache"  # of `curated`: the clips are prepared
-    built(*arguments(mirror, tmp_path / "out", cache, embedder=str(weights)))
+    asked = ("--set", "outliers.min_auroc=0.95")  # even random weights tell some instruments apart
+    built(*arguments(mirror, tmp_path / "out", cache, *asked, embedder=str(weights)))
     manifest = read_manifest(tmp_path / "out")
 
     assert "near chance" in manifest.content["curation"]["outliers"]["audioset+irmas/single"]["skipped"]
@@ -256,7 +256,7 @@ def real(session_folder: Path, shared: Path) -> Manifest:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["irmas", "audioset"])
-def test_of_the_wrong_labels_planted_among_real_recordings_half_go_and_hardly_a_right_one(real, shared, source):
+def test_of_the_wrong_labels_planted_among_real_recordings_half_go_and_one_right_one_at_most(real, shared, source):
     wrong = json.loads((shared / "mirror" / "TRUTH.json").read_text(encoding="utf-8"))[f"{source}_mislabelled"]
     rows = [row for row in report_of(real) if row["source"] == source and row["quality"] is not None]
     rows = [row for row in rows if row["partition"] != "test"]
@@ -264,9 +264,9 @@ def test_of_the_wrong_labels_planted_among_real_recordings_half_go_and_hardly_a_
     dropped = np.array([row["doubted"] for row in rows])
 
     assert planted.sum() == len(wrong)
-    assert roc_auc_score(~planted, [row["quality"] for row in rows]) >= 0.88
-    assert dropped[planted].mean() >= 0.5
-    assert dropped[~planted].mean() <= 0.05
+    assert roc_auc_score(~planted, [row["quality"] for row in rows]) >= 0.98
+    assert dropped[planted].mean() >= 0.6
+    assert dropped[~planted].sum() <= 1
 
 
 @pytest.mark.slow
