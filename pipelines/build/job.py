@@ -43,6 +43,7 @@ from tutti.pipelines.build.report import (
 from tutti.pipelines.build.standing import Standing, parent_of, standing
 from tutti.pipelines.build.unchanged import forget, is_final, looker, save_state
 from tutti.pipelines.diff.drift import check_drift
+from tutti.pipelines.engine.heap import reserve_blas
 from tutti.pipelines.engine.progress import Tally, read_tallies
 from tutti.pipelines.engine.runner import Interrupted, exit_now, interruptible, must_leave, pipeline_options, run
 from tutti.pipelines.engine.stall import StallWatch
@@ -84,7 +85,8 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     if not build.download_only:
         check_places(build, standing(build.output))
     check_means(build)
-    if build.frozen is None:
+    if build.frozen is None and build.recipe.embed.embedder != "none":
+        reserve_blas()
         ensure_weights(build.recipe.embed)
     with build.output.locked(arguments.wait), build.cache.in_use():
         before = standing(build.output)  # another build may have held the lock

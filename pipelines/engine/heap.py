@@ -42,6 +42,21 @@ def configure_allocator() -> None:
 
 
 @functools.cache
+def reserve_blas() -> None:
+    """Have numpy's and SciPy's OpenBLAS take their work space now, while there is memory.
+
+    One that gets none ends the process by `exit(1)`, after a line of its own, wherever it is first needed. What needs
+    memory later, an import or an array, fails in words.
+    """
+    import numpy as np
+    from scipy.linalg.blas import dgemm
+
+    square = np.ones((128, 128))  # smaller ones may need no work space
+    np.dot(square, square)
+    dgemm(1.0, square, square)
+
+
+@functools.cache
 def skip_final_gc() -> None:
     """Freeze all objects at exit, so that the interpreter skips its last collection, which takes half a second."""
     atexit.register(gc.freeze)

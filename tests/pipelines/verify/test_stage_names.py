@@ -1,6 +1,8 @@
 """A stage has one name: that of its file, of its Beam label, and of the `stage` of the rows that it rejects."""
 
 import ast
+import tarfile
+from pathlib import Path
 
 from conftest import ROOT
 
@@ -51,8 +53,12 @@ def test_the_rows_of_a_build_name_the_stages_that_rejected_them(sample_build):
     assert {row["stage"] for row in rows if row["reason"] == "duplicate"} == {"split"}
 
 
-def test_a_version_with_the_names_of_before_is_sound():
-    published = open_manifest(ROOT / "manifests" / "sample")
+def test_a_version_with_the_names_of_before_is_sound(tmp_path):
+    with tarfile.open(
+        Path(__file__).with_name("manifest_of_before.tar.gz")
+    ) as packed:  # the sample's, as published then
+        packed.extractall(tmp_path, filter="data")
+    published = open_manifest(tmp_path / "manifests" / "sample")
 
     assert {row["stage"] for row in published.clip_rows() if row["status"] != "kept"} == BEFORE
     assert verify(published, "manifest") == []
