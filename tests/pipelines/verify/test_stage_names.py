@@ -54,9 +54,7 @@ def test_the_rows_of_a_build_name_the_stages_that_rejected_them(sample_build):
 
 
 def test_a_version_with_the_names_of_before_is_sound(tmp_path):
-    with tarfile.open(
-        Path(__file__).with_name("manifest_of_before.tar.gz")
-    ) as packed:  # the sample's, as published then
+    with tarfile.open(Path(__file__).with_name("manifest_of_before.tar.gz")) as packed:  # as published then
         packed.extractall(tmp_path, filter="data")
     published = open_manifest(tmp_path / "manifests" / "sample")
 
