@@ -45,7 +45,7 @@ def check_places(build: Build, before: Standing) -> None:
 
 
 def check_packages(recipe: Recipe) -> None:
-    """Check that the packages that only some recipes need are there, so that a build without one ends before it downloads anything.
+    """Check that the packages that only some recipes need are there, before anything is downloaded.
 
     They are not imported: that would take two seconds, and as much memory as the decoders.
 

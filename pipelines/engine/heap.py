@@ -43,7 +43,7 @@ def configure_allocator() -> None:
 
 @functools.cache
 def reserve_blas() -> None:
-    """Reserve the work space of numpy's and SciPy's OpenBLAS now, while there is memory.
+    """Take the work space of numpy's and SciPy's OpenBLAS now, while there is memory.
 
     One that gets none ends the process by `exit(1)`, after a line of its own, wherever it is first needed. What needs
     memory later, an import or an array, fails in words.
