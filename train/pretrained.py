@@ -20,11 +20,13 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from tutti.datasets.addresses import without_secrets
+from tutti.datasets.bounded import parse_json, read_bounded
 from tutti.datasets.environment import switch
 from tutti.datasets.errors import IntegrityError, TryLaterError, UsageError
 from tutti.train.features.torchaudio_import import torchaudio
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CONFIG_BYTES = 1 << 24  # most that is read of a configuration; that of AudioSet's AST has 26 kB
 
 _BACKBONE = "backbone."  # what a backbone's weights are called in a run of ours
 
@@ -216,3 +218,18 @@ def _check_names(path: Path, chosen: Mapping[str, Tensor], wanted: Mapping[str, 
             f"{path}: weights of another model: {len(misfits)} of {len(wanted)} are missing or of another size, the "
             f"first is {misfits[0]}; choose weights of the same architecture and size"
         )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a model's folder.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    try:
+        values = parse_json(read_bounded(path, CONFIG_BYTES))
+    except ValueError as error:
+        raise IntegrityError(f"{path}: is no JSON ({error}); fetch it again") from error
+    if not isinstance(values, dict):
+        raise IntegrityError(f"{path}: expected a JSON object; fetch it again")
+    return values

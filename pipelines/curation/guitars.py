@@ -14,7 +14,7 @@ from tutti.datasets.manifest import digest_of
 from tutti.datasets.record import PRESENT, UNKNOWN, Label
 from tutti.datasets.typed_json import as_json
 from tutti.pipelines.curation import pseudo_label
-from tutti.pipelines.curation.crossfit import Table
+from tutti.pipelines.curation.judging import embedding_blob, presence_of, table_of
 from tutti.pipelines.curation.outliers import kind_of
 from tutti.pipelines.curation.pseudo_label import ACOUSTIC, ELECTRIC, GuitarConfig
 from tutti.pipelines.rows import ClipSummary
@@ -60,7 +60,11 @@ def label_kinds(
     if not any(clip.presence[column] == PRESENT for clip in teachers for column in columns):
         return {}, {"skipped": f"{len(open_guitars)} guitars of unknown kind, and none of a known one: add IRMAS"}
     splitter, report = pseudo_label.fit(
-        _table(teachers, embedding_of), acoustic=columns[0], electric=columns[1], config=config, seed=seed
+        table_of(teachers, {clip.group: clip.group for clip in teachers}, embedding_of),
+        acoustic=columns[0],
+        electric=columns[1],
+        config=config,
+        seed=seed,
     )
     report["guitars"] = len(open_guitars)
     if splitter is None:
@@ -68,7 +72,7 @@ def label_kinds(
     origin = origin_of(teachers, columns, config, seed, embedder)
     labels: dict[str, Mapping[str, Label]] = {}
     for clip in open_guitars:
-        verdict = pseudo_label.label(splitter, clip.group, embedding_of(_embedded(clip)), config)
+        verdict = pseudo_label.label(splitter, clip.group, embedding_of(embedding_blob(clip)), config)
         if added := pseudo_label.labels_of(verdict, origin, config):
             labels[clip.id] = added
     return labels, report | {"told": len(labels), "origin": origin}
@@ -83,7 +87,7 @@ def teaching_clips(clips: Sequence[ClipSummary], trains: Callable[[ClipSummary],
     for clip in clips:
         if clip.source == "irmas" or trains(clip):
             partitions[clip.source, clip.partition].append(clip)
-    single = [members for _, members in sorted(partitions.items()) if kind_of(_presence(members)) == "single"]
+    single = [members for _, members in sorted(partitions.items()) if kind_of(presence_of(members)) == "single"]
     return sorted((clip for members in single for clip in members), key=lambda clip: clip.id)
 
 
@@ -108,18 +112,3 @@ def origin_of(
         "code": pseudo_label.CODE_VERSION,
     }
     return f"pseudo:{digest_of(made_from)[:12]}"
-
-
-def _table(clips: Sequence[ClipSummary], embedding_of: EmbeddingOf) -> Table:
-    vectors = np.stack([embedding_of(_embedded(clip)) for clip in clips])
-    return Table(tuple(clip.id for clip in clips), tuple(clip.group for clip in clips), vectors, _presence(clips))
-
-
-def _presence(clips: Sequence[ClipSummary]) -> NDArray[np.int8]:
-    return np.array([clip.presence for clip in clips], np.int8)
-
-
-def _embedded(clip: ClipSummary) -> str:
-    if clip.embedding is None:
-        raise ValueError(f"{clip.id}: is not embedded; run embed before curate")
-    return clip.embedding

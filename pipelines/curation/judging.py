@@ -76,7 +76,7 @@ def judge_labels(
         withdrawn = _doubted_pseudo_labels(models, table, logits, members, pseudo, rules)
         result.withdrawn.update(withdrawn)
         members = relabelled([given_as[clip.id] for clip in members], without(pseudo, withdrawn), rules.instruments)
-        counts = _judge_members(models, replace(table, presence=_presence(members)), logits, members, rules, result)
+        counts = _judge_members(models, replace(table, presence=presence_of(members)), logits, members, rules, result)
         result.report[corpus.title] = _models_report(models, rules, counts) | {
             "pseudo_labels_withdrawn": len(withdrawn)
         }
@@ -195,7 +195,7 @@ def corpora(clips: Iterable[ClipSummary], *, pool: bool) -> dict[Corpus, list[Cl
     partitions: dict[tuple[str, str], list[ClipSummary]] = defaultdict(list)
     for clip in clips:
         partitions[clip.source, clip.partition].append(clip)
-    kinds = {key: outliers.kind_of(_presence(members)) for key, members in sorted(partitions.items())}
+    kinds = {key: outliers.kind_of(presence_of(members)) for key, members in sorted(partitions.items())}
     single = tuple(sorted({source for (source, _), kind in kinds.items() if kind == "single"}))
     result: dict[Corpus, list[ClipSummary]] = defaultdict(list)
     for (source, partition), kind in kinds.items():
@@ -206,16 +206,22 @@ def corpora(clips: Iterable[ClipSummary], *, pool: bool) -> dict[Corpus, list[Cl
 
 def table_of(clips: Sequence[ClipSummary], groups: Mapping[str, str], embedding_of: EmbeddingOf) -> Table:
     """Stack embeddings and labels of clips; `groups` as of `judge_labels`."""
-    vectors = [embedding_of(_embedded(clip)) for clip in clips]
+    vectors = [embedding_of(embedding_blob(clip)) for clip in clips]
     ids, songs = tuple(clip.id for clip in clips), tuple(clip.group for clip in clips)
-    return Table(ids, tuple(groups[song] for song in songs), np.stack(vectors), _presence(clips), songs)
+    return Table(ids, tuple(groups[song] for song in songs), np.stack(vectors), presence_of(clips), songs)
 
 
-def _presence(clips: Sequence[ClipSummary]) -> NDArray[np.int8]:
+def presence_of(clips: Sequence[ClipSummary]) -> NDArray[np.int8]:
+    """Stack the labels of clips (N, C)."""
     return np.array([clip.presence for clip in clips], np.int8)
 
 
-def _embedded(clip: ClipSummary) -> str:
+def embedding_blob(clip: ClipSummary) -> str:
+    """Return the blob of a clip's embedding.
+
+    Raises:
+        ValueError: it has none.
+    """
     if clip.embedding is None:
         raise ValueError(f"{clip.id}: is not embedded; run embed before curate")
     return clip.embedding

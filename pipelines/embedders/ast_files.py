@@ -5,20 +5,17 @@ Only `config.json`, `preprocessor_config.json` and `model.safetensors` are read:
 
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from tutti.datasets.bounded import parse_json, read_bounded
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.manifest import file_sha256
 from tutti.train.features.fbank import SAMPLE_RATE, FbankConfig
-from tutti.train.pretrained import Wanted, from_pretrained, transformers
+from tutti.train.pretrained import Wanted, from_pretrained, read_config, transformers
 
 DEFAULT_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 MODEL_TYPE = "audio-spectrogram-transformer"
-CONFIG_BYTES = 1 << 24  # most that is read of a configuration; AudioSet's has 26 kB
 
 
 def wanted(model: str) -> Wanted:
@@ -34,7 +31,7 @@ def read_front_end(folder: Path) -> FbankConfig:
         UsageError: the model is no AST, or its two files contradict each other.
         IntegrityError: a file is no JSON.
     """
-    config = _json(folder / "config.json")
+    config = read_config(folder / "config.json")
     if config.get("model_type") != MODEL_TYPE:
         raise UsageError(
             f"{folder / 'config.json'}: model_type is {config.get('model_type')!r}, expected {MODEL_TYPE!r}; "
@@ -42,7 +39,7 @@ def read_front_end(folder: Path) -> FbankConfig:
         )
     frames, mels = config.get("max_length", 1024), config.get("num_mel_bins", 128)
     path = folder / "preprocessor_config.json"
-    values = _json(path) if path.is_file() else {}
+    values = read_config(path) if path.is_file() else {}
     for key, expected in (("sampling_rate", SAMPLE_RATE), ("max_length", frames), ("num_mel_bins", mels)):
         if values.get(key, expected) != expected:
             raise UsageError(
@@ -56,16 +53,6 @@ def read_front_end(folder: Path) -> FbankConfig:
         mean=values.get("mean", default.mean),
         std=values.get("std", default.std),
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = parse_json(read_bounded(path, CONFIG_BYTES))
-    except ValueError as error:
-        raise IntegrityError(f"{path}: is no JSON ({error}); fetch it again") from error
-    if not isinstance(values, dict):
-        raise IntegrityError(f"{path}: expected a JSON object; fetch it again")
-    return values
 
 
 def weights_sha256(path: Path) -> str:

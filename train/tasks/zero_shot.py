@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tutti.datasets.bounded import parse_json, read_bounded
-from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.errors import UsageError
 from tutti.datasets.record import UNKNOWN
 from tutti.train.chunking import Chunking, clip_probabilities, plan_chunks
 from tutti.train.clips import AnyClips
@@ -29,7 +28,7 @@ from tutti.train.fitting.losses import masked_bce
 from tutti.train.front_end import load_clips
 from tutti.train.models import ast
 from tutti.train.models._audioset import audioset_classes
-from tutti.train.pretrained import CONFIG, WEIGHTS, Wanted, weights_folder
+from tutti.train.pretrained import CONFIG, WEIGHTS, Wanted, read_config, weights_folder
 from tutti.train.reading.order import in_sequence
 from tutti.train.scoring.thresholds import ThresholdSearch
 from tutti.train.tagging_recipe import TaggingRecipe
@@ -39,7 +38,6 @@ PREPROCESSOR = "preprocessor_config.json"
 PUBLISHED = "MIT/ast-finetuned-audioset-10-10-0.4593"
 
 _PIECES_AT_ONCE = 16
-_CONFIG_BYTES = 1 << 24  # most that is read of a configuration
 _NEVER = -100.0  # the logit of a class that the model does not know
 
 
@@ -156,10 +154,10 @@ def _front_end(weights: str) -> FbankConfig:
     files = (CONFIG, PREPROCESSOR, WEIGHTS)
     folder = weights_folder(Wanted(weights, files, optional=(PREPROCESSOR,), instead=PUBLISHED))
     default, path = FbankConfig(), folder / PREPROCESSOR
-    model = _object(folder / CONFIG)
+    model = read_config(folder / CONFIG)
     if model.get("model_type") != "audio-spectrogram-transformer":
         raise UsageError(f"{folder / CONFIG}: model_type is {json.dumps(model.get('model_type'))}, and no AST's")
-    values = _object(path) if path.is_file() else {}
+    values = read_config(path) if path.is_file() else {}
     mels, frames = model.get("num_mel_bins", default.num_mels), model.get("max_length", default.max_frames)
     for key, expected in (("sampling_rate", SAMPLE_RATE), ("max_length", frames), ("num_mel_bins", mels)):
         if values.get(key, expected) != expected:
@@ -168,13 +166,3 @@ def _front_end(weights: str) -> FbankConfig:
             )
     normalize, mean = values.get("do_normalize", default.normalize), values.get("mean", default.mean)
     return FbankConfig(mels, frames, normalize, mean, values.get("std", default.std))
-
-
-def _object(path: Any) -> dict[str, Any]:
-    try:
-        values = parse_json(read_bounded(path, _CONFIG_BYTES))
-    except ValueError as error:
-        raise IntegrityError(f"{path}: is no JSON ({error}); fetch it again") from error
-    if not isinstance(values, dict):
-        raise IntegrityError(f"{path}: expected a JSON object; fetch it again")
-    return values
