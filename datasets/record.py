@@ -67,6 +67,32 @@ class Note:
 
 @_travels_light
 @dataclass(frozen=True, slots=True)
+class Track:
+    """The place of a clip in a song of several tracks: one of its stems, or the mix of them."""
+
+    song: str  # key of the song, unique in its source: all its stems and its mix have it
+    stem: str | None  # name of the stem within the song; None: the mix
+    instrument: str | None = None  # what plays, in the corpus's own words; None: a mix, or not said
+    family: str | None = None  # of hierarchy.FAMILIES; None: a mix, several, or unknown
+    artist: str | None = None  # as upstream writes it
+    artist_group: str | None = None  # the artist folded by `hierarchy.fold_artist`: one for all spellings and corpora
+    album: str | None = None
+    bleed: bool = False  # other instruments of the song are heard too, faintly
+
+
+@_travels_light
+@dataclass(frozen=True, slots=True)
+class Sounding:
+    """The spans in which one stem sounds, and what is heard then; all other classes are absent from it."""
+
+    stem: str
+    spans: tuple[tuple[Seconds, Seconds], ...]  # onset and end in seconds of the clip, in order, without overlap
+    present: tuple[str, ...] = ()  # classes, sorted
+    unknown: tuple[str, ...] = ()  # classes of which nobody knows, sorted
+
+
+@_travels_light
+@dataclass(frozen=True, slots=True)
 class Alignment:
     """The delay of a recording against its score."""
 
@@ -120,6 +146,7 @@ class StoredAudio:
     sketch: str = "0" * 16  # coarse fingerprint of the stored samples, see datasets/sketch.py
     clipped_share: float | None = None  # of the native samples of all channels; None: not measured
     bit_rate: int | None = None  # bits of the upstream file per second, with its picture if it has one; None: lossless
+    active: tuple[tuple[Seconds, Seconds], ...] | None = None  # when a stem sounds; None: no stem, not measured
 
 
 @_travels_light
@@ -143,6 +170,9 @@ class Clip:
     fingerprint: str | None = None  # blob of its audio fingerprint, set by embed
     quality: float | None = None  # cleanlab label quality in [0, 1], set by curate
     notes: tuple[Note, ...] | None = None  # what sounds, in seconds of the clip; None: no corpus says
+    track: Track | None = None  # its song, where it is a stem or the mix of stems
+    sounding: tuple[Sounding, ...] | None = None  # by stem; of a reader: from files of activity; set by songs
+    hierarchy: Labels | None = None  # labels of hierarchy.OUTPUTS, of a reader that knows more than the classes say
     alignment: Alignment | None = None  # set by prepare where the recording has a score; corrected already
     defect: Defect | None = None  # set by a reader; select rejects the clip for it
     split: str | None = None  # set by split
@@ -157,6 +187,7 @@ class Recording:
     media: Media
     clips: tuple[Clip, ...]
     score: tuple[Note, ...] = ()  # of all of it, also where no clip is: times of clips are then the score's
+    parts: tuple[Media, ...] = ()  # stems to add up to this recording, whose own media is then an address of nothing
 
 
 @_travels_light

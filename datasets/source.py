@@ -9,8 +9,10 @@ A source is a module with, in this order:
     Config      frozen dataclass: the switches of its reader
     read(files, config) -> Iterator[Recording]
 
-and, where its clips have notes, `NOTES = True`: shards of a dataset with it have a column of notes; and where it reads
+and, where its clips have notes, `NOTES = True`: shards of a dataset with it have a column of notes; where they are
+stems and mixes of songs, `TRACKS = True`: shards have columns of songs and of what sounds when; and where it reads
 more than downloads (the user's label file, scores, soundfonts), `inputs(config) -> tuple[Input, ...]`, which names it.
+Where the configuration decides what is downloaded, `remotes(config) -> tuple[RemoteFile, ...]` names some of REMOTES.
 
 `files` maps `RemoteFile.name` to a `LocalFile`. A reader raises `IntegrityError` with file, line
 and remedy where an annotation cannot be understood; audio is never opened here.
@@ -104,6 +106,19 @@ def has_notes(names: Iterable[str]) -> bool:
     """Whether any of these sources says which notes sound in its clips."""
     known = set(source_names()) & set(names)  # a manifest may name a source of other code
     return any(getattr(load_source(name), "NOTES", False) for name in sorted(known))
+
+
+def has_tracks(names: Iterable[str]) -> bool:
+    """Whether clips of any of these sources are stems and mixes of songs."""
+    known = set(source_names()) & set(names)
+    return any(getattr(load_source(name), "TRACKS", False) for name in sorted(known))
+
+
+def remotes_of(name: str, config: Any) -> tuple[RemoteFile, ...]:
+    """List what to download of a source before it can be read."""
+    source = load_source(name)
+    choose = getattr(source, "remotes", None)
+    return source.REMOTES if choose is None else tuple(choose(config))
 
 
 def inputs_of(name: str, config: Any) -> tuple[Input, ...]:
