@@ -11,6 +11,7 @@ import torch
 
 from tutti.datasets.errors import UsageError
 from tutti.datasets.files import default_cache_folder
+from tutti.train.recipe import Recipe, with_override
 from tutti.train.run_recipe import RunRecipe
 
 
@@ -47,3 +48,16 @@ def processor_threads(recipe: RunRecipe) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def with_weights(recipe: Recipe, weights: str | None) -> Recipe:
+    """Set the backbone that a recipe begins with, as `--weights` says; the same recipe where it says nothing.
+
+    Raises:
+        UsageError: the recipe's model begins with none.
+    """
+    if not weights:
+        return recipe
+    if not hasattr(recipe.model_config, "weights"):
+        raise UsageError(f"--weights: the model of recipe {recipe.name} begins with none; leave it out")
+    return with_override(recipe, f"model_config.weights={weights}")

@@ -18,7 +18,8 @@ A model is a module with
 B windows, F frames, C classes. A module without INPUT takes log-mel; one without TINY is small by default.
 
 Weights are drawn from torch's global generator, which the caller seeds; nothing else in a model may be random
-except dropout. With `weights` set they are read from a folder or the hub (train/pretrained.py), the head's never.
+except dropout. With `weights` set they are read from a folder or the hub (train/pretrained.py) or from a run of ours
+(train/backbone.py, for every model), the head's never.
 
 Names of parameters tell the head from the backbone: `head.` and everything else (`parameter_groups` in
 train/fitting/optimize.py sorts them).

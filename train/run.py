@@ -32,7 +32,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tutti.datasets.command import Parser, run_command
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.manifest import Manifest, digest_of, read_manifest
-from tutti.train.cli import add_hot_copy, hot_copy_folder, processor_threads
+from tutti.train.cli import add_hot_copy, hot_copy_folder, processor_threads, with_weights
 from tutti.train.clips import StreamedClips
 from tutti.train.data import Data, default_device
 from tutti.train.fitting import checkpoints, distributed
@@ -78,6 +78,7 @@ def _command(arguments: Sequence[str]) -> int:
         metavar="FIELD=VALUE",
         help="replace a recipe field, nested ones too: optimize.weight_decay=0.1",
     )
+    parser.add_argument("--weights", metavar="RUN", help="begin with the backbone of a finished run of the same model")
     parser.add_argument("--tiny", action="store_true", help="a toy of the model, to see that everything runs")
     parser.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
     parser.add_argument("--seeds", type=int, metavar="N", help="train seeds 0 to N - 1: mean and deviation")
@@ -91,7 +92,7 @@ def _command(arguments: Sequence[str]) -> int:
     if options.resume and options.restart:
         raise UsageError("--resume goes on and --restart begins anew: give one of them")
     overrides = options.set + ([] if options.seed is None else [f"seed={options.seed}"])
-    recipe = load_recipe(options.recipe, overrides, tiny=options.tiny)
+    recipe = with_weights(load_recipe(options.recipe, overrides, tiny=options.tiny), options.weights)
     manifest = read_manifest(options.data)
     hot_copies = hot_copy_folder(options.hot_copy)
     keeping = Keeping(options.output, options.restart, options.checkpoint_steps, hot_copies)

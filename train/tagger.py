@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tutti.datasets.errors import UsageError
+from tutti.train.backbone import load_run_backbone, run_folder
 from tutti.train.chunking import Chunking, ChunkPlan, plan_chunks
 from tutti.train.clips import AnyClips
 from tutti.train.features import (
@@ -132,8 +133,18 @@ def without_weights(recipe: Recipe) -> Recipe:
 
 
 def build_network(recipe: TaggingRecipe, num_classes: int) -> nn.Module:
-    """Build the network alone; the caller seeds torch."""
-    return load_model(recipe.model).build(recipe.model_config, input_size(recipe), num_classes)
+    """Build the network alone, with the backbone of a run where `weights` names one; the caller seeds torch.
+
+    Raises:
+        UsageError: the weights are not to be had, or do not fit.
+        IntegrityError: they are damaged.
+    """
+    run = run_folder(getattr(recipe.model_config, "weights", ""))
+    plain = recipe if run is None else without_weights(recipe)
+    network = load_model(recipe.model).build(plain.model_config, input_size(recipe), num_classes)
+    if run is not None:
+        load_run_backbone(network, run, recipe.model, recipe.model_config)
+    return network
 
 
 def build_tagger(recipe: TaggingRecipe, num_classes: int, statistics: Standardization | None) -> Tagger:

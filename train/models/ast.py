@@ -38,7 +38,7 @@ class Config(HeadOptions):
     mode: Mode = "fine_tune"
     instruments: str = ",".join(IRMAS_INSTRUMENTS)  # zero_shot only: what the classes are, in their order
     added_mids: bool = False  # zero_shot only: also AudioSet's neighboring classes; the largest logit counts
-    weights: str = ""  # folder or hub name; empty: random, of these sizes
+    weights: str = ""  # folder, hub name or run; empty: random, of these sizes
     hidden_size: int = 768  # sizes of AST-B
     num_layers: int = 12
     num_heads: int = 12

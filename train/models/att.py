@@ -21,6 +21,7 @@ class Config:
     width: int = 128  # units of every dense layer
     num_layers: int = 3
     dropout: float = 0.6
+    weights: str = ""  # folder of a run of this model, for its backbone; empty: random
 
     def __post_init__(self) -> None:
         if min(self.width, self.num_layers) < 1 or not 0 <= self.dropout < 1:

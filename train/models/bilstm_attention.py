@@ -25,6 +25,7 @@ class Config:
     hidden_size: int = 64  # per direction
     dropout: float = 0.2  # of the inputs
     recurrent_dropout: float = 0.2  # of the state that goes from step to step
+    weights: str = ""  # folder of a run of this model, for its backbone; empty: random
 
     def __post_init__(self) -> None:
         if self.hidden_size < 1 or not 0 <= self.dropout < 1 or not 0 <= self.recurrent_dropout < 1:

@@ -22,6 +22,7 @@ class Config(HeadOptions):
     bidirectional: bool = False
     head: HeadKind = "attention"
     head_widths: str = ""
+    weights: str = ""  # folder of a run of this model, for its backbone; empty: random
 
     def __post_init__(self) -> None:
         super().__post_init__()

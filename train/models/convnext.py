@@ -27,7 +27,7 @@ class Config(HeadOptions):
     """Size, weights and head."""
 
     size: Literal["small", "base", "micro"] = "small"
-    weights: str = ""  # folder or hub name; empty: random
+    weights: str = ""  # folder, hub name or run; empty: random
     drop_path: float = 0.0  # share of residual branches left out in training; the paper: .4 small, .5 base
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ class Config:
     width: int = 16  # channels of the first block; every block doubles them
     num_blocks: int = 5  # each halves frames and mel bands
     dropout: float = 0.4
+    weights: str = ""  # folder of a run of this model, for its backbone; empty: random
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.num_blocks < 1 or not 0 <= self.dropout < 1:

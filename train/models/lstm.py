@@ -19,6 +19,7 @@ class Config(HeadOptions):
     bidirectional: bool = False
     head: HeadKind = "attention"  # additive over time: Bahdanau et al. 2015
     head_widths: str = ""
+    weights: str = ""  # folder of a run of this model, for its backbone; empty: random
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -57,7 +57,7 @@ class Config(HeadOptions):
 
     width: float = 1.0  # of all layers; the paper has .35 to 1.25
     num_stages: int = 6  # of the table's 6; fewer for tests
-    weights: str = ""  # folder or hub name; empty: random
+    weights: str = ""  # folder, hub name or run; empty: random
 
     def __post_init__(self) -> None:
         super().__post_init__()

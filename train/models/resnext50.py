@@ -27,7 +27,7 @@ class Config(HeadOptions):
     groups: int = 32  # "cardinality" C
     group_width: int = 4  # channels per group in the first stage; doubles with every stage
     zero_init_residual: bool = False  # blocks begin as the identity; Lumen 2023, code: on
-    weights: str = ""  # folder or hub name; empty: random
+    weights: str = ""  # folder, hub name or run; empty: random
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,6 +18,7 @@ class Config(HeadOptions):
     widths: str = "32,64,128"  # of the blocks; Lumen 2023, code
     head: HeadKind = "fluffy_attention"
     head_widths: str = "64"
+    weights: str = ""  # folder of a run of this model, for its backbone; empty: random
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,7 +24,7 @@ class Config(HeadOptions):
     kernels: str = "10,3,3,3,3,2,2"  # samples
     strides: str = "5,2,2,2,2,2,2"
     head: HeadKind = "fluffy_attention"
-    weights: str = ""  # folder or hub name; empty: random
+    weights: str = ""  # folder, hub name or run; empty: random
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -110,7 +110,8 @@ def overfit(model: nn.Module, inputs: Tensor, presence_BC: Tensor, *, steps: int
 def test_every_model_of_the_papers_is_there() -> None:
     assert NAMES == [
         "ast", "att", "bilstm_attention", "conv_lstm", "convnext", "efficientnetv2_s", "logmel_cnn", "lstm",
-        "mobilenetv3_large", "mobnet", "multilabel_svm", "resnext50", "sincnet_resnet", "spectral_conv", "wav2vec_conv",
+        "mobilenetv3_large", "mobnet", "multilabel_svm", "resnext50", "sincnet_resnet", "spectral_conv", "vgg7",
+        "wav2vec_conv",
     ]  # fmt: skip
 
 
