@@ -112,6 +112,15 @@ class Defect:
 
 @_travels_light
 @dataclass(frozen=True, slots=True)
+class Published:
+    """Digests that a publisher lists of an archive that is streamed, never kept; None: of this it lists none."""
+
+    member_sha256: str | None = None
+    archive_sha256: str | None = None
+
+
+@_travels_light
+@dataclass(frozen=True, slots=True)
 class Media:
     """A reference to the bytes of a recording: a remote file, or a member of a remote archive."""
 
@@ -119,6 +128,7 @@ class Media:
     member: str | None = None  # repaired name inside the archive
     sha256: str | None = None  # of the remote file; None until it is in the cache
     offset_s: Seconds = 0.0  # where in the recording the file begins: 0 but for a ready-cut clip
+    published: Published | None = None  # of a member of an archive that is streamed: only members get into the cache
 
 
 @_travels_light

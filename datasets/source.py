@@ -13,6 +13,8 @@ and, where its clips have notes, `NOTES = True`: shards of a dataset with it hav
 stems and mixes of songs, `TRACKS = True`: shards have columns of songs and of what sounds when; and where it reads
 more than downloads (the user's label file, scores, soundfonts), `inputs(config) -> tuple[Input, ...]`, which names it.
 Where the configuration decides what is downloaded, `remotes(config) -> tuple[RemoteFile, ...]` names some of REMOTES.
+Where the audio lies in tars too large to keep, `STREAMED = True`: recordings name tar and member without a digest,
+and the fetch stage reads each tar once.
 
 `files` maps `RemoteFile.name` to a `LocalFile`. A reader raises `IntegrityError` with file, line
 and remedy where an annotation cannot be understood; audio is never opened here.
@@ -112,6 +114,11 @@ def has_tracks(names: Iterable[str]) -> bool:
     """Whether clips of any of these sources are stems and mixes of songs."""
     known = set(source_names()) & set(names)
     return any(getattr(load_source(name), "TRACKS", False) for name in sorted(known))
+
+
+def is_streamed(name: str) -> bool:
+    """Whether the audio of a source lies in tars that are read as they come, never kept."""
+    return getattr(load_source(name), "STREAMED", False)
 
 
 def remotes_of(name: str, config: Any) -> tuple[RemoteFile, ...]:

@@ -10,7 +10,7 @@ from tutti.datasets.errors import IntegrityError, StorageError, TryLaterError, T
 from tutti.datasets.machine import MACHINE_REASONS
 from tutti.datasets.manifest import Manifest, read_manifest
 from tutti.datasets.manifest_types import SourceCounts
-from tutti.datasets.source import RemoteFile, load_source
+from tutti.datasets.source import RemoteFile, is_streamed, load_source, remotes_of
 from tutti.datasets.streams import note
 from tutti.pipelines.acquisition.origins import is_http, mirror_path, mirror_sums
 from tutti.pipelines.acquisition.youtube import preflight
@@ -93,19 +93,20 @@ def check_means(build: Build) -> None:
 def needed_bytes(build: Build) -> int:
     """Sum the bytes that the cache will grow by at least: the files of the sources that it lacks."""
     total = 0
-    for source in build.recipe.sources:
-        module = load_source(source)
-        missing = [remote for remote in module.REMOTES if not is_cached(remote, build)]
+    for source, config in build.recipe.sources.items():
+        card = load_source(source).CARD
+        remotes = remotes_of(source, config)
+        missing = [remote for remote in remotes if not is_cached(remote, build)]
         if not missing:
             continue
         mirror = build.origins.mirror
         if mirror is not None and not is_http(mirror):
             files = [Path(mirror) / mirror_path(remote.url) for remote in missing]
             sizes = [file.stat().st_size if file.is_file() else 0 for file in files]
-        elif mirror is not None or build.origins.own_roots:
-            sizes = [0]  # nobody told
+        elif mirror is not None or build.origins.own_roots or is_streamed(source):
+            sizes = [0]  # nobody told, or the tables of a corpus whose audio comes as it is needed
         else:
-            sizes = [math.ceil(module.CARD.size_bytes / len(module.REMOTES))] * len(missing)
+            sizes = [math.ceil(card.size_bytes / len(remotes))] * len(missing)
         # A gzipped tar is unpacked once, and audio hardly compresses.
         total += sum(2 * n if r.url.endswith("gz") else n for n, r in zip(sizes, missing, strict=False))
     return total

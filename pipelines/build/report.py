@@ -13,7 +13,7 @@ from tutti.datasets.errors import StorageError
 from tutti.datasets.machine import MACHINE_REASONS
 from tutti.datasets.manifest import Manifest
 from tutti.datasets.os_errors import words
-from tutti.datasets.source import load_source, source_names
+from tutti.datasets.source import load_source, remotes_of, source_names
 from tutti.datasets.streams import note, overwrite
 from tutti.pipelines.build.checks import is_cached, needed_bytes, remedy
 from tutti.pipelines.build.looks import shown
@@ -28,7 +28,7 @@ def describe(build: Build) -> str:
     lines = [f"dataset {build.recipe.name} -> {build.output.root}", f"classes {', '.join(build.recipe.classes())}"]
     for source, config in sorted(build.recipe.sources.items()):
         lines.append(f"source {source} {config}")
-        for remote in load_source(source).REMOTES:
+        for remote in remotes_of(source, config):
             cached = is_cached(remote, build)
             lines.append(f"  {remote.url}: {'in the cache' if cached else 'to be fetched'}")
     lines.append(f"the cache grows by {needed_bytes(build):,} bytes or more, before any clip is prepared")

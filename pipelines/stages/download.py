@@ -19,7 +19,7 @@ from tutti.datasets.archive import gunzip
 from tutti.datasets.errors import IntegrityError, StorageError, TryLaterError, UsageError
 from tutti.datasets.locks import READ_ONLY, lock
 from tutti.datasets.manifest import digest_of
-from tutti.datasets.source import LocalFile, RemoteFile, inputs_of, load_source
+from tutti.datasets.source import LocalFile, RemoteFile, inputs_of, remotes_of
 from tutti.pipelines.acquisition.http import NotFound, discard, fetch_file
 from tutti.pipelines.acquisition.origins import Origins, http_rules, is_http, mirror_path, mirror_sums, mirror_url
 from tutti.pipelines.acquisition.own_audio import find_file
@@ -60,7 +60,7 @@ def download(
         StorageError: the network or the disk failed.
         TryLaterError: a server asks to come back later, or refuses us.
     """
-    remotes = load_source(source).REMOTES
+    remotes = remotes_of(source, configs[source])
     files = tuple(download_file(source, remote, origins, cache, progress) for remote in remotes)
     return SourceFiles(source, files, inputs_of(source, configs[source]))
 
