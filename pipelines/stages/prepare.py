@@ -154,7 +154,10 @@ def _hear(data: bytes, recording: Recording, config: PrepareConfig, cache: Cache
         if len(files[0]) > _most_bytes(spans[place], config):
             raise nonsense("more audio than the clip has")
         sha256 = hashlib.sha256(files[0]).hexdigest()
-        sandbox.typed(StoredAudio, facts | {"blob": sha256, "source_sha256": "", "complete": True, "bit_rate": None})
+        sandbox.typed(
+            StoredAudio,
+            facts | {"blob": sha256, "source_sha256": "", "complete": True, "bit_rate": None, "active": None},
+        )
         return place, facts | {"blob": cache.put_blob(files[0])}
 
     answer, parts = sandbox.stream("prepare", arguments, [data], keep, most_parts=len(clips))
