@@ -39,6 +39,19 @@ class AlignmentEntry(TypedDict):
     score: float
 
 
+class TrackEntry(TypedDict):
+    """Place of a clip in a song; what is not known is left out."""
+
+    song: str
+    stem: NotRequired[str]  # not of a mix
+    instrument: NotRequired[str]
+    family: NotRequired[str]
+    artist: NotRequired[str]
+    artist_group: NotRequired[str]
+    album: NotRequired[str]
+    bleed: NotRequired[bool]
+
+
 class ClipRow(TypedDict):
     """One clip, kept or not, as a manifest says; see manifests/README.md."""
 
@@ -56,6 +69,8 @@ class ClipRow(TypedDict):
     audio: NotRequired[AudioEntry]  # of every kept clip
     num_notes: NotRequired[int]
     notes_sha256: NotRequired[str]
+    track: NotRequired[TrackEntry]
+    track_sha256: NotRequired[str]
     alignment: NotRequired[AlignmentEntry]
     status: str  # "kept", "rejected", "gone", "pending"
     split: NotRequired[str]  # of kept clips
@@ -76,18 +91,29 @@ _is_stage = re.compile(r"[a-z][a-z0-9_ ]{0,99}").fullmatch
 _is_digest, _is_short, _is_sketch = (re.compile(f"[0-9a-f]{{{digits}}}").fullmatch for digits in (64, 32, 16))
 
 _ALWAYS = frozenset(("id", "source", "recording", "group", "partition", "start_s", "license", "labels", "status"))
-_ANY = _ALWAYS | {"end_s", "acquired", "quality", "audio", "num_notes", "notes_sha256", "alignment"}
+_ANY = _ALWAYS | {
+    "end_s",
+    "acquired",
+    "quality",
+    "audio",
+    "num_notes",
+    "notes_sha256",
+    "alignment",
+    "track",
+    "track_sha256",
+}
 _KEPT = _ALWAYS | {"split", "audio"}
 _KEPT_ANY = _ANY | {"split"}
 _OTHER = _ALWAYS | {"stage", "reason"}
 _OTHER_ANY = _ANY | {"stage", "reason", "value", "detail"}
 _LOST = ("rejected", "gone", "pending")
-_ACQUIRED = ("archive", "mirror", "full", "section", "own", "rendered")
+_ACQUIRED = ("archive", "mirror", "full", "section", "own", "rendered", "sum")
 _AUDIO = frozenset((
     "pcm_sha256", "native_sha256", "source_sha256", "sample_rate", "num_samples", "native_sample_rate", "codec",
     "decoder", "loudness_lufs", "gain_db", "true_peak_dbtp", "silence_share",
 ))  # fmt: skip
 _AUDIO_ANY = _AUDIO | {"sketch"}
+_TRACK = frozenset(TrackEntry.__annotations__)
 _NO_SKETCH = "0" * 16
 _DECODERS = ("libsndfile", "pyav")
 
@@ -124,6 +150,8 @@ def fits(row: Mapping[str, Any]) -> TypeGuard[ClipRow]:
         and ("audio" not in row or _fits_audio(row["audio"]))
         and ("notes_sha256" not in row or _digest(row["notes_sha256"]))
         and ("num_notes" not in row or _count(row["num_notes"], 0, _MAX_COUNT))
+        and ("track_sha256" not in row or _digest(row["track_sha256"]))
+        and ("track" not in row or _fits_track(row["track"]))
         and ("alignment" not in row or _fits_alignment(row["alignment"]))
         and _fit_labels(row["labels"])
     )
@@ -152,6 +180,15 @@ def _fits_audio(audio: Any) -> bool:
         and (loudness is None or _number(loudness, -_MAX_DECIBELS, _MAX_DECIBELS))
         and (peak is None or _number(peak, -_MAX_DECIBELS, _MAX_DECIBELS))
         and _number(audio["silence_share"], 0, 1)
+    )
+
+
+def _fits_track(track: Any) -> bool:
+    return (
+        type(track) is dict
+        and "song" in track
+        and track.keys() <= _TRACK
+        and all(value is True if name == "bleed" else _text(value) for name, value in track.items())
     )
 
 

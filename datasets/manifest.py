@@ -116,7 +116,7 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
 
 
 def root_digest(rows: Iterable[ClipRow]) -> str:
-    """Hash what identifies a dataset: sorted (id, split, PCM digest, labels, notes if any) of the kept rows.
+    """Hash what identifies a dataset: sorted (id, split, PCM digest, labels, notes, track) of the kept rows.
 
     Contents, not containers: another Parquet writer, worker count or archive order leaves it.
     """
@@ -124,8 +124,8 @@ def root_digest(rows: Iterable[ClipRow]) -> str:
 
 
 def _content_of(row: ClipRow) -> Json:
-    notes = [row["notes_sha256"]] if "notes_sha256" in row else []
-    return [row["id"], row["split"], row["audio"]["pcm_sha256"], row["labels"], *notes]
+    extras = [row[name] for name in ("notes_sha256", "track_sha256") if name in row]
+    return [row["id"], row["split"], row["audio"]["pcm_sha256"], row["labels"], *extras]
 
 
 def split_digest(rows: Iterable[Mapping[str, Any]]) -> str:

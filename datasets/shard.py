@@ -6,6 +6,7 @@
 Rows are sorted by id. Audio is a complete FLAC file (mono, 16 bit); `huggingface` metadata makes
 it an `Audio` column there. Class names stand in the `tutti` metadata: C is their number. Where a
 source of the dataset says which notes sound, there is one more column, `notes`: null for clips of other sources.
+Where its clips are stems and mixes of songs, there are two, `track` and `sounding` (`datasets/shard_tracks.py`).
 """
 
 import contextlib
@@ -23,11 +24,13 @@ import pyarrow.parquet as pq
 
 from tutti.datasets.copies import Copy
 from tutti.datasets.errors import IntegrityError
-from tutti.datasets.record import UNKNOWN, Clip, Label, Labels, Note
+from tutti.datasets.record import UNKNOWN, Clip, Label, Labels, Note, Sounding, Track
 from tutti.datasets.shard_audio import verified_audio
 from tutti.datasets.shard_file import open_parquet, reading
 from tutti.datasets.shard_info import canonical_labels
 from tutti.datasets.shard_rows import check_rows
+from tutti.datasets.shard_tracks import TRACK_COLUMNS, TRACK_NAMES, sounding_of_row, track_columns, track_of_row
+from tutti.datasets.tracks import track_digest
 
 SCHEMA_VERSION = 1
 
@@ -50,8 +53,8 @@ NOTES_TYPE = pa.list_(
 )
 
 
-def schema(instruments: Sequence[str], sample_rate: int, *, notes: bool = False) -> pa.Schema:
-    """Build the Arrow schema of a shard whose label columns follow `instruments`; `notes` adds a column of them."""
+def schema(instruments: Sequence[str], sample_rate: int, *, notes: bool = False, tracks: bool = False) -> pa.Schema:
+    """Build the Arrow schema of a shard whose label columns follow `instruments`; the others add their columns."""
     size = len(instruments)
     fields = [
         ("id", pa.string()),
@@ -72,6 +75,7 @@ def schema(instruments: Sequence[str], sample_rate: int, *, notes: bool = False)
         ("license", pa.string()),
         ("audio_sha256", pa.string()),
         *([("notes", NOTES_TYPE)] if notes else []),
+        *(TRACK_COLUMNS if tracks else ()),
     ]
     features = {name: _huggingface_feature(kind, sample_rate) for name, kind in fields}
     metadata = {
@@ -82,10 +86,12 @@ def schema(instruments: Sequence[str], sample_rate: int, *, notes: bool = False)
 
 
 def _huggingface_feature(kind: pa.DataType, sample_rate: int) -> Any:
-    if kind.equals(NOTES_TYPE):  # a list of one: a list of such structs, in all versions of theirs
-        return [{field.name: _huggingface_feature(field.type, sample_rate) for field in kind.value_type}]
-    if pa.types.is_struct(kind):
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         return {"sampling_rate": sample_rate, "_type": "Audio"}
+    if pa.types.is_struct(kind):
+        return {field.name: _huggingface_feature(field.type, sample_rate) for field in kind}
+    if pa.types.is_list(kind):  # a list of one: a list of such values, in all versions of theirs
+        return [_huggingface_feature(kind.value_type, sample_rate)]
     if pa.types.is_fixed_size_list(kind):
         inner = _huggingface_feature(kind.value_type, sample_rate)
         return {"feature": inner, "length": kind.list_size, "_type": "Sequence"}
@@ -132,23 +138,29 @@ def check_audio(where: str, row: Mapping[str, Any]) -> None:
 def content_of_row(row: Mapping[str, Any], instruments: Sequence[str]) -> bytes:
     """Encode one row's contribution to the content digest of its shard."""
     labels = labels_of_row(row, instruments)
-    return content_of(row["id"], row["audio_sha256"], labels, notes_of_row(row), instruments)
+    more = extras_of(notes_of_row(row), track_of_row(row), sounding_of_row(row))
+    return content_of(row["id"], row["audio_sha256"], labels, more, instruments)
 
 
 def content_line(clip: Clip, instruments: Sequence[str]) -> bytes:
     """Encode one clip's contribution to the content digest of its shard."""
     if clip.audio is None:
         raise ValueError(f"{clip.id}: has no stored audio; run prepare before write")
-    return content_of(clip.id, clip.audio.pcm_sha256, clip.labels, clip.notes, instruments)
+    more = extras_of(clip.notes, clip.track, clip.sounding)
+    return content_of(clip.id, clip.audio.pcm_sha256, clip.labels, more, instruments)
+
+
+def extras_of(notes: Iterable[Note] | None, track: Track | None, sounding: Iterable[Sounding] | None) -> dict[str, str]:
+    """Digest what only some clips have, by its field of the manifest: notes, and a place in a song."""
+    extras = {} if notes is None else {"notes_sha256": notes_digest(notes)}
+    return extras if track is None else extras | {"track_sha256": track_digest(track, sounding)}
 
 
 def content_of(
-    clip_id: str, pcm_sha256: str, labels: Labels, notes: Iterable[Note] | None, instruments: Sequence[str]
+    clip_id: str, pcm_sha256: str, labels: Labels, extras: Mapping[str, str], instruments: Sequence[str]
 ) -> bytes:
-    """Encode the same from a clip's parts: notes count where there are any."""
-    content = [clip_id, pcm_sha256, canonical_labels(labels, instruments)]
-    if notes is not None:
-        content.append(notes_digest(notes))
+    """Encode the same from a clip's parts."""
+    content = [clip_id, pcm_sha256, canonical_labels(labels, instruments), *extras.values()]
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -160,6 +172,7 @@ def write_shard(
     sample_rate: int,
     rows_per_group: int,
     notes: bool = False,
+    tracks: bool = False,
 ) -> tuple[int, str]:
     """Write prepared clips, sorted by id, with their audio files.
 
@@ -170,16 +183,17 @@ def write_shard(
         sample_rate: of every clip, in Hz.
         rows_per_group: rows per Parquet row group: the unit of random access. Fewer where audio is very long.
         notes: with the column of notes.
+        tracks: with the columns of songs.
 
     Returns:
         Number of rows and content digest.
 
     Raises:
-        ValueError: rows are not sorted by id, a clip has no audio or another sample rate, or notes without a column.
+        ValueError: rows are not sorted by id, a clip has no audio or another sample rate, or no column for what it has.
     """
     content = hashlib.sha256()
     count, last_id = 0, ""
-    table_schema = schema(instruments, sample_rate, notes=notes)
+    table_schema = schema(instruments, sample_rate, notes=notes, tracks=tracks)
     with pq.ParquetWriter(
         stream, table_schema, compression="NONE", use_dictionary=_LABEL_COLUMNS, write_statistics=["id", "source"]
     ) as writer:
@@ -191,8 +205,13 @@ def write_shard(
             last_id = clip.id
             if clip.notes is not None and not notes:
                 raise ValueError(f"{clip.id}: has notes and the shard no column for them; its source must say NOTES")
+            if clip.track is not None and not tracks:
+                raise ValueError(
+                    f"{clip.id}: is of a song and the shard has no column for it; its source must say TRACKS"
+                )
             content.update(content_line(clip, instruments))
-            group.append(_row(clip, audio, instruments, sample_rate) | (_notes_column(clip) if notes else {}))
+            more = (_notes_column(clip) if notes else {}) | (track_columns(clip) if tracks else {})
+            group.append(_row(clip, audio, instruments, sample_rate) | more)
             count += 1
             group_bytes += len(audio)
             if len(group) == rows_per_group or group_bytes >= MAX_GROUP_BYTES:
@@ -281,15 +300,15 @@ def open_copy(path: Path, known: Copy | None = None) -> tuple[pq.ParquetFile, Co
         if not isinstance(instruments, list) or not all(isinstance(name, str) for name in instruments):
             raise ValueError("its metadata name no classes")
         found = shard.schema_arrow
-        if not found.equals(_columns(len(instruments), "notes" in found.names)):
+        if not found.equals(_columns(len(instruments), "notes" in found.names, "track" in found.names)):
             raise ValueError("its columns are not ours")
     return shard, copy
 
 
 @functools.lru_cache(maxsize=8)
-def _columns(num_classes: int, notes: bool) -> pa.Schema:
+def _columns(num_classes: int, notes: bool, tracks: bool) -> pa.Schema:
     """Build the schema of a shard with so many classes, without their names."""
-    return schema([""] * num_classes, 0, notes=notes)
+    return schema([""] * num_classes, 0, notes=notes, tracks=tracks)
 
 
 def shard_metadata(table_schema: pa.Schema) -> dict[str, Any]:
@@ -304,9 +323,9 @@ def shard_instruments(path: Path) -> list[str]:
     return list(shard_metadata(open_shard(path).schema_arrow)["instruments"])
 
 
-def has_notes(path: Path) -> bool:
-    """Whether a shard has a column of notes."""
-    return "notes" in open_shard(path).schema_arrow.names
+def extra_columns(path: Path) -> list[str]:
+    """List the columns of a shard that not all datasets have."""
+    return [name for name in open_shard(path).schema_arrow.names if name in ("notes", *TRACK_NAMES)]
 
 
 def shard_table(
@@ -368,7 +387,7 @@ def content_digest(path: Path) -> str:
     instruments = shard_instruments(path)
     digest = hashlib.sha256()
     columns = ["id", "audio", "sample_rate", "num_samples", "audio_sha256", "presence", "confidence", "label_origin"]
-    for row in read_shard(path, [*columns, *(["notes"] if has_notes(path) else [])]):
+    for row in read_shard(path, [*columns, *extra_columns(path)]):
         check_audio(path.name, row)
         digest.update(content_of_row(row, instruments))
     return digest.hexdigest()

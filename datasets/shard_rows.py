@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tutti.datasets.errors import IntegrityError
 from tutti.datasets.record import DRUMS, UNKNOWN
+from tutti.datasets.shard_tracks import wrong_tracks
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -77,6 +78,9 @@ def check_rows(path: Path, table: pa.Table) -> None:
     _check_labels(path, table, columns)
     if "notes" in columns:
         _check_notes(path, table, columns["notes"])
+    if "track" in columns and "sounding" in columns and (found := wrong_tracks(table)) is not None:
+        rows, expected = found
+        raise IntegrityError(f"{path}: clip {_clip(table, rows)}: its song, expected {expected}; run pipelines.verify")
 
 
 def _any(truths: pa.Array | pa.ChunkedArray) -> bool:

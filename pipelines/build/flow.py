@@ -11,7 +11,7 @@ from typing import Any
 import apache_beam as beam
 
 from tutti.datasets.manifest import bucket_of
-from tutti.datasets.source import has_notes
+from tutti.datasets.source import has_notes, has_tracks
 from tutti.pipelines.build.plan import Build
 from tutti.pipelines.engine.stage import JoinDecisions, Reshuffle, Stage, ToOneList
 from tutti.pipelines.recipe import Recipe, as_json
@@ -164,7 +164,8 @@ def write(files: Any, buckets: Any, needed: Any, certificate: Any, build: Build)
     recipe, classes, output = build.recipe, build.recipe.classes(), build.output
     staging, current = output.staging, output.root / "current"
     stage = partial(Stage, progress=output.progress)
-    schema = ShardSchema(classes, recipe.prepare.sample_rate, recipe.write, has_notes(recipe.sources))
+    notes, tracks = has_notes(recipe.sources), has_tracks(recipe.sources)
+    schema = ShardSchema(classes, recipe.prepare.sample_rate, recipe.write, notes, tracks)
     mirrored = build.origins.mirror is not None
     provenance = Provenance(recipe.name, as_json(recipe), classes, mirrored, build.frozen or build.parent)
     write_shard = partial(write_shard_file, schema=schema, staging=staging, cache=build.cache, version=current)

@@ -117,6 +117,7 @@ _AUDIO = Object(  # of datasets.record.StoredAudio
         "sketch": Annotated[str, re.compile(r"[0-9a-f]{16}").fullmatch],
         "clipped_share": (Share, None),
         "bit_rate": (Count, None),
+        "active": (tuple[tuple[Amount, Amount], ...], None),
     },
 )
 _ALIGNMENT = Object({"delay_s": float, "score": Annotated[float, Between(-1.001, 1.001)]})

@@ -101,7 +101,7 @@ def _prepare(arguments: dict[str, Any], blobs: list[bytes], send: Send) -> Answe
     alignment = measure_alignment(blobs[0], name, notes, config) if notes else None
     found = None if alignment is None else {"delay_s": alignment.delay_s, "score": alignment.score}
     if alignment is None:
-        stream = prepare_spans(blobs[0], name, spans, config, take)
+        stream = prepare_spans(blobs[0], name, spans, config, take, stems=arguments.get("stems", False))
     elif alignment.score < config.min_alignment:
         return {"duration_s": None, "complete": None, "alignment": found}, []
     else:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tutti.datasets.record import Decibels, Lufs
+from tutti.datasets.record import Decibels, Lufs, Seconds
 
 
 @dataclass(frozen=True)
@@ -24,3 +24,13 @@ class PrepareConfig:
             raise ValueError(f"sample_rate {self.sample_rate} Hz is outside 1000 to 192000")
         if not -1 <= self.min_alignment <= 1:
             raise ValueError(f"min_alignment {self.min_alignment}: a correlation is in -1 to 1")
+
+
+@dataclass(frozen=True)
+class ActivityConfig:
+    """Thresholds of a stem's activity; see activity.py."""
+
+    window_s: Seconds = 0.1
+    peak_share: int = 80  # a window sounds above 1/80 of the stem's peak: -38 dB
+    max_gap_s: Seconds = 0.3  # a shorter rest is none
+    version: int = 1  # of activity.py: raise it when other spans come of the same samples

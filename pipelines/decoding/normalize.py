@@ -16,14 +16,19 @@ from tutti.datasets import audio
 from tutti.datasets.decoder import Span, Stream, decode_spans, each_span
 from tutti.datasets.record import Alignment, Decibels, Lufs, Note
 from tutti.datasets.sketch import sketch
+from tutti.pipelines.decoding.activity import active_spans
 from tutti.pipelines.decoding.align import AlignConfig, delay
-from tutti.pipelines.decoding.config import PrepareConfig
+from tutti.pipelines.decoding.config import ActivityConfig, PrepareConfig
 
 Take: TypeAlias = Callable[[int, dict[str, Any], bytes], object]  # place of a span, its facts, its encoded audio
 
 
-def prepare_spans(data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, take: Take) -> Stream:
+def prepare_spans(
+    data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, take: Take, *, stems: bool = False
+) -> Stream:
     """Decode a file once; `take` gets each span when it is done, but for those that lie past the end.
+
+    The activity of `stems` is measured.
 
     Raises:
         DecodeError: see `each_span`.
@@ -31,7 +36,7 @@ def prepare_spans(data: bytes, name: str, spans: Sequence[Span], config: Prepare
 
     def store(place: int, waveform: audio.Waveform, so_far: Stream) -> None:
         if waveform.shape[1]:
-            take(place, *store_audio(waveform, so_far, config))
+            take(place, *store_audio(waveform, so_far, config, stem=stems))
 
     return each_span(data, name, spans, store)
 
@@ -65,7 +70,7 @@ def prepare_aligned(
 
 
 def store_audio(
-    waveform: audio.Waveform, origin: Stream | audio.Decoded, config: PrepareConfig
+    waveform: audio.Waveform, origin: Stream | audio.Decoded, config: PrepareConfig, *, stem: bool = False
 ) -> tuple[dict[str, Any], bytes]:
     """Normalize and encode an excerpt: facts of `StoredAudio` (but those of the whole file), and the file.
 
@@ -73,6 +78,7 @@ def store_audio(
         waveform: the excerpt, float32 (num_channels, num_samples) at the native rate.
         origin: the file it was cut from.
         config: see `PrepareConfig`.
+        stem: whether to measure when it sounds.
     """
     native = audio.to_mono(waveform)
     mono = audio.resample(native, origin.sample_rate, config.sample_rate)
@@ -80,6 +86,8 @@ def store_audio(
     peak = audio.true_peak_dbtp(mono, config.sample_rate)
     gain_db = gain_for(loudness, peak, config)
     samples = audio.to_int16(audio.apply_gain(mono, gain_db))
+    floor = config.silence_amplitude * 10 ** (gain_db / 20)
+    active = active_spans(samples, config.sample_rate, floor, ActivityConfig()) if stem else None
     facts = {
         "pcm_sha256": audio.pcm_sha256(samples),
         "native_sha256": audio.pcm_sha256(audio.to_int16(native)),
@@ -97,6 +105,7 @@ def store_audio(
         "true_peak_dbtp": None if peak is None else round(peak + gain_db, 3),
         "sketch": sketch(samples, config.sample_rate),
         "clipped_share": round(audio.clipped_share(waveform), 6),
+        "active": active,
     }
     return facts, audio.encode(samples, config.sample_rate, config.audio_format)
 

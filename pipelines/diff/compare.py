@@ -125,6 +125,8 @@ def _brief(row: ClipRow) -> _Brief:
     present = tuple(sorted(name for name, label in labels.items() if label[0] == PRESENT))
     if "notes_sha256" in row:  # other notes are a label that changed: its confidence says nothing, its origin all
         labels = {**labels, "notes": [PRESENT, None, f"score:{row['notes_sha256'][:NOTES_DIGITS]}"]}
+    if "track_sha256" in row:  # likewise
+        labels = {**labels, "track": [PRESENT, None, f"song:{row['track_sha256'][:NOTES_DIGITS]}"]}
     pcm, native, sketch = audio["pcm_sha256"], audio["native_sha256"], audio.get("sketch", "")
     return _Brief(sys.intern(row["split"]), "", pcm, native, sketch, canonical_json(labels), present)
 

@@ -16,9 +16,10 @@ import pyarrow as pa
 from tutti.datasets.manifest import ClipRow
 from tutti.datasets.manifest_types import ManifestContent, SourceEntry
 from tutti.datasets.record import SPLITS
-from tutti.datasets.shard import NOTES_TYPE, schema
+from tutti.datasets.shard import schema
 from tutti.datasets.shard_info import ShardInfo
-from tutti.datasets.source import has_notes
+from tutti.datasets.shard_tracks import TRACK_NAMES
+from tutti.datasets.source import has_notes, has_tracks
 from tutti.pipelines.export.markdown import inline, line, link
 
 COLUMNS = {
@@ -41,10 +42,14 @@ COLUMNS = {
     "audio_sha256": "of the samples: int16, little-endian",
 }
 
-NOTES_COLUMN = (
-    "what sounds by the score, in seconds of the clip: onset_s, offset_s, pitch (MIDI, 69 = A4), program (of General "
-    "MIDI, 0-based; 128 = percussion), instrument (null: no class), velocity; null where no score is known"
-)
+EXTRA_COLUMNS = {
+    "notes": "what sounds by the score, in seconds of the clip: onset_s, offset_s, pitch (MIDI, 69 = A4), program (of "
+    "General MIDI, 0-based; 128 = percussion), instrument (null: no class), velocity; null where no score is known",
+    "track": "place in a song of several tracks: song, stem (null: the mix), instrument in the corpus's words, family, "
+    "artist, artist_group (one for all spellings), album, bleed (others are heard too); null: no such song",
+    "sounding": "when each stem sounds: stem, spans (start_s, end_s in seconds of the clip), present and unknown "
+    "(classes; all others are absent while only this stem sounds); null: no such song",
+}
 
 # Identifiers that the hub's card knows; every other licence is "other" there.
 # https://huggingface.co/docs/hub/repositories-licenses
@@ -122,7 +127,12 @@ def front_matter(content: ManifestContent, counts: Counts, shards: Sequence[Shar
         "  config_name: default",
         "  features:",
         *_features(
-            schema(content["instruments"], _sample_rate(content), notes=has_notes(content["sources"])),
+            schema(
+                content["instruments"],
+                _sample_rate(content),
+                notes=has_notes(content["sources"]),
+                tracks=has_tracks(content["sources"]),
+            ),
             _sample_rate(content),
         ),
         "  splits:",
@@ -151,10 +161,8 @@ def _features(table_schema: pa.Schema, sample_rate: int) -> list[str]:
     lines = []
     for field in table_schema:
         lines.append(f"  - name: {field.name}")
-        if field.type.equals(NOTES_TYPE):
-            lines.append("    list:")
-            for part in field.type.value_type:
-                lines += [f"    - name: {part.name}", f"      dtype: {_dtype(part.type)}"]
+        if field.name in EXTRA_COLUMNS:
+            lines += _nested(field.type, "    ")
         elif pa.types.is_struct(field.type):
             lines += ["    dtype:", "      audio:", f"        sampling_rate: {sample_rate}"]
         elif pa.types.is_fixed_size_list(field.type):
@@ -162,6 +170,21 @@ def _features(table_schema: pa.Schema, sample_rate: int) -> list[str]:
         else:
             lines.append(f"    dtype: {_dtype(field.type)}")
     return lines
+
+
+def _nested(kind: pa.DataType, indent: str) -> list[str]:
+    """List lines of a value of parts, in the hub's YAML."""
+    if pa.types.is_list(kind):
+        if not pa.types.is_struct(kind.value_type):
+            return [f"{indent}list: {_dtype(kind.value_type)}"]
+        return [f"{indent}list:", *_parts(kind.value_type, indent)]
+    if pa.types.is_struct(kind):
+        return [f"{indent}struct:", *_parts(kind, indent)]
+    return [f"{indent}dtype: {_dtype(kind)}"]
+
+
+def _parts(struct: pa.StructType, indent: str) -> list[str]:
+    return [line for part in struct for line in (f"{indent}- name: {part.name}", *_nested(part.type, f"{indent}  "))]
 
 
 def _dtype(kind: pa.DataType) -> str:
@@ -210,7 +233,8 @@ def readme(content: ManifestContent, counts: Counts, *, usage: str) -> str:
     cited = [entry["citation"] for name, entry in content["sources"].items() if name in counts.sources]
     parts += ["## Citation", "\n".join(f"- {line(citation)}" for citation in cited)]
     parts += label_quality(content)
-    columns = COLUMNS | ({"notes": NOTES_COLUMN} if has_notes(content["sources"]) else {})
+    extras = ["notes"] * has_notes(content["sources"]) + [*TRACK_NAMES] * has_tracks(content["sources"])
+    columns = COLUMNS | {name: EXTRA_COLUMNS[name] for name in extras}
     parts += [
         "## Columns",
         table(("column", "meaning"), ((_Markdown(name), _Markdown(meaning)) for name, meaning in columns.items())),

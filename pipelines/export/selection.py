@@ -29,7 +29,8 @@ from tutti.datasets.shard import (
     shard_table,
 )
 from tutti.datasets.shard_info import ShardInfo
-from tutti.datasets.source import has_notes
+from tutti.datasets.shard_tracks import TRACK_NAMES
+from tutti.datasets.source import has_notes, has_tracks
 from tutti.pipelines.export.card import Counts
 from tutti.train.reading.checked import CheckedShard
 
@@ -68,12 +69,13 @@ class Selection:
             IntegrityError: a shard or the audio of a clip is damaged; the message names it.
         """
         last_id, sample_rate = "", self.manifest.content["recipe"]["prepare"]["sample_rate"]
-        notes = has_notes(self.manifest.content["sources"])
+        sources = self.manifest.content["sources"]
+        extras = {"notes": has_notes(sources), "track": has_tracks(sources)}
         for info in self.manifest.shards(split):
             path = self.manifest.shard_file(info)
             with check_shard(path, info).open() as shard:
                 for row in itertools.chain.from_iterable(read_groups(path, shard=shard)):
-                    check_row(path, row, last_id, sample_rate, notes=notes)
+                    check_row(path, row, last_id, sample_rate, extras)
                     last_id = row["id"]
                     if self.licenses is None or row["license"] in self.licenses:
                         check_audio(path.name, row)
@@ -174,19 +176,20 @@ def check_shard(path: Path, info: ShardInfo) -> CheckedShard:
     raise IntegrityError(f"{path}: {what}; {REMEDY}")
 
 
-def check_row(path: Path, row: Row, last_id: str, sample_rate: int, *, notes: bool) -> None:
+def check_row(path: Path, row: Row, last_id: str, sample_rate: int, extras: Mapping[str, bool]) -> None:
     """Check that a row fits into the split and the version.
 
     Raises:
-        IntegrityError: its id does not ascend, or it has another sample rate or notes where no source has any.
+        IntegrityError: its id does not ascend, or it has another sample rate or a column that no source has.
     """
     where = f"{path}: clip {row['id']}"
     if row["id"] <= last_id:
         raise IntegrityError(f"{where}: follows {last_id}, ids of a split must ascend; {REMEDY}")
     if row["sample_rate"] != sample_rate:
         raise IntegrityError(f"{where}: {row['sample_rate']} Hz, the manifest says {sample_rate} Hz; {REMEDY}")
-    if ("notes" in row) != notes:
-        raise IntegrityError(f"{where}: its notes are not what the sources of the manifest have; {REMEDY}")
+    for name, expected in extras.items():
+        if (name in row) != expected:
+            raise IntegrityError(f"{where}: its {name} are not what the sources of the manifest have; {REMEDY}")
 
 
 def key_of(row: Row) -> str:
@@ -219,7 +222,7 @@ def facts_of(row: Row, instruments: Sequence[str]) -> dict[str, Any]:
         "gain_db": decimal(row["gain_db"]),
         "license": row["license"],
         "audio_sha256": row["audio_sha256"],
-    } | ({} if row.get("notes") is None else {"notes": row["notes"]})
+    } | {name: row[name] for name in ("notes", *TRACK_NAMES) if row.get(name) is not None}
 
 
 def decimal(value: float | None) -> float | None:

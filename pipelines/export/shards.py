@@ -14,7 +14,8 @@ from tutti.datasets.manifest import file_sha256
 from tutti.datasets.record import Clip, StoredAudio
 from tutti.datasets.shard import labels_of_row, notes_of_row, shard_path, write_shard
 from tutti.datasets.shard_info import ShardInfo
-from tutti.datasets.source import has_notes
+from tutti.datasets.shard_tracks import sounding_of_row, track_of_row
+from tutti.datasets.source import has_notes, has_tracks
 from tutti.pipelines.export.selection import Row, Selection
 
 
@@ -38,6 +39,7 @@ def write_shards(selection: Selection, folder: Path) -> list[ShardInfo]:
                     sample_rate=first["sample_rate"],
                     rows_per_group=selection.rows_per_group,
                     notes=has_notes(selection.manifest.content["sources"]),
+                    tracks=has_tracks(selection.manifest.content["sources"]),
                 )
             relative = path.relative_to(folder).as_posix()
             infos.append(ShardInfo(relative, split, num_rows, path.stat().st_size, file_sha256(path), content))
@@ -60,6 +62,8 @@ def clip_of(row: Row, instruments: list[str]) -> Clip:
         end_s=row["end_s"],
         quality=row["quality"],
         notes=notes_of_row(row),
+        track=track_of_row(row),
+        sounding=sounding_of_row(row),
         audio=StoredAudio(
             pcm_sha256=row["audio_sha256"],
             sample_rate=row["sample_rate"],

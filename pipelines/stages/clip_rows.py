@@ -11,6 +11,7 @@ from tutti.datasets.files import write_file
 from tutti.datasets.manifest import ClipRow, clip_row, clips_path
 from tutti.datasets.record import Clip, Rejected
 from tutti.datasets.shard import notes_digest
+from tutti.datasets.tracks import track_digest, track_entry
 from tutti.pipelines.rows import Bucket, BucketInfo
 
 
@@ -20,6 +21,8 @@ def row_of(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
     fields = clip_row(row, instruments)
     if clip.notes is not None:
         fields["num_notes"], fields["notes_sha256"] = len(clip.notes), notes_digest(clip.notes)
+    if clip.track is not None:
+        fields["track"], fields["track_sha256"] = track_entry(clip.track), track_digest(clip.track, clip.sounding)
     if clip.alignment is not None:
         fields["alignment"] = {"delay_s": clip.alignment.delay_s, "score": clip.alignment.score}
     return fields

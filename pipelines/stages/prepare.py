@@ -26,6 +26,7 @@ from tutti.datasets.record import Alignment, Clip, Media, Recording, Rejected, S
 from tutti.datasets.shard import notes_digest
 from tutti.pipelines.cache.store import Cache
 from tutti.pipelines.decoding import sandbox
+from tutti.pipelines.decoding.config import ActivityConfig
 from tutti.pipelines.decoding.config import PrepareConfig as PrepareConfig
 from tutti.pipelines.decoding.process import nonsense
 
@@ -38,7 +39,7 @@ def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Ite
     """Prepare the audio of one recording's clips; it is decoded once, and only if need be."""
     media = recording.media
     settings = _settings(recording, config)
-    keys = {clip.id: _result_key(media, clip, settings) for clip in recording.clips}
+    keys = {clip.id: _result_key(media, clip, settings, _is_stem(clip)) for clip in recording.clips}
     results: dict[str, Any] = {clip.id: cache.result("prepare", keys[clip.id]) for clip in recording.clips}
     missing = [clip for clip in recording.clips if not _is_usable(results[clip.id], cache)]
     if missing:
@@ -59,9 +60,14 @@ def _settings(recording: Recording, config: PrepareConfig) -> list[Any]:
     return [settings]
 
 
-def _result_key(media: Media, clip: Clip, settings: list[Any]) -> str:
+def _is_stem(clip: Clip) -> bool:
+    return clip.track is not None and clip.track.stem is not None
+
+
+def _result_key(media: Media, clip: Clip, settings: list[Any], stem: bool) -> str:
     span = [clip.start_s, clip.end_s, media.offset_s]
-    return digest_of([CODE_VERSION, *settings, media.sha256, media.member, *span])
+    active = [asdict(ActivityConfig())] if stem else []
+    return digest_of([CODE_VERSION, *settings, media.sha256, media.member, *span, *active])
 
 
 def _is_usable(result: Any | None, cache: Cache) -> bool:
@@ -72,7 +78,8 @@ def _row(clip: Clip, result: dict[str, Any]) -> Clip | Rejected:
     if "audio" not in result:
         fields = {name: result[name] for name in ("reason", "value", "detail", "status") if name in result}
         return Rejected(clip, stage="prepare", **fields)
-    stored = StoredAudio(**result["audio"])
+    active = result["audio"].get("active")
+    stored = StoredAudio(**result["audio"] | {"active": active and tuple(map(tuple, active))})
     end_s = clip.start_s + stored.native_num_samples / stored.native_sample_rate
     alignment = Alignment(**result["alignment"]) if "alignment" in result else None
     end_s = clip.end_s if clip.end_s is not None else round(end_s, 6)
@@ -143,7 +150,9 @@ def _hear(data: bytes, recording: Recording, config: PrepareConfig, cache: Cache
     """
     media, clips = recording.media, recording.clips
     spans = [span_in_file(media, clip) for clip in clips]
-    arguments = {"name": media.member or media.url, "config": asdict(config), "spans": spans}
+    arguments: dict[str, Any] = {"name": media.member or media.url, "config": asdict(config), "spans": spans}
+    if any(map(_is_stem, clips)):
+        arguments["stems"] = True
     if recording.score:
         arguments["score"] = [[note.onset_s, note.offset_s, note.pitch, note.program] for note in recording.score]
 

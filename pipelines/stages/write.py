@@ -41,6 +41,7 @@ class ShardSchema:
     sample_rate: int
     config: WriteConfig
     notes: bool = False  # whether there is a column of notes
+    tracks: bool = False  # whether there are columns of songs
 
 
 def write_shard_file(
@@ -61,7 +62,13 @@ def write_shard_file(
     rate, group = schema.sample_rate, schema.config.rows_per_group
     with atomic_file(path, durable=False) as stream:  # publishing syncs
         num_rows, content = write_shard(
-            stream, rows, instruments, sample_rate=rate, rows_per_group=group, notes=schema.notes
+            stream,
+            rows,
+            instruments,
+            sample_rate=rate,
+            rows_per_group=group,
+            notes=schema.notes,
+            tracks=schema.tracks,
         )
     split = Path(job.path).name.split("-")[0]
     info = ShardInfo(job.path, split, num_rows, path.stat().st_size, file_sha256(path), content)
@@ -73,8 +80,8 @@ def _result_key(path: str, clips: list[Clip], schema: ShardSchema) -> str:
     """Digest what decides the bytes of a shard; one row is in memory at a time."""
     rows_sha256 = digest_of([digest_of(row_of(clip, schema.instruments)) for clip in clips])
     versions = {name: importlib.metadata.version(name) for name in ("pyarrow", "soundfile")}
-    notes = ["notes"] if schema.notes else []
-    settings = [list(schema.instruments), schema.sample_rate, asdict(schema.config), *notes]
+    extras = [name for name in ("notes", "tracks") if getattr(schema, name)]
+    settings = [list(schema.instruments), schema.sample_rate, asdict(schema.config), *extras]
     return digest_of([WRITE_CODE_VERSION, path, *settings, versions, rows_sha256])
 
 

@@ -31,7 +31,8 @@ from tutti.datasets.manifest import (
 )
 from tutti.datasets.manifest_types import BucketEntry, CountsEntry
 from tutti.datasets.record import PRESENT, UNKNOWN
-from tutti.datasets.shard import notes_digest, notes_of_row
+from tutti.datasets.shard import extras_of, notes_of_row
+from tutti.datasets.shard_tracks import sounding_of_row, track_of_row
 from tutti.pipelines.verify.findings import BOM, MANIFEST, Finding
 
 MAX_LINES = 20  # findings of one file; an editor that changes line ends touches every line
@@ -256,6 +257,7 @@ def shared_of_row(row: ClipRow) -> Shared:
         "gain_db": single(audio["gain_db"]),
         "audio_sha256": audio["pcm_sha256"],
         "notes_sha256": row.get("notes_sha256"),
+        "track_sha256": row.get("track_sha256"),
         "labels": {name: (presence, origin) for name, (presence, _, origin) in sorted(row["labels"].items())},
     }
 
@@ -267,8 +269,9 @@ def shared_of_shard(row: Mapping[str, Any], instruments: Sequence[str]) -> Share
         "id", "source", "recording", "group", "start_s", "end_s", "license", "quality", "sample_rate", "num_samples",
         "loudness_lufs", "gain_db", "audio_sha256",
     )  # fmt: skip
-    notes = notes_of_row(row)
-    shared = {name: row[name] for name in names} | {"notes_sha256": None if notes is None else notes_digest(notes)}
+    extras = extras_of(notes_of_row(row), track_of_row(row), sounding_of_row(row))
+    shared = {name: row[name] for name in names}
+    shared |= {name: extras.get(name) for name in ("notes_sha256", "track_sha256")}
     return shared | {"labels": {name: (presence, origin) for name, presence, origin in labels if presence != UNKNOWN}}
 
 

@@ -17,7 +17,15 @@ from typing import Any
 from tutti.datasets.bounded import regular_status
 from tutti.datasets.errors import IntegrityError
 from tutti.datasets.manifest import ClipRow, Manifest, bucket_of, clips_path, file_sha256, read_clip_rows
-from tutti.datasets.shard import audio_extension, check_audio, content_of_row, has_notes, open_shard, read_shard, schema
+from tutti.datasets.shard import (
+    audio_extension,
+    check_audio,
+    content_of_row,
+    extra_columns,
+    open_shard,
+    read_shard,
+    schema,
+)
 from tutti.datasets.shard_info import ShardInfo
 from tutti.pipelines.verify.findings import MANIFEST, Finding
 from tutti.pipelines.verify.rows import RowScan, shared_digest, shared_of_row, shared_of_shard
@@ -102,7 +110,8 @@ def _check_shard_file(manifest: Manifest, info: ShardInfo) -> list[str]:
     with open_shard(manifest.path(info.path)) as shard:
         instruments, rate = manifest.instruments, manifest.content["recipe"]["prepare"]["sample_rate"]
         found, problems = shard.schema_arrow, []  # its fields carry Parquet's own numbers as metadata
-        expected = schema(instruments, rate, notes="notes" in found.names)  # that it should be there, clip rows tell
+        expected = schema(instruments, rate, notes="notes" in found.names, tracks="track" in found.names)
+        # That these should be there, clip rows tell.
         if not found.equals(expected) or any(
             found.metadata.get(key) != text for key, text in expected.metadata.items()
         ):
@@ -124,7 +133,7 @@ def _check_shard_rows(manifest: Manifest, info: ShardInfo) -> tuple[list[str], s
 
 
 def _columns(path: Path) -> list[str]:
-    return [*_COLUMNS, *(["notes"] if has_notes(path) else [])]
+    return [*_COLUMNS, *extra_columns(path)]
 
 
 def _is_sound(row: Mapping[str, Any]) -> bool:

@@ -42,6 +42,8 @@ LINES = [
         clip_row(Rejected(clip("folder/d@0", audio=None), "download", "error:fetch", status="gone"), CLASSES),
         clip_row(clip("folder/e@0", split="validation", acquired="own"), CLASSES)
         | {"num_notes": 3, "notes_sha256": "0" * 64, "alignment": {"delay_s": 0.5, "score": 0.9}},
+        clip_row(clip("folder/f@0", split="train"), CLASSES)
+        | {"track": {"song": "one", "stem": "S01", "bleed": True}, "track_sha256": "0" * 64},
     )
 ]
 
