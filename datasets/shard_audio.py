@@ -64,6 +64,8 @@ def decode_into(
 ) -> None:
     """Fill `part` with a clip's samples from `first` on; the others are not decoded.
 
+    Of `audio`, a buffer or an open binary file, of which then no more is read than that takes.
+
     Raises:
         IntegrityError: the audio is damaged, or not what the row says.
     """
@@ -81,10 +83,12 @@ def decode_into(
 
 
 def _open(audio: Any) -> soundfile.SoundFile:
-    head = bytes(memoryview(audio)[:4])
+    stream = audio if isinstance(audio, io.RawIOBase) else io.BytesIO(memoryview(audio))
+    head = stream.read(4) or b""
     if head not in _FORMATS:
         raise ValueError("neither FLAC nor WAV")
-    file = soundfile.SoundFile(io.BytesIO(audio))
+    stream.seek(0)
+    file = soundfile.SoundFile(stream)
     if file.format != _FORMATS[head] or file.subtype != "PCM_16":
         raise ValueError(f"{file.format}, {file.subtype}, expected 16-bit PCM")
     return file

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tutti.datasets.errors import UsageError
-from tutti.datasets.record import UNKNOWN
+from tutti.datasets.record import ABSENT, UNKNOWN
 from tutti.train.chunking import Chunking
 from tutti.train.clips import AnyClips, Clips, Unit, one_present
 from tutti.train.data import Data, open_clips, open_table, share_of_songs
@@ -126,7 +126,7 @@ def _check_rate(recipe: TaggingRecipe, what: str, sample_rate: int) -> None:
         )
 
 
-def load_clips(data: Data, split: str, recipe: TaggingRecipe, *, unit: Unit) -> AnyClips:
+def load_clips(data: Data, split: str, recipe: TaggingRecipe, *, unit: Unit, closed: bool = False) -> AnyClips:
     """Open the clips of a split as the recipe's model hears them.
 
     Args:
@@ -134,6 +134,7 @@ def load_clips(data: Data, split: str, recipe: TaggingRecipe, *, unit: Unit) -> 
         split: its name.
         recipe: how loud, which front end, and in which tier.
         unit: what windows are to be cut from.
+        closed: what is unknown is absent in clips of which something is known.
 
     Raises:
         UsageError: no such split, an empty one, or data that do not suit the recipe.
@@ -144,6 +145,9 @@ def load_clips(data: Data, split: str, recipe: TaggingRecipe, *, unit: Unit) -> 
     table = open_table(data, split, recipe)
     if recipe.loss.kind == "cross_entropy":
         table = replace(table, presence=one_present(table.presence, table.ids))
+    if closed:
+        known_N1 = (table.presence != UNKNOWN).any(axis=1, keepdims=True)
+        table = replace(table, presence=np.where(known_N1, np.maximum(table.presence, ABSENT), table.presence))
     if unit == "seconds":
         return _embedded(data, table, recipe)
     return open_clips(data, split, table, recipe, unit, front_end)

@@ -28,7 +28,7 @@ A model with a method `fit(features, presence)` is fitted by it and not by gradi
 
 import importlib
 import pkgutil
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, Self, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,10 +98,27 @@ class Listener(nn.Module):
         self.register_buffer("mean", torch.tensor(statistics.mean), persistent=False)
         self.register_buffer("std", torch.tensor(statistics.std), persistent=False)
 
+        self._backbone_frozen = False
+
     @property
     def device(self) -> torch.device:
         """The device on which it runs."""
         return self.mean.device
+
+    def freeze_backbone(self) -> None:
+        """Train nothing but the head from now on; dropout and statistics of batch norms rest, too."""
+        self._backbone_frozen = True
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name.startswith("head."))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Choose between training and evaluation; a frozen backbone is always in evaluation."""
+        super().train(mode)
+        if self._backbone_frozen:
+            for name, part in self.network.named_children():
+                part.train(mode and name == "head")
+        return self
 
 
 def count_parameters(model: nn.Module) -> int:

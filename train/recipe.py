@@ -2,7 +2,7 @@
 
     recipe = load_recipe("logmel_cnn", ["epochs=3", "learning_rate=1e-3"], tiny=True)
 
-A recipe file holds a function of its own name that answers a `TaggingRecipe` or a `NotesRecipe`. `--set` replaces
+A recipe file holds a function of its own name that answers a recipe of one of the kinds below. `--set` replaces
 single fields by name, nested ones with a dot: `epochs=3`, `optimize.weight_decay=0.1`; a group's
 name may be left out where one group alone has the field: `learning_rate=1e-3`, `gamma=0.3`. How a value is written
 is said in `datasets/settings.py`.
@@ -21,15 +21,19 @@ from tutti.datasets.errors import UsageError
 from tutti.datasets.settings import nearest, with_field
 from tutti.datasets.typed_json import object_of, read_as
 from tutti.train import recipes
+from tutti.train.mixtures_recipe import MixturesRecipe
 from tutti.train.model import load_model
 from tutti.train.notes.recipe import NotesRecipe
 from tutti.train.run_recipe import RunRecipe
 from tutti.train.tagging_recipe import TaggingRecipe
+from tutti.train.tags_recipe import TagsRecipe
 from tutti.train.tiny import tiny_form
 
 Recipe = TypeVar("Recipe", bound=RunRecipe)
 
-KINDS: dict[str, type[RunRecipe]] = {kind.task: kind for kind in (TaggingRecipe, NotesRecipe)}
+KINDS: dict[str, type[RunRecipe]] = {
+    kind.task: kind for kind in (TaggingRecipe, TagsRecipe, MixturesRecipe, NotesRecipe)
+}
 _MAX_SIZE = 1 << 20  # of a number in a model's settings, in a recipe that was read from a file
 
 
@@ -114,7 +118,7 @@ def recipe_from_json(content: Any, task: str = TaggingRecipe.task) -> Any:
     kind = KINDS[task]
     values = dict(object_of(content, "recipe"))
     hints = typing.get_type_hints(kind)
-    if kind is TaggingRecipe:
+    if issubclass(kind, TaggingRecipe):
         hints["model_config"] = load_model(read_as(str, values["model"], "model")).Config
     values["model_config"] = read_as(hints["model_config"], values["model_config"], "model_config")
     _check_sizes(values["model_config"])

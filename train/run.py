@@ -234,7 +234,9 @@ class Run:
         }
 
     def _tier(self, material: Material[Any]) -> str:
-        return "streaming" if isinstance(self.task.clips(material.train), StreamedClips) else "resident"
+        clips: Any = self.task.clips(material.train)
+        streamed = isinstance(clips, StreamedClips) or getattr(clips, "streamed", False)
+        return "streaming" if streamed else "resident"
 
     def _begin(self, material: Material[Any]) -> tuple[Listener, torch.optim.Optimizer | None, checkpoints.Progress]:
         """Make network and optimizer as they were left, or fresh ones."""

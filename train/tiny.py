@@ -2,12 +2,16 @@
 
 import math
 from dataclasses import replace
+from typing import TypeVar
 
+from tutti.train.mixtures_recipe import MixturesRecipe
 from tutti.train.model import input_kind, tiny_config
 from tutti.train.notes.recipe import NotesRecipe
 from tutti.train.recipes.musescore_multitask_small import musescore_multitask_small
 from tutti.train.run_recipe import RunRecipe
 from tutti.train.tagging_recipe import TaggingRecipe
+
+Tagging = TypeVar("Tagging", bound=TaggingRecipe)
 
 # Enough for a toy to be learned, little enough for seconds on one core.
 _EPOCHS, _BATCH, _RATE, _PIXELS, _WINDOW_S = 10, 8, 1e-2, 64, 0.8
@@ -16,16 +20,20 @@ _EPOCHS, _BATCH, _RATE, _PIXELS, _WINDOW_S = 10, 8, 1e-2, 64, 0.8
 # lumen_convnext is .42 with the rate and the weight of all others, and .74 to .78 over three seeds with these.
 _EPOCHS_FROM_SCRATCH, _RATE_FROM_SCRATCH, _UNKNOWN_WEIGHT = 30, 3e-3, 0.1
 _NOTES_EPOCHS = 8  # enough to see that something is learned
+_MIXES, _SCORED_MIXES = 160, 96  # of an epoch; of validation and test
 
 
 def tiny_form(recipe: RunRecipe) -> RunRecipe:
     """Make the small form of a recipe of either task."""
     if isinstance(recipe, NotesRecipe):
         return replace(musescore_multitask_small(), name=recipe.name, epochs=_NOTES_EPOCHS)
+    if isinstance(recipe, MixturesRecipe):
+        fewer = replace(recipe.mixing, mixes_per_epoch=_MIXES, num_validation=_SCORED_MIXES, num_test=_SCORED_MIXES)
+        return replace(_tiny_tagging(recipe), mixing=fewer)
     return _tiny_tagging(recipe) if isinstance(recipe, TaggingRecipe) else recipe
 
 
-def _tiny_tagging(recipe: TaggingRecipe) -> TaggingRecipe:
+def _tiny_tagging(recipe: Tagging) -> Tagging:
     """Take a toy of the model, random weights, short windows, a few epochs.
 
     Head, kind of loss, augmentation, pooling, optimizer and schedule stay; thresholds are fixed on single clips. One

@@ -36,6 +36,7 @@ from tutti.train.reading.order import Draws, Indices, Reading, epoch_draws, grou
 from tutti.train.reading.sampler import clip_weights
 from tutti.train.run_recipe import RunRecipe
 from tutti.train.scoring.report import rounded
+from tutti.train.stems.clips import Mixtures
 from tutti.train.task import AnyTask, Figures, Material, Step
 
 _WEIGHTS = 2  # random stream of torch; the order of an epoch has its own, and so has a step of tagging
@@ -60,8 +61,10 @@ def groups_of(network: nn.Module, recipe: RunRecipe) -> ParameterGroups:
     return parameter_groups(network, backbone=prefixes)
 
 
-def examples(clips: AnyClips, chosen: Indices, recipe: RunRecipe, epoch: int) -> Draws:
+def examples(clips: AnyClips | Mixtures, chosen: Indices, recipe: RunRecipe, epoch: int) -> Draws:
     """Draw the windows of an epoch, in batches nearly equal in size: a function of (seed, epoch) alone."""
+    if isinstance(clips, Mixtures):
+        return clips.draws(epoch, recipe.batch_size)
     length = recipe.length_in(clips.unit, recipe.window_s)
     lengths = clips.lengths.cpu().numpy()
     windows, first = chosen, None

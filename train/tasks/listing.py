@@ -3,10 +3,17 @@
 from tutti.train.data import Data
 from tutti.train.run_recipe import RunRecipe
 from tutti.train.task import AnyTask
+from tutti.train.tasks.mixtures import MixturesTagging
 from tutti.train.tasks.notes import Notes
 from tutti.train.tasks.tagging import Tagging
+from tutti.train.tasks.tags import UploadersTags
 
-_TASKS: dict[str, type[AnyTask]] = {"tagging": Tagging, "notes": Notes}
+_TASKS: dict[str, type[AnyTask]] = {
+    "tagging": Tagging,
+    "tags": UploadersTags,
+    "mixtures": MixturesTagging,
+    "notes": Notes,
+}
 
 
 def task_of(recipe: RunRecipe, instruments: tuple[str, ...]) -> AnyTask:

@@ -155,12 +155,20 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
 
     def load_split(self, data: Data, split: str) -> AnyClips:
         """Open a split as it is evaluated; its classes must be the task's."""
+        self.check_classes(data)
+        return load_clips(data, split, self.recipe, unit=evaluation_unit(self.recipe))
+
+    def check_classes(self, data: Data) -> None:
+        """Refuse data of other classes than the task's.
+
+        Raises:
+            UsageError: as said; the message lists both.
+        """
         if tuple(data.manifest.instruments) != self.instruments:
             raise UsageError(
                 f"{data.manifest.folder}: classes {', '.join(data.manifest.instruments)}; "
                 f"the run was trained for {', '.join(self.instruments)}: evaluate on data with these"
             )
-        return load_clips(data, split, self.recipe, unit=evaluation_unit(self.recipe))
 
     def clips(self, split: AnyClips) -> AnyClips:
         """Return the clips themselves."""

@@ -49,9 +49,9 @@ class TaggingStep:
         """Compute the loss of a batch, with a graph."""
         recipe, augmentation = self.recipe, self.augmentation
         torch.manual_seed(torch_seed(recipe.seed, epoch, _DROPOUT, number, distributed.rank()))
-        clips_B, window = batch
-        presence_BC = self.presence[clips_B]
-        rows = distributed.own_rows(len(clips_B))
+        clips, window = batch
+        presence_BC = clips if clips.ndim == 2 else self.presence[clips]  # mixtures bring labels of their own
+        rows = distributed.own_rows(len(clips))
         if augmentation == Augmentation() and rows is None:
             logits_BC: Tensor = self.module(self.tagger.featurize(window))
             return self.loss(logits_BC, presence_BC)
