@@ -110,7 +110,7 @@ def _places(group: RowGroup) -> list[_Place]:
     for row, audio in enumerate(read_audio(group)):
         found = -1
         if audio is not None:
-            view = memoryview(audio)
+            view = memoryview(audio).cast("B")  # Arrow: signed bytes
             cursor = chunk.find(struct.pack("<I", len(view)) + bytes(view[:_HEAD_BYTES]), cursor) + 4
             found = cursor if cursor >= 4 and chunk[cursor : cursor + len(view)] == view else -1
         if found < 0:
