@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tutti.datasets.errors import UsageError
+from tutti.datasets.hierarchy import classes_of
 from tutti.datasets.settings import nearest, with_group_field
 from tutti.datasets.source import load_source, source_names
 from tutti.datasets.typed_json import as_json as as_json
@@ -62,6 +63,8 @@ class Recipe:
         """List the classes of the dataset, in the order of its label columns."""
         if self.instruments is not None:
             return self.instruments
+        if self.select.labels != "canonical":
+            return tuple(classes_of(self.select.labels))
         names = {name for source in self.sources for name in self._labelled_by(source)}
         return tuple(sorted(names))
 

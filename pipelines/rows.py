@@ -19,6 +19,15 @@ class SourceFiles:
     inputs: tuple[Input, ...] = ()
 
 
+@dataclass(frozen=True)
+class Song:
+    """All rows of one song: what `songs` works on."""
+
+    name: str  # source/song
+    clips: tuple[Clip, ...]  # by id
+    lost: tuple[Rejected, ...]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Sound:
     """The samples of one clip or more, by reference: what `embed` works on."""
@@ -51,6 +60,7 @@ class ClipSummary:
     presence: Sequence[int]  # (num_instruments,): PRESENT, ABSENT or UNKNOWN; kept as int8, as NSynth has 1,006
     blob: str = ""  # of the stored audio
     num_samples: int = 0
+    artist: str = ""  # folded; empty: not known
     generic_guitar: int = UNKNOWN  # a guitar whose kind is not named
     embedding: str | None = None  # blobs, set by embed
     fingerprint: str | None = None

@@ -41,7 +41,8 @@ from tutti.pipelines.stages.join import assign_shards, empty_shards, join_bucket
 from tutti.pipelines.stages.manifest import Provenance, write_manifest
 from tutti.pipelines.stages.prepare import prepare
 from tutti.pipelines.stages.select import SelectConfig, select
-from tutti.pipelines.stages.split import assignments_of, certificate_of, plan_split, trains_only
+from tutti.pipelines.stages.songs import SongConfig, is_of_a_song, is_of_no_song, key_by_song, song_of, songs
+from tutti.pipelines.stages.split import assignments_of, certificate_of, plan_by_groups, trains_only
 from tutti.pipelines.stages.write import ShardSchema, write_shard_file
 
 
@@ -88,10 +89,12 @@ def dataset(root: beam.Pipeline, build: Build) -> Any:
         | stage("prepare", partial(prepare, config=recipe.prepare, cache=cache))
         | stage("clean", partial(clean, config=recipe.clean))
     )
+    if has_tracks(recipe.sources):
+        cleaned = in_songs(cleaned, build)
     if recipe.fidelity.is_on():
         cleaned = cleaned | stage("fidelity", partial(fidelity, config=recipe.fidelity, cache=cache))
     clips = cleaned if recipe.embed.embedder == "none" else embedded(cleaned, build)
-    divide = partial(plan_split, config=recipe.split, instruments=classes, seed=seed, version=build.parent)
+    divide = partial(plan_by_groups, config=recipe.split, instruments=classes, seed=seed, version=build.parent)
     plan = (
         clips
         | "summaries" >> beam.FlatMap(summarize, classes)
@@ -104,6 +107,21 @@ def dataset(root: beam.Pipeline, build: Build) -> Any:
     buckets = (clips, assignments) | "join" >> JoinDecisions(bucket_of, join_bucket)
     certificate = plan | "certificate" >> beam.Map(certificate_of)
     return write(files, buckets, plan | "empty shards" >> beam.FlatMap(empty_shards), certificate, build)
+
+
+def in_songs(clips: Any, build: Build) -> Any:
+    """Join the stems and mixes of each song: a mix is labelled by its stems."""
+    named = partial(songs, instruments=build.recipe.classes(), config=SongConfig())
+    others = clips | "of no song" >> beam.Filter(is_of_no_song)
+    joined = (
+        clips
+        | "of a song" >> beam.Filter(is_of_a_song)
+        | "key by song" >> beam.Map(key_by_song)
+        | "by song" >> beam.GroupByKey()
+        | "song" >> beam.Map(song_of)
+        | Stage("songs", named, build.output.progress)
+    )
+    return (others, joined) | "with songs" >> beam.Flatten()
 
 
 def embedded(clips: Any, build: Build) -> Any:
@@ -152,6 +170,8 @@ def frozen(root: beam.Pipeline, build: Build, version: Path) -> Any:
     stage = partial(Stage, progress=build.output.progress)
     files, recordings = acquire(root, build)
     clips = recordings | stage("prepare", partial(prepare, config=build.recipe.prepare, cache=build.cache))
+    if has_tracks(build.recipe.sources):
+        clips = in_songs(clips, build)
     every_bucket = root | "buckets" >> beam.Create(bucket_names(version))
     buckets = (clips, every_bucket) | "join" >> JoinDecisions(bucket_of, partial(decide_frozen, version=version))
     needed = root | "shards" >> beam.Create(listed_shards(version))

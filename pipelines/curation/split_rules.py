@@ -22,6 +22,7 @@ class SplitConfig:
     rules: Mapping[str, Rule] = field(default_factory=dict)  # "source/partition", "source/*" or "*"
     splitter: Literal["counts", "skmultilearn"] = "counts"  # skmultilearn: Lumen's, approximate
     near_duplicates: Literal["keep", "remove"] = "keep"  # remove: of re-uploads one stays, as of equal clips
+    group_by: Literal["song", "artist"] = "song"  # artist: of those that are known, where we divide
     removed_share: float = 0.5  # of the shorter clip: what near-duplicates that are removed share at least
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from tutti.datasets.streams import shield_stderr
 from tutti.pipelines.cache.store import num_remembered
 from tutti.pipelines.engine.heap import is_beam_worker, skip_final_gc
 from tutti.pipelines.engine.progress import Reporter, reporter
+from tutti.pipelines.rows import Song
 
 Row: TypeAlias = Any
 
@@ -155,7 +156,7 @@ def _described(error: Exception) -> str:
 
 def clips_of(row: Row) -> tuple[Clip, ...]:
     """List the clips that a row stands for; none for a row that is no clip."""
-    if isinstance(row, Recording):
+    if isinstance(row, (Recording, Song)):
         return row.clips
     return (row,) if isinstance(row, Clip) else ()
 

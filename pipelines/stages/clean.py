@@ -5,6 +5,7 @@
 | truncated | decoded length off the declared one by > 0.1 s, or the container ends early | OpenMIC, AudioSet |
 | too_short | < 1 s | Lumen 2023, "Obvious outliers" |
 | silent | amplitude < 0.001 for > 80 % of the samples, or no measurable loudness | Lumen 2023 |
+| silent | a stem never sounds; that it rests for most of its song is no fault | |
 | silent | mean amplitude < 0.0005, where a recipe asks for it | NSynth pre-training (Zhong 2023), its code |
 
 Files that no decoder reads were rejected by prepare as `undecodable`; duplicates need to see
@@ -40,7 +41,10 @@ def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
         return _reject(clip, "truncated", duration_s, f"the file ends early, after {duration_s:.3f} s")
     if duration_s < config.min_duration_s:
         return _reject(clip, "too_short", duration_s)
-    if audio.silence_share > config.max_silence_share:
+    if audio.active is not None:
+        if not audio.active:
+            return _reject(clip, "silent", audio.silence_share, "never sounds")
+    elif audio.silence_share > config.max_silence_share:
         return _reject(clip, "silent", audio.silence_share)
     if (mean := audio.mean_amplitude) is not None and mean < config.min_mean_amplitude:
         return _reject(clip, "silent", mean, f"near-silent: mean amplitude {mean:.6f}")

@@ -107,6 +107,7 @@ def summarize(row: Clip | Rejected, instruments: Sequence[str]) -> Iterator[Clip
         presence=presence,
         blob=clip.audio.blob,
         num_samples=clip.audio.num_samples,
+        artist="" if clip.track is None else clip.track.artist_group or "",
         generic_guitar=UNKNOWN if guitar is None else guitar.presence,
         embedding=clip.embedding,
         fingerprint=clip.fingerprint,

@@ -53,6 +53,8 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recor
         StorageError: the disk or the mirror failed.
     """
     media = recording.media
+    if recording.parts:
+        return _fetch_parts(recording, origins, cache)
     if media.sha256 is not None:
         return [recording]
     if is_rendered(media):
@@ -70,6 +72,18 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recor
         return own
     elsewhere = _from_youtube if origins.mirror is None else _from_mirror
     return [*own, *elsewhere(rest, origins, cache)]
+
+
+def _fetch_parts(recording: Recording, origins: Origins, cache: Cache) -> list[Recording | Rejected]:
+    """Fetch the stems of a mix that upstream lacks; it is added up from those that are to be had."""
+    parts = []
+    for part in recording.parts:
+        for row in fetch(Recording(part, recording.clips), origins=origins, cache=cache):
+            if isinstance(row, Recording):
+                parts.append(row.media)
+            elif row.status == "pending":
+                return [row]
+    return [_acquired(replace(recording, parts=tuple(parts)), recording.media, "sum")]
 
 
 def _acquired(recording: Recording, media: Media, method: str) -> Recording:

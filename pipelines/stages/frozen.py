@@ -15,7 +15,7 @@ rejected rows are copied; a kept clip that cannot be had any more keeps a row wi
 import bisect
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,8 @@ from tutti.datasets.errors import IntegrityError
 from tutti.datasets.manifest import ClipRow, Manifest, clips_path, read_clip_rows, read_manifest
 from tutti.datasets.record import Clip, Label, Labels, Recording, Rejected
 from tutti.datasets.sketch import MAX_DISTANCE, distance
+from tutti.datasets.source import has_tracks
+from tutti.datasets.tracks import track_of_entry
 from tutti.pipelines.rows import Bucket, Certificate, SourceFiles
 
 Level = Literal["EXACT", "AUDIO", "EQUIVALENT", "SUBSET", "CHANGED"]
@@ -59,12 +61,30 @@ def select_listed(
 ) -> Iterator[Recording | Rejected]:
     """Keep the clips that the version kept, of those that `select` gives of a source."""
     kept = _kept(version)
+    of_songs = _rows_of_songs(version, files.source) if has_tracks([files.source]) else {}
     for row in select(files):
         if isinstance(row, Rejected):
             if row.clip.id in kept:
                 yield row
-        elif clips := tuple(clip for clip in row.clips if clip.id in kept):
+        elif clips := tuple(_as_judged(clip, of_songs) for clip in row.clips if clip.id in kept):
             yield replace(row, clips=clips)
+    # What a mix holds depends on the stems that were rejected, too.
+    for listed in of_songs.values():
+        if listed["status"] != "kept":
+            yield Rejected(_listed_clip(listed), listed["stage"], listed["reason"], status=listed["status"])
+
+
+def _rows_of_songs(version: Path, source: str) -> dict[str, ClipRow]:
+    rows = _listed(version).clip_rows()
+    return {row["id"]: row for row in rows if row["source"] == source and "track" in row}
+
+
+def _as_judged(clip: Clip, of_songs: Mapping[str, ClipRow]) -> Clip:
+    """Label a stem as the stage `songs` saw it: as people corrected it, before any pseudo-label."""
+    if clip.id not in of_songs or clip.track is None or clip.track.stem is None:
+        return clip
+    labels = _labels(of_songs[clip.id]).items()
+    return replace(clip, labels={name: label for name, label in labels if not label.origin.startswith("pseudo:")})
 
 
 def bucket_names(version: Path) -> list[str]:
@@ -127,6 +147,7 @@ def _listed_clip(row: ClipRow) -> Clip:
         row["license"],
         row["start_s"],
         row.get("end_s"),
+        track=track_of_entry(row["track"]) if "track" in row else None,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from tutti.datasets.hierarchy import LabelSpace, outputs_of_labels
 from tutti.datasets.manifest import digest_of
 from tutti.datasets.record import ABSENT, PRESENT, Clip, Labels, Recording, Rejected
 from tutti.datasets.source import load_source
@@ -27,6 +28,7 @@ class SelectConfig:
     keep: Literal["all", "known", "present"] = "all"
     keep_sources: tuple[str, ...] = ()  # sources that `keep` applies to; empty: all
     limit: int | None = None  # recordings per source, drawn by digest; None: all
+    labels: LabelSpace = "canonical"  # or the families and instruments of datasets/hierarchy.py
     exclude: tuple[str, ...] = ()  # ids or patterns (* ? []) of clips and recordings that must not enter
 
     def __post_init__(self) -> None:
@@ -57,6 +59,8 @@ def select(
     """
     by_name = {file.remote.name: file for file in files.files}
     recordings = load_source(files.source).read(by_name, configs[files.source])
+    if config.labels == "hierarchy15":
+        recordings = map(_with_hierarchy, recordings)
     left_out: list[Rejected] = []
     narrowed = (_narrow(_with_kinds(recording, instruments), instruments, config, left_out) for recording in recordings)
     excluded: list[Rejected] = []
@@ -128,6 +132,15 @@ def labels_with_kinds(labels: Labels, instruments: Sequence[str]) -> Labels:
         if kind in instruments and kind not in labels
     }
     return {**labels, **added} if added else labels
+
+
+def _with_hierarchy(recording: Recording) -> Recording:
+    """Label the clips of a recording by families and instruments: as their reader knows, else as their classes say."""
+    clips = (
+        replace(clip, labels=outputs_of_labels(clip.labels) if clip.hierarchy is None else clip.hierarchy)
+        for clip in recording.clips
+    )
+    return replace(recording, clips=tuple(clips))
 
 
 def _with_kinds(recording: Recording, instruments: Sequence[str]) -> Recording:

@@ -8,14 +8,16 @@ of its song stays: `linked_songs.py` has the rules.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tutti.datasets.errors import IntegrityError
 from tutti.datasets.record import PRESENT, SPLITS
+from tutti.pipelines.curation.artists import artist_leak, grouped_by
 from tutti.pipelines.curation.duplicates import find_duplicates
 from tutti.pipelines.curation.linked_songs import (
     Pair,
@@ -46,6 +48,28 @@ from tutti.pipelines.rows import (
     Match,
     SplitPlan,
 )
+
+
+def plan_by_groups(
+    curation: Curation, *, config: SplitConfig, instruments: Sequence[str], seed: int, version: Path | None = None
+) -> SplitPlan:
+    """Plan the split by song or by artist, as the rules say; see `plan_split`.
+
+    Where artists are known, the certificate says how many are in two splits, and how many would be the other way.
+    """
+
+    def planned(group_by: Literal["song", "artist"]) -> tuple[SplitPlan, dict[str, Any]]:
+        rules = replace(config, group_by=group_by)
+        clips = replace(curation, clips=grouped_by(curation.clips, rules))
+        plan = plan_split(clips, config=rules, instruments=instruments, seed=seed, version=version)
+        return plan, artist_leak(curation.clips, {assigned.id: assigned.split for assigned in plan.assignments})
+
+    plan, leak = planned(config.group_by)
+    if not leak["artists"]:
+        return plan
+    other: Literal["song", "artist"] = "song" if config.group_by == "artist" else "artist"
+    artists = {"group_by": config.group_by, config.group_by: leak, other: planned(other)[1]}
+    return replace(plan, certificate=plan.certificate | {"artists": artists})
 
 
 def plan_split(
