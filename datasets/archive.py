@@ -55,6 +55,10 @@ class Archive(Protocol):
         """Read the content of one member; raises IntegrityError if it is absent or damaged."""
         ...
 
+    def size(self, name: str) -> int:
+        """Return the number of bytes that a member claims to have; raises IntegrityError if it is absent."""
+        ...
+
 
 def open_archive(path: Path, label: str) -> Archive:
     """Open a zip or a plain tar for random access; one handle per process, and a new one for a new file.
@@ -197,6 +201,11 @@ class _Zip:
                 raise
             raise IntegrityError(f"{self._label}: member {name!r} is damaged ({error})") from error
 
+    def size(self, name: str) -> int:
+        if name not in self._members:
+            raise IntegrityError(f"{self._label}: has no member {name!r}")
+        return self._members[name].file_size
+
     def _content(self, info: zipfile.ZipInfo) -> bytes:
         # zipfile finds the packed bytes, ISA-L unpacks them twice as fast as zlib does for it.
         packed = copy.copy(info)
@@ -251,6 +260,11 @@ class _Tar:
         if len(content) != size:
             raise IntegrityError(f"{self._label}: ends inside member {name!r}")
         return content
+
+    def size(self, name: str) -> int:
+        if name not in self._members:
+            raise IntegrityError(f"{self._label}: has no member {name!r}")
+        return self._members[name][1]
 
 
 def _tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:

@@ -94,7 +94,9 @@ def with_sources(recipe: Recipe, name: str, sources: Sequence[str]) -> Recipe:
         recipe,
         name=name,
         sources={source: recipe.sources[source] for source in sources},
-        split=replace(recipe.split, rules=rules),
+        split=replace(
+            recipe.split, rules=rules, shared_groups=tuple(s for s in recipe.split.shared_groups if s in sources)
+        ),
         select=select,
         curate=curate,
     )
@@ -159,7 +161,8 @@ def _check_names(recipe: Recipe) -> None:
     for name in recipe.split.rules:
         if name not in known:
             raise UsageError(f"no partition {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-    for name in (*recipe.outliers.fixed_cutoffs, *recipe.select.keep_sources, *recipe.curate.drop_sources):
+    select, curate = recipe.select.keep_sources, recipe.curate.drop_sources
+    for name in (*recipe.outliers.fixed_cutoffs, *select, *curate, *recipe.split.shared_groups):
         if name not in source_names():
             raise UsageError(f"no source {name!r}{nearest(name, source_names())}; known: {', '.join(source_names())}")
 

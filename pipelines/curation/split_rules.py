@@ -24,6 +24,8 @@ class SplitConfig:
     near_duplicates: Literal["keep", "remove"] = "keep"  # remove: of re-uploads one stays, as of equal clips
     group_by: Literal["song", "artist"] = "song"  # artist: of those that are known, where we divide
     removed_share: float = 0.5  # of the shorter clip: what near-duplicates that are removed share at least
+    # Sources whose partitions may share groups: such a group stays in both splits, and the certificate names it.
+    shared_groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a rule that names no split of ours, or gives one no share; shares in the order of the splits."""

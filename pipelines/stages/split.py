@@ -30,6 +30,7 @@ from tutti.pipelines.curation.linked_songs import (
     units_of,
 )
 from tutti.pipelines.curation.near_duplicates import leak_report
+from tutti.pipelines.curation.shared_groups import shared_groups, taken_apart
 from tutti.pipelines.curation.split_rules import AllowedSplits, shares_of
 from tutti.pipelines.curation.split_rules import Rule as Rule
 from tutti.pipelines.curation.split_rules import SplitConfig as SplitConfig
@@ -85,10 +86,13 @@ def plan_split(
         version: folder of an earlier version: its songs keep their split, its evaluation clips never move.
 
     Raises:
-        IntegrityError: upstream's own partitions share a group, or a clip id occurs twice.
+        IntegrityError: upstream's own partitions share a group, and `shared_groups` does not accept it, or a clip id
+            occurs twice.
     """
     partitions = {(clip.source, clip.partition) for clip in curation.clips}
     allowed = AllowedSplits({key: rule_for(*key, config) for key in partitions}, known_splits(version))
+    groups = {clip.id: clip.group for clip in curation.clips} if config.shared_groups else {}
+    curation = replace(curation, clips=taken_apart(curation.clips, allowed.by_rule, config.shared_groups))
     check_partitions(curation.clips, allowed.by_rule)
     by_id = {clip.id: clip for clip in curation.clips}
     doubts = {clip_id: (LABEL_OUTLIER, detail) for clip_id, detail in curation.doubts.items()}
@@ -127,7 +131,11 @@ def plan_split(
     assignments = list(map(assign, clips))
     splits = {assignment.id: assignment.split for assignment in assignments}
     report = dict(curation.report) | {"near_duplicates": leak_report(curation.matches, by_id, splits)}
-    return SplitPlan(tuple(assignments), certify(clips, assignments, config, instruments, curation.matches), report)
+    certificate = certify(clips, assignments, config, instruments, curation.matches)
+    if config.shared_groups:
+        kept_splits = {clip_id: split for clip_id, split in splits.items() if split is not None}
+        certificate["groups_shared_upstream"] = shared_groups(groups, kept_splits)
+    return SplitPlan(tuple(assignments), certificate, report)
 
 
 def _places_of_songs(
@@ -185,7 +193,8 @@ def check_partitions(clips: Iterable[ClipSummary], allowed: Callable[[ClipSummar
         if allowed(other) != allowed(clip):
             raise IntegrityError(
                 f"group {clip.group} is in two splits upstream: {other.id} in {other.partition}, "
-                f"{clip.id} in {clip.partition}; exclude one of them or change the split rule"
+                f"{clip.id} in {clip.partition}; exclude one of them, change the split rule, or accept it: "
+                f"--set split.shared_groups={clip.source}"
             )
 
 

@@ -284,7 +284,7 @@ def test_known_defects_are_found_by_their_names(note: str, defect: str | None) -
 
 
 def test_real_notes_in_the_real_layout_are_read(shared: Path, tmp_path: Path) -> None:
-    files = mirror_files("nsynth", shared / "mirror", tmp_path)
+    files = mirror_files("nsynth", Config(), shared, tmp_path)
     official = clips(files, split="official")
     by_part = {part: [clip for clip in official if clip.partition == part] for part in ("train", "valid", "test")}
     assert {part: len(found) for part, found in by_part.items()} == {"train": 37, "valid": 12, "test": 12}

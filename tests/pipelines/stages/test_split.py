@@ -83,6 +83,46 @@ def test_a_song_in_two_official_partitions_is_an_integrity_error_that_names_both
         planned(clips)
 
 
+def shared(*sources):
+    return SplitConfig(rules=OFFICIAL.rules, shared_groups=sources)
+
+
+def test_a_group_that_upstream_has_in_two_splits_stays_in_both_and_is_named_where_a_recipe_accepts_it():
+    clips = [summary("a", "train", "song"), summary("b", "test", "song"), summary("c", "test", "other")]
+    plan = planned(clips, shared("s"))
+
+    assert {a.id: (a.split, a.group) for a in plan.assignments} == {
+        "a": ("train", "song@train"), "b": ("test", "song@test"), "c": ("test", "other"),
+    }  # fmt: skip
+    assert plan.certificate["groups_shared_upstream"] == {"song": ["train", "test"]}
+    assert plan.certificate["groups_in_two_splits"] == 0
+
+
+def test_where_no_group_is_shared_the_certificate_says_so_and_groups_keep_their_names():
+    plan = planned([summary("a", "train", "song"), summary("b", "test", "other")], shared("s"))
+
+    assert {a.id: a.group for a in plan.assignments} == {"a": "song", "b": "other"}
+    assert plan.certificate["groups_shared_upstream"] == {}
+    assert "groups_shared_upstream" not in planned([summary("a")]).certificate
+
+
+def test_groups_are_accepted_in_two_splits_of_the_named_sources_only():
+    clips = [summary("a", "train", "song"), summary("b", "test", "song")]
+    with pytest.raises(IntegrityError, match=r"accept it: --set split\.shared_groups=s"):
+        planned(clips, shared("another"))
+
+
+def test_equal_audio_is_not_accepted_in_two_splits_of_a_shared_group():
+    clips = [summary("a", "train", "song", "same"), summary("b", "test", "song", "same")]
+    assert splits([*clips, summary("c", "train", "song")], shared("s")) == {"a": "duplicate", "b": "test", "c": "train"}
+
+
+def test_divided_by_shares_a_shared_group_is_one_song():
+    clips = [summary(f"{song}{part}", group=f"song {song}") for song in range(20) for part in range(3)]
+    plan = planned(clips, SplitConfig(rules={"s/pool": HALF}, shared_groups=("s",)))
+    assert plan.certificate["groups_shared_upstream"] == {}
+
+
 def test_two_partitions_with_one_split_may_share_a_song():
     config = SplitConfig(rules={"s/balanced": "train", "s/unbalanced": "train"})
 

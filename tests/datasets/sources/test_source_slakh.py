@@ -1,0 +1,414 @@
+"""The reader of Slakh: rows of mixes and stems, sounds by patch, official lists, and every fault of its songs."""
+
+import collections
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slakh_archive import NO_PATCH, PIANO, archive_of, metadata, stem, track
+from test_source_contract import mirror_files
+
+from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.hierarchy import OUTPUTS
+from tutti.datasets.record import ABSENT, PRESENT, Clip, Media, Recording
+from tutti.datasets.slakh_facts import BAD_STEMS, MOVED, NUM_TRACKS, OMITTED, official_split, sound_of
+from tutti.datasets.source import remotes_of
+from tutti.datasets.sources import slakh
+from tutti.datasets.sources.slakh import Config
+
+UUID = "0123456789abcdef0123456789abcdef"
+
+
+def read(path: Path, members: dict[str, bytes], **config: str) -> dict[str, Recording]:
+    files = archive_of(path / "slakh.tar", members, config.get("archive", "redux"))
+    recordings = list(slakh.read(files, Config(**config)))  # type: ignore[arg-type]
+    found = {recording.clips[0].recording: recording for recording in recordings}
+    assert len(found) == len(recordings)
+    return found
+
+
+def clips(path: Path, members: dict[str, bytes], **config: str) -> dict[str, Clip]:
+    return {key: recording.clips[0] for key, recording in read(path, members, **config).items()}
+
+
+def reasons(path: Path, members: dict[str, bytes], **config: str) -> dict[str, str]:
+    found = clips(path, members, **config)
+    return {key: clip.defect.reason for key, clip in found.items() if clip.defect is not None}
+
+
+def present(clip: Clip) -> set[str]:
+    return {name for name, label in {**clip.labels, **(clip.hierarchy or {})}.items() if label.presence == PRESENT}
+
+
+# --- rows
+
+
+def test_a_track_is_a_row_for_its_mix_and_one_for_each_stem(tmp_path: Path) -> None:
+    found = read(tmp_path, track(7, metadata(UUID.upper(), S00=PIANO, S03=stem(33, "pop_bass.nkm")), "S00", "S03"))
+    assert list(found) == ["Track00007/mix", "Track00007/S00", "Track00007/S03"]
+    mix, piano, bass = (recording.clips[0] for recording in found.values())
+    assert (mix.id, mix.labels, mix.hierarchy) == ("slakh/Track00007/mix@0", {}, None)
+    assert piano.track is not None
+    assert (piano.track.song, piano.track.stem) == ("Track00007", "S00")
+    assert (piano.track.instrument, piano.track.family, piano.track.bleed) == ("Acoustic Grand Piano", "key", False)
+    assert present(piano) == {"piano", "key"}
+    assert present(bass) == {"bass", "plucked_string", "electric_bass"}
+    assert {clip.group for clip in (mix, piano, bass)} == {f"slakh/{UUID}"}
+    assert {clip.license for clip in (mix, piano, bass)} == {"CC-BY-4.0"}
+    assert found["Track00007/S03"].media.member == "slakh2100_flac_redux/train/Track00007/stems/S03.flac"
+
+
+def test_all_that_a_stem_is_not_is_absent_from_it(tmp_path: Path) -> None:
+    piano = clips(tmp_path, track(7, metadata(S00=PIANO), "S00"))["Track00007/S00"]
+    assert {name: label.presence for name, label in piano.labels.items()} == {
+        name: PRESENT if name == "piano" else ABSENT for name in slakh.INSTRUMENTS
+    }
+    assert piano.hierarchy is not None
+    assert {name: label.presence for name, label in piano.hierarchy.items()} == {
+        name: PRESENT if name in ("key", "piano") else ABSENT for name in OUTPUTS
+    }
+    assert {label.origin for label in (*piano.labels.values(), *piano.hierarchy.values())} == {"score"}
+
+
+def test_without_a_mix_the_stems_that_are_well_add_up_to_it(tmp_path: Path) -> None:
+    members = track(357, metadata(S00=PIANO, S01=PIANO, S03=PIANO), "S00", "S01", "S03", mix=False)
+    mix = read(tmp_path, members)["Track00357/mix"]  # S03 is on the list of bad stems
+    assert mix.media == Media("sum:slakh/Track00357")
+    stems = "slakh2100_flac_redux/train/Track00357/stems"
+    assert [part.member for part in mix.parts] == [f"{stems}/S00.flac", f"{stems}/S01.flac"]
+
+
+def test_a_track_without_a_readable_uuid_is_a_group_of_its_own(tmp_path: Path) -> None:
+    members = track(1, metadata("", S00=PIANO), "S00") | track(2, metadata("../x", S00=PIANO), "S00")
+    groups = {clip.group for clip in clips(tmp_path, members).values()}
+    assert groups == {"slakh/Track00001", "slakh/Track00002"}
+
+
+def test_two_tracks_of_one_midi_file_are_one_group_however_its_uuid_is_spelled(tmp_path: Path) -> None:
+    spelled = f"{UUID[:8]}-{UUID[8:]}".upper()
+    members = track(1, metadata(UUID, S00=PIANO), "S00") | track(2, metadata(spelled, S00=PIANO), "S00")
+    assert {clip.group for clip in clips(tmp_path, members).values()} == {f"slakh/{UUID}"}
+
+
+# --- stems that are not there, or not well
+
+
+def test_the_file_system_says_what_is_there_and_the_flag_only_why_something_is_not(tmp_path: Path) -> None:
+    stems: dict[str, Any] = {
+        "S00": PIANO | {"audio_rendered": False},  # mirdata's copy of babyslakh: every flag is false
+        "S01": PIANO | {"audio_rendered": False},
+        "S02": PIANO,
+        "S03": NO_PATCH,
+        "S04": NO_PATCH | {"audio_rendered": True},
+        "S05": {"program_num": 0},
+    }
+    found = clips(tmp_path, track(7, metadata(**stems), "S00"))
+    defects = {clip.track.stem: clip.defect for clip in found.values() if clip.track and clip.defect}
+    assert {name: defect.reason for name, defect in defects.items()} == {
+        "S01": "not_rendered", "S02": "missing_stem", "S03": "not_rendered", "S04": "not_rendered",
+        "S05": "missing_stem",
+    }  # fmt: skip
+    assert defects["S02"].detail == "Track00007/S02: metadata.yaml names it, but there is no file"
+    assert defects["S03"].detail == "Track00007/S03: there is no patch for its program"
+
+
+@pytest.mark.parametrize("number", [446, 487, 590, 1009, 1672, 1740, 1794])
+def test_the_seven_missing_stems_are_missing_whatever_their_flag_says(number: int, tmp_path: Path) -> None:
+    for flag in (True, False):
+        members = track(number, metadata(S00=PIANO | {"audio_rendered": flag}, S01=PIANO), "S01")
+        assert reasons(tmp_path, members, splits="orig") == {f"Track{number:05}/S00": "missing_stem"}
+
+
+def test_bad_stems_that_upstream_lists_are_rejected_with_what_is_wrong(tmp_path: Path) -> None:
+    bad = clips(tmp_path, track(377, metadata(S07=PIANO, S08=PIANO), "S07", "S08"))["Track00377/S07"]
+    assert bad.defect is not None
+    assert (bad.defect.reason, bad.defect.detail) == ("known_bad", "Track00377/S07: white noise, upstream says")
+    assert present(bad) == {"piano", "key"}  # so that the mix does not say that there is no piano
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "metadata.yaml: is empty"),
+        (b"{{{", "is no YAML"),
+        (b"- a list", "is no mapping"),
+        (b"UUID: x", "names no stems"),
+        (b"stems: None", "names no stems"),
+        (b"stems: {}", "names no stems"),
+        (b"stems: [S00]", "names no stems"),
+        (b"stems: {../../S00: {}}", r"names a stem '../../S00'"),
+        (b"a: &a [x]\nb: *a", "alias"),
+        (b"\xff\xfe\x00", "is no YAML"),
+        (b"x: " + b"y" * (1 << 20), "at most 1,048,576 are read"),
+        (b"stems: " + b"[" * 50_000, "is no YAML"),
+        (None, "has no metadata.yaml"),
+    ],
+    ids=range(13),
+)
+def test_a_song_without_metadata_is_passed_over_file_by_file_and_the_next_is_read(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    members = track(1, content, "S00", "S01") | track(2, metadata(S00=PIANO), "S00")
+    found = clips(tmp_path, members)
+    lost = ["Track00001/mix", "Track00001/S00", "Track00001/S01"]
+    assert list(found) == [*lost, "Track00002/mix", "Track00002/S00"]
+    for key in lost:
+        defect = found[key].defect
+        assert defect is not None
+        assert defect.reason == "no_metadata"
+        assert message in defect.detail
+    assert found["Track00002/S00"].defect is None
+
+
+@pytest.mark.parametrize("fields", ["null", "[]", "x", "{}"])
+def test_a_stem_of_which_nothing_is_said_is_rejected_alone(fields: str, tmp_path: Path) -> None:
+    content = b"stems:\n  S00: {program_num: 0}\n  S01: " + fields.encode()
+    assert reasons(tmp_path, track(1, content, "S00", "S01", "S02")) == {
+        "Track00001/S01": "no_metadata", "Track00001/S02": "no_metadata",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("program", ["", "null", "-1", "1.0", "129", "1e3", "\u0661", "9" * 5000, "[0]"])
+def test_an_unknown_program_leaves_a_row_without_labels(program: str, tmp_path: Path) -> None:
+    content = f"stems:\n  S00: {{program_num: {program}, plugin_name: new_patch.nkm}}".encode()
+    clip = clips(tmp_path, track(1, content, "S00"))["Track00001/S00"]
+    assert (clip.defect, clip.labels, clip.hierarchy) == (None, {}, {})
+    assert clip.track is not None
+    assert clip.track.family is None
+
+
+def test_long_and_hostile_words_of_metadata_are_shortened_and_written_out(tmp_path: Path) -> None:
+    fields = PIANO | {"midi_program_name": "\x1b[2J" + "x" * 5000}
+    clip = clips(tmp_path, track(1, metadata(S00=fields), "S00"))["Track00001/S00"]
+    assert clip.track is not None
+    assert clip.track.instrument == "\\x1b[2J" + "x" * 76
+
+
+def test_names_that_are_no_places_of_slakh_are_ignored(tmp_path: Path) -> None:
+    good = track(1, metadata(S00=PIANO), "S00")
+    place = "slakh2100_flac_redux/train/Track00001"
+    others = (
+        f"{place}/stems/._S00.flac",
+        f"{place}/stems/S00.mp3",
+        f"{place}/MIDI/S05.mid",
+        f"{place}/stems/x/S04.flac",
+    )
+    assert list(clips(tmp_path, good | dict.fromkeys(others, b""))) == ["Track00001/mix", "Track00001/S00"]
+
+
+def test_a_track_in_two_folders_or_an_archive_without_tracks_is_refused(tmp_path: Path) -> None:
+    twice = track(1, metadata(S00=PIANO), "S00") | track(1, metadata(S00=PIANO), "S00", folder="test/")
+    with pytest.raises(IntegrityError, match="Track00001 is in train and in test; download the archive again"):
+        read(tmp_path, twice)
+    with pytest.raises(IntegrityError, match=r"slakh2100_flac_redux\.tar\.gz: holds no folder TrackNNNNN of Slakh"):
+        read(tmp_path, {"README": b""})
+
+
+# --- divisions
+
+
+def partitions(path: Path, members: dict[str, bytes], **config: str) -> dict[str, str]:
+    return {key[:10]: clip.partition for key, clip in clips(path, members, **config).items()}
+
+
+def test_the_division_is_by_folder_by_number_or_by_the_list_of_moves(tmp_path: Path) -> None:
+    members = {
+        **track(3, metadata(S00=PIANO), "S00"),
+        **track(1502, metadata(S00=PIANO), "S00", folder="validation/"),
+        **track(1879, metadata(S00=PIANO), "S00", folder="omitted/"),
+    }
+    tracks = ("Track00003", "Track01502", "Track01879")
+    for splits, expected in (
+        ("redux", ("train", "validation", "omitted")),
+        ("orig", ("train", "validation", "test")),
+        ("split2", ("test", "validation", "train")),
+    ):
+        assert partitions(tmp_path, members, splits=splits) == dict(zip(tracks, expected, strict=True)), splits
+    assert set(reasons(tmp_path, members)) == {"Track01879/mix", "Track01879/S00"}
+    assert set(reasons(tmp_path, members).values()) == {"omitted"}
+    assert reasons(tmp_path, members, splits="orig") == {}
+
+
+def test_babyslakh_has_no_folders_of_splits_and_is_divided_by_the_lists(tmp_path: Path) -> None:
+    baby = {
+        name.replace("slakh2100_flac_redux", "babyslakh_16k").replace(".flac", ".wav"): content
+        for name, content in (
+            track(3, metadata(S00=PIANO), "S00", folder="") | track(49, metadata(S00=PIANO), "S00", folder="")
+        ).items()
+    }
+    assert partitions(tmp_path, baby, archive="baby") == {"Track00003": "train", "Track00049": "omitted"}
+    assert partitions(tmp_path, baby, archive="baby", splits="split2") == {"Track00003": "test", "Track00049": "train"}
+
+
+def test_only_the_archive_that_is_read_is_downloaded() -> None:
+    assert [remote.name for remote in remotes_of("slakh", Config())] == ["redux"]
+    assert [remote.name for remote in remotes_of("slakh", Config(archive="baby"))] == ["baby"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("archive", "full"), ("splits", "split3")])
+def test_a_setting_that_does_not_exist_is_refused(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"slakh: {name}='{value}'; choose one of"):
+        Config(**{name: value})  # type: ignore[arg-type]
+
+
+def test_the_official_divisions_have_their_published_sizes() -> None:
+    def sizes(splits: str) -> dict[str | None, int]:
+        return dict(collections.Counter(official_split(number, splits) for number in range(1, NUM_TRACKS + 1)))
+
+    assert sizes("orig") == {"train": 1500, "validation": 375, "test": 225}
+    assert sizes("redux") == {"train": 1289, "validation": 270, "test": 151, "omitted": 390}
+    assert sizes("split2") == sizes("orig")
+    assert len(MOVED) == 328
+    assert official_split(2101, "orig") is None
+
+
+# --- sounds
+
+
+@pytest.mark.parametrize(
+    ("program", "plugin", "outputs"),
+    [
+        (22, "transistor_compact.nkm", {"key"}),  # GM harmonica
+        (21, "", {"key"}),  # GM accordion
+        (77, "flute.nkm", {"woodwind"}),  # GM shakuhachi
+        (50, "string_ensemble.nkm", {"bowed_string"}),  # GM synthesizer strings
+        (0, "harpsichord.nkm", {"key"}),
+        (0, "Macintosh HD/patches/HARPSICHORD.nkm", {"key"}),
+        (25, "/Library/Audio/Plug-Ins/Components/AGML2.component", {"plucked_string", "acoustic_guitar"}),
+        (40, "solo_strings.nkm", {"bowed_string", "violin"}),
+        (42, "solo_strings.nkm", {"bowed_string"}),
+        (85, "guitar_lead.nkm", {"synth"}),
+        (128, "None", {"percussion", "drums"}),
+        (97, "None", set()),
+    ],
+)
+def test_the_patch_is_what_sounds(program: int, plugin: str, outputs: set[str]) -> None:
+    sounding = sound_of(program, plugin).outputs()
+    assert {name for name, value in sounding.items() if value == PRESENT} == outputs
+
+
+def test_an_ensemble_says_nothing_of_its_members() -> None:
+    classes = sound_of(48, "session_strings_pro_2_ensemble_modern.nkm").classes()
+    assert not {"violin", "cello", "bass"} & set(classes)
+    assert classes["trumpet"] == ABSENT
+    assert not {"trumpet", "trombone", "saxophone"} & set(
+        sound_of(61, "session_horns_pro_keyswitch_60s_horns").classes()
+    )
+
+
+def test_drums_are_known_by_their_flag_too() -> None:
+    assert sound_of(0, "unknown kit", is_drum=True) == sound_of(128)
+
+
+def rows_of_mapping(shared: Path) -> list[dict[str, str]]:
+    with (shared / "multitrack" / "mapping.csv").open(newline="") as table:
+        return [row for row in csv.DictReader(table) if row["corpus"] == "slakh"]
+
+
+def masks_of(note: str) -> set[str]:
+    """The outputs behind `mask=` in a note; what a note says only for stems that exist is none."""
+    text = note.partition("mask=")[2].partition(";")[0].partition(" ")[0].split(",")
+    return set(OUTPUTS) if "all" in text else set(text) - {""}
+
+
+def test_every_program_and_patch_sounds_as_the_table_of_instruments_says(shared: Path) -> None:
+    compared = 0
+    for row in rows_of_mapping(shared):
+        kind, _, name = row["name"].partition(":")
+        if kind == "inst_class" or "never" in row["note"] or row["name"] in ("plugin:None", "plugin:solo_strings.nkm"):
+            continue  # spelling traps that are not read; no sound; a sound that follows the program
+        sound = sound_of(int(name.split()[0])) if kind == "program" else sound_of(None, name)
+        if "no patch in the generator" in row["note"] and "mask=all" not in row["note"]:
+            continue  # never rendered; what it would be is prose
+        levels, classes = {row["family"], row["instrument15"]} - {""}, {row["project_instrument"]} - {""}
+        expected = {
+            name: PRESENT if name in levels else ABSENT for name in set(OUTPUTS) - masks_of(row["note"]) | levels
+        }
+        assert sound.outputs() == expected, row
+        assert {key for key, value in sound.classes().items() if value == PRESENT} == classes, row
+        compared += 1
+    assert compared == 279
+
+
+# --- upstream's own files
+
+
+@pytest.fixture
+def official(shared: Path) -> Path:
+    folder = shared / "multitrack" / "labels" / "slakh"
+    if not folder.is_dir():
+        pytest.skip("the shared folder holds no labels of Slakh")
+    return folder
+
+
+def unpacked(path: Path) -> Any:
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+def test_the_lists_are_those_of_upstream(official: Path) -> None:
+    redux, moves = unpacked(official / "redux.json.gz"), unpacked(official / "splits_v2.json.gz")
+    assert {int(name[5:]) for name, entry in redux.items() if entry["action"] == "omit"} == OMITTED
+    assert {int(name[5:]): entry["destination_split"] for name, entry in moves.items() if entry["action"]} == MOVED
+    for name, entry in moves.items():
+        if entry["action"]:
+            assert entry["source_split"] == official_split(int(name[5:]), "orig")
+    problems = json.loads((official / "problem_stems.json").read_text())
+    listed = {(int(name[5:]), stem) for name, stems in problems.items() for stem in stems}
+    assert len(listed) == 22
+    assert set(BAD_STEMS) == listed | {(1500, "S12"), (1500, "S13")}
+
+
+def test_no_midi_file_is_in_two_splits_of_redux_and_split2_and_146_are_in_two_of_orig(official: Path) -> None:
+    midi = {int(name[5:]): entry["midi_md5"] for name, entry in unpacked(official / "duplicates.json.gz").items()}
+    straddling = {}
+    for splits in ("orig", "redux", "split2"):
+        places = collections.defaultdict(set)
+        for number, digest in midi.items():
+            places[digest].add(official_split(number, splits))
+        straddling[splits] = sum(len(found - {"omitted"}) > 1 for found in places.values())
+    assert straddling == {"orig": 146, "redux": 0, "split2": 0}
+    kept = [digest for number, digest in midi.items() if number not in OMITTED]
+    assert len(kept) == len(set(kept)) == 1710
+
+
+def test_the_real_metadata_of_track_1_is_read_in_both_copies(official: Path, tmp_path: Path) -> None:
+    names = [f"S{number:02}" for number in range(11) if number != 6]
+    heard = {
+        "S00": {"plucked_string", "electric_guitar"}, "S01": {"percussion", "drums"}, "S02": {"key", "piano"},
+        "S03": {"plucked_string", "electric_bass", "bass"}, "S04": {"voice"}, "S05": {"key", "organ"},
+        "S07": {"plucked_string", "electric_guitar"}, "S08": {"plucked_string", "electric_guitar"},
+        "S09": {"key", "organ"}, "S10": {"key", "organ"},  # General MIDI says harmonica
+    }  # fmt: skip
+    for copy in ("redux", "babyslakh"):
+        content = (official / "real_Track00001_mirdata" / f"metadata.{copy}.yaml").read_bytes()
+        found = clips(tmp_path, track(1, content, *names))
+        assert {clip.group for clip in found.values()} == {"slakh/1a81ae092884234f3264e2f45927f00a"}
+        assert {
+            key[-3:]: present(clip) for key, clip in found.items() if clip.defect is None and key[-3:] != "mix"
+        } == heard
+        assert [key for key, clip in found.items() if clip.defect] == ["Track00001/S06"]
+
+
+def test_the_mirror_of_real_layouts_is_read(shared: Path, tmp_path: Path) -> None:
+    if not (shared / "multitrack" / "mirror").is_dir():
+        pytest.skip("the shared folder has no mirror of multitrack corpora")
+    truth = json.loads((shared / "multitrack" / "mirror" / "TRUTH.json").read_text())["slakh"]
+    files = mirror_files("slakh", Config(), shared, tmp_path)
+    found = {recording.clips[0].recording: recording.clips[0] for recording in slakh.read(files, Config())}
+    reasons = {key: clip.defect.reason for key, clip in found.items() if clip.defect}
+    assert {key: reason for key, reason in reasons.items() if reason != "omitted"} == {
+        "Track00001/S04": "not_rendered", "Track00005/S05": "not_rendered", "Track00004/S02": "missing_stem",
+        "Track01876/S01": "known_bad",
+        "Track01878/mix": "no_metadata", "Track01878/S00": "no_metadata", "Track01878/S01": "no_metadata",
+        "Track01878/S02": "no_metadata", "Track01878/S03": "no_metadata", "Track01878/S04": "no_metadata",
+    }  # fmt: skip
+    assert {key for key, reason in reasons.items() if reason == "omitted"} == {
+        f"Track01879/{name}" for name in ("mix", "S00", "S01", "S02", "S03", "S04")
+    }
+    for name, facts in truth["tracks"].items():
+        if name != "Track01878":
+            assert found[f"{name}/mix"].group == f"slakh/{facts['uuid']}"
+            assert found[f"{name}/mix"].partition == facts["split"]
