@@ -198,7 +198,7 @@ def official_split(number: int, splits: str) -> str | None:
 
 
 def sound_of(program: int | None, plugin: str = "", *, is_drum: bool = False) -> Sound:
-    """Tell what a stem sounds like: its patch decides, then its program.
+    """Choose what a stem sounds like: its patch decides, then its program.
 
     Args:
         program: General MIDI number from 0, or 128; None: not said.

@@ -258,7 +258,7 @@ def _texts(fields: Any) -> dict[str, str]:
 
 
 def _why_missing(song: str, number: int, stem: str, fields: Mapping[str, str]) -> Defect:
-    """Tell why a stem of metadata.yaml has no file: it was never rendered, or is missing."""
+    """Decide why a stem of metadata.yaml has no file: it was never rendered, or is missing."""
     plugin = fields.get("plugin_name", "")
     known = stem == "S00" and number in WITHOUT_S00
     if not known and (plugin == NO_PATCH or not _is_true(fields.get("audio_rendered", "true"))):

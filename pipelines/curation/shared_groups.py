@@ -16,7 +16,7 @@ from tutti.pipelines.rows import ClipSummary
 def taken_apart(
     clips: Iterable[ClipSummary], by_rule: Callable[[ClipSummary], Sequence[str]], sources: Collection[str]
 ) -> tuple[ClipSummary, ...]:
-    """Give the clips of a group that upstream has in several splits a group per split.
+    """Assign a group per split to clips of a group that upstream has in several splits.
 
     Args:
         clips: all of them.
