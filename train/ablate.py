@@ -2,12 +2,16 @@
 
     python -m train.ablate augmentations --data build/irmas --recipe lumen_convnext
     python -m train.ablate focal --data build/ultimate --seeds 3 --set epochs=10
+    python -m train.ablate transfer --data build/multitrack --weights RUN --seeds 3
+    python -m train.ablate p_musical --data build/multitrack --weights RUN --set transfer=fine_tuned --seeds 4
 
 stderr: progress, and the table in the end. stdout: one JSON summary. Writes table.md, table.csv and
 table.png beside the runs. A row that has been trained with the same settings is not trained again, and one
 that was stopped goes on: run the same command again. Rows of other settings or data are refused (exit code 2);
 --restart removes them and trains all rows anew.
-Rows are compared on the validation split, as the papers compare them; the test split is in the CSV.
+Rows are compared on the validation split, as the papers compare them; the test split is in the CSV. Those of the last
+two tables, the musical-mixtures paper's, are compared on the test split, as there, and learning.png has the curves of
+every epoch.
 """
 
 import csv
@@ -15,7 +19,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,63 +30,18 @@ from tutti.datasets.errors import UsageError
 from tutti.datasets.files import write_file
 from tutti.datasets.manifest import Manifest, read_manifest
 from tutti.datasets.settings import nearest
-from tutti.train.cli import add_hot_copy, hot_copy_folder, processor_threads
+from tutti.train.cli import add_hot_copy, hot_copy_folder, processor_threads, with_weights
+from tutti.train.paper_tables import BEST_P_MUSICAL, MIXTURE_TABLES, TABLES, Row, p_musical_of
 from tutti.train.recipe import load_recipe, with_override
 from tutti.train.run import Keeping, runs_of_seeds, spreads_of
 from tutti.train.run_recipe import RunRecipe
+from tutti.train.runs.saved import METRICS
 from tutti.train.scoring.bootstrap import Spread
+from tutti.train.tasks.areas import AREAS
 from tutti.train.tasks.listing import task_of
 
+_TABLES = {**TABLES, **MIXTURE_TABLES}
 _COLUMNS = ("variant", "split", "figure", "mean", "deviation", "seeds")  # of table.csv
-
-
-@dataclass(frozen=True)
-class Row:
-    """One variant of a recipe."""
-
-    name: str
-    overrides: tuple[str, ...]
-    published: float | None = None  # validation F1 in the paper
-    needs: str = ""  # a field that has to be set for it
-
-
-def _augmented(name: str, published: float, needs: str = "") -> Row:
-    return Row(name, (f"augment={name}",), published, needs)
-
-
-# A1: N in total, as the published figures were run. A24: F1 of ConvNeXt-small, 10 epochs. O4, O6, O3, P9: see each.
-TABLES: Mapping[str, tuple[Row, ...]] = {
-    "augmentations": (
-        Row("none", ("augment=",), 0.346),
-        _augmented("background_noise", 0.340, needs="noises"),
-        _augmented("time_stretch", 0.347),
-        _augmented("time_shift", 0.352),
-        _augmented("pitch_shift", 0.349),
-        _augmented("colored_noise", 0.343),
-        _augmented("time_inversion", 0.346),
-        _augmented("time_mask", 0.351),
-        _augmented("frequency_mask", 0.349),
-        _augmented("random_erasing", 0.344),
-        _augmented("random_pixel_erasing", 0.350),
-    ),
-    "sum_with_n": tuple(
-        Row(f"sum with {num}", (f"augment=sum_with_n(num={num}) renormalize",)) for num in (1, 2, 3, 4, 5)
-    ),
-    "focal": (
-        Row("bce", ("loss.kind=bce",), 0.3456),
-        Row("focal, gamma 0.1", ("loss.kind=focal", "loss.gamma=0.1"), 0.3490),
-        Row("focal, gamma 0.3", ("loss.kind=focal", "loss.gamma=0.3"), 0.3516),
-        Row("focal, gamma 0.5", ("loss.kind=focal", "loss.gamma=0.5"), 0.3748),
-    ),
-    "family": tuple(Row(f"family weight {weight}", (f"loss.family_weight={weight}",)) for weight in (0, 0.3, 0.8, 1.5)),
-    "sampling": tuple(Row(name, (f"sampling={name}",)) for name in ("uniform", "median", "max")),  # M1
-    "pos_weight": (Row("without", ("pos_weight=off",)), Row("with", ("pos_weight=on",))),
-    "pretraining": (
-        Row("random", ("model_config.weights=", "optimize.head_epochs=0")),
-        Row("pre-trained", (), needs="model_config.weights"),
-    ),
-    "data_fraction": tuple(Row(f"{share} %", (f"train_share={share / 100}",)) for share in range(10, 101, 10)),
-}
 
 
 @dataclass(frozen=True)
@@ -92,6 +51,12 @@ class Result:
     row: Row
     validation: dict[str, Spread | None]
     test: dict[str, Spread | None] | None
+    folders: tuple[Path, ...] = ()  # of the runs, a seed each
+
+    @property
+    def shown(self) -> tuple[str, dict[str, Spread | None]]:
+        """The split that a table of mixtures compares, and its figures: the test split where there is one."""
+        return ("validation", self.validation) if self.test is None else ("test", self.test)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,11 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _command(arguments: Sequence[str]) -> int:
     parser = Parser("python -m train.ablate", __doc__)
-    parser.add_argument("table", metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("table", metavar="TABLE", help=", ".join(_TABLES))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
-    parser.add_argument("--recipe", default="lumen_convnext", metavar="NAME", help="default: lumen_convnext")
+    parser.add_argument(
+        "--recipe", metavar="NAME", help=f"default: lumen_convnext; of {', '.join(MIXTURE_TABLES)}: mixtures_transfer"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/ablate-TABLE-RECIPE")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for all rows")
+    parser.add_argument("--weights", metavar="RUN", help="begin with the backbone of a finished run")
     parser.add_argument("--tiny", action="store_true", help="a toy of the model")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 of every row")
     parser.add_argument("--restart", action="store_true", help="train all rows anew, whatever runs left there")
@@ -113,7 +81,8 @@ def _command(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {options.seeds}")
-    recipe = load_recipe(options.recipe, options.set, tiny=options.tiny)
+    name = options.recipe or ("mixtures_transfer" if options.table in MIXTURE_TABLES else "lumen_convnext")
+    recipe = with_weights(load_recipe(name, options.set, tiny=options.tiny), options.weights)
     manifest = read_manifest(options.data)
     output = options.output or Path("runs") / f"ablate-{options.table}-{recipe.name}"
     keeping = Keeping(output, options.restart, hot_copies=hot_copy_folder(options.hot_copy))
@@ -123,7 +92,7 @@ def _command(arguments: Sequence[str]) -> int:
     text = markdown(options.table, recipe, results)
     write_file(output / "table.md", text.encode())
     write_file(output / "table.csv", as_csv(results).encode())
-    draw(results, task_of(recipe, ()).compared, f"{options.table}: {recipe.name}, validation", output / "table.png")
+    draw(options.table, results, recipe, output)
     print(f"\n{text}", file=sys.stderr)
     summary = {"table": options.table, "recipe": recipe.name, "output": str(output), "skipped": skipped}
     print(json.dumps(summary | {"rows": [result.row.name for result in results]}))
@@ -138,10 +107,10 @@ def ablate(
     Raises:
         UsageError: no such table, or a row's setting does not suit the recipe.
     """
-    if table not in TABLES:
-        raise UsageError(f"unknown table {table!r}{nearest(table, TABLES)}; known: {', '.join(TABLES)}")
+    if table not in _TABLES:
+        raise UsageError(f"unknown table {table!r}{nearest(table, _TABLES)}; known: {', '.join(_TABLES)}")
     results, skipped = [], []
-    for row in TABLES[table]:
+    for row in _TABLES[table]:
         if row.needs and not _value(recipe, row.needs):
             print(f"left out: {row.name}; it needs --set {row.needs}=...", file=sys.stderr)
             skipped.append(row.name)
@@ -150,8 +119,10 @@ def ablate(
         for override in row.overrides:
             variant = with_override(variant, override)
         folder = (keeping.output or Path()) / row.name.replace(" ", "-").replace(",", "")
-        figures = spreads_of(runs_of_seeds(variant, manifest, num_seeds, replace(keeping, output=folder)))
-        results.append(Result(row, figures["validation"], figures.get("test")))
+        runs = runs_of_seeds(variant, manifest, num_seeds, replace(keeping, output=folder))
+        figures = spreads_of(runs)
+        folders = tuple(Path(run["output"]) for run in runs)
+        results.append(Result(row, figures["validation"], figures.get("test"), folders))
     return results, skipped
 
 
@@ -167,8 +138,8 @@ def check_table(output: Path) -> None:
     Raises:
         UsageError: one of them is somebody else's.
     """
-    heads = {name: _head(output / name) for name in ("table.md", "table.csv", "table.png")}
-    ours = (heads["table.md"] or "").startswith(tuple(f"# {name}: " for name in TABLES))
+    heads = {name: _head(output / name) for name in ("table.md", "table.csv", "table.png", "learning.png")}
+    ours = (heads["table.md"] or "").startswith(tuple(f"# {name}: " for name in _TABLES))
     ours = ours or (heads["table.csv"] or "").startswith(",".join(_COLUMNS))
     if not ours and (found := [name for name, head in heads.items() if head is not None]):
         raise UsageError(f"{output / found[0]}: is there, and no ablation wrote it; choose another --output")
@@ -182,29 +153,65 @@ def _head(path: Path) -> str | None:
 
 def markdown(table: str, recipe: RunRecipe, results: Sequence[Result]) -> str:
     """Write the table for people: validation figures, and the paper's F1 where it gives one."""
+    if table in MIXTURE_TABLES:
+        return _mixtures_markdown(table, recipe, results)
     figures = task_of(recipe, ()).compared
     names = [name.replace("_", " ") for name in figures]
     lines = [f"# {table}: {recipe.name}, {recipe.epochs} epochs, validation split", ""]
     lines += ["| | " + " | ".join(names) + " | published F1 |", "|---" * (len(names) + 2) + "|"]
     for result in results:
-        cells = ["-" if (spread := result.validation[name]) is None else str(spread) for name in figures]
+        cells = [_cell(result.validation[name]) for name in figures]
         published = "" if result.row.published is None else f"{result.row.published:g}"
         lines.append(f"| {result.row.name} | {' | '.join(cells)} | {published} |")
     return "\n".join(lines) + "\n"
 
 
-def draw(results: Sequence[Result], figures: Sequence[str], title: str, path: Path) -> None:
-    """Draw the table's validation figures as bars."""
-    from tutti.train.scoring.pictures import ablation_bars, save  # matplotlib takes a second to load
+def _mixtures_markdown(table: str, recipe: RunRecipe, results: Sequence[Result]) -> str:
+    """Write areas and loss of the test split, each beside the published one."""
+    split = results[0].shown[0] if results else "test"
+    lines = [f"# {table}: {recipe.name}, {recipe.epochs} epochs, {split} split", ""]
+    lines += ["| |" + "".join(f" {words} | published |" for words in AREAS.values()), "|---" * 7 + "|"]
+    for result in results:
+        cells = [f" {_cell(result.shown[1][name])} | {result.row.figures.get(name, '')} |" for name in AREAS]
+        best = " (best there)" if p_musical_of(result.row) == BEST_P_MUSICAL else ""
+        lines.append(f"| {result.row.name}{best} |{''.join(cells)}")
+    return "\n".join(lines) + "\n"
 
-    rows = {
-        result.row.name: {
-            name: None if (spread := result.validation[name]) is None else (spread.mean, spread.deviation or 0.0)
-            for name in figures
-        }
-        for result in results
-    }
-    save(ablation_bars(rows, title), path)
+
+def _cell(spread: Spread | None) -> str:
+    return "-" if spread is None else str(spread)
+
+
+def draw(table: str, results: Sequence[Result], recipe: RunRecipe, folder: Path) -> None:
+    """Draw the table's figures: as bars; those of mixtures beside what was published, and over the epochs."""
+    # matplotlib takes a second to load
+    from tutti.train.scoring.pictures import ablation_bars, save
+    from tutti.train.scoring.transfer_pictures import areas_over_share, beside_published, learning_curves
+
+    title = f"{table}: {recipe.name}, {results[0].shown[0] if results and table in MIXTURE_TABLES else 'validation'}"
+    if table not in MIXTURE_TABLES:
+        names = task_of(recipe, ()).compared
+        rows = {one.row.name: {name: _bar(one.validation[name]) for name in names} for one in results}
+        save(ablation_bars(rows, title), folder / "table.png")
+        return
+    found = {one.row.name: {name: _bar(one.shown[1][name]) for name in AREAS} for one in results}
+    if table == "p_musical":
+        shares = [p_musical_of(one.row) or 0.0 for one in results]
+        save(areas_over_share(shares, list(found.values()), AREAS, BEST_P_MUSICAL, title), folder / "table.png")
+    else:
+        published = {one.row.name: one.row.figures for one in results}
+        save(beside_published(found, published, AREAS, title), folder / "table.png")
+    histories = {one.row.name: [_history(run) for run in one.folders] for one in results}
+    save(learning_curves(histories, f"{table}: {recipe.name}, validation"), folder / "learning.png")
+
+
+def _bar(spread: Spread | None) -> tuple[float, float] | None:
+    return None if spread is None else (spread.mean, spread.deviation or 0.0)
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    history: list[dict[str, Any]] = json.loads((folder / METRICS).read_bytes())["history"]
+    return history
 
 
 def as_csv(results: Sequence[Result]) -> str:

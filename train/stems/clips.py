@@ -167,7 +167,8 @@ def _audio(data: Data, split: str, table: SplitTable, recipe: RunRecipe) -> Stem
 def _gain_db(table: SplitTable, stems: Stems, config: MixingConfig, recipe: RunRecipe) -> NDArray[np.float32]:
     """Compute the gain (S,) of each stem: the build's taken off, or what makes all equally loud."""
     if config.levels == "upstream":
-        return -table.gain_db[stems.rows]
+        undone: NDArray[np.float32] = -table.gain_db[stems.rows]
+        return undone
     wanted = np.minimum(recipe.target_lufs - table.loudness_lufs[stems.rows], recipe.max_gain_db)
     return np.nan_to_num(wanted, nan=0.0).astype(np.float32)
 
