@@ -242,7 +242,7 @@ class _Tar:
         self._label = label
         with _Capped(io.FileIO(path)) as stream:
             stream.most_bytes = MAX_HEADER_BYTES
-            named = [(info.name, info.offset_data, info.size) for info in _tar_members(stream)]
+            named = [(info.name, info.offset_data, info.size) for info in tar_members(stream)]
         self._members = {name: (offset, size) for name, offset, size in named}
         self._repeated = _repeated(name for name, _, _ in named)
         self._file = os.open(path, os.O_RDONLY)  # pread: no shared position between threads
@@ -267,7 +267,13 @@ class _Tar:
         return self._members[name][1]
 
 
-def _tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+def tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+    """Yield the plain files with harmless names of a tar, from where the stream is.
+
+    Raises:
+        ValueError: it holds far too much, or a member claims what cannot be.
+        tarfile.TarError: it is none.
+    """
     with tarfile.open(fileobj=stream, mode="r:") as tar:
         count, position = 0, -1
         while (info := tar.next()) is not None:

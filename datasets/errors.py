@@ -48,6 +48,10 @@ class StorageError(TuttiError):
     exit_code = 74
 
 
+class NetworkError(StorageError):
+    """A server does not answer, breaks off, or sends what it was not asked for; another time it may do better."""
+
+
 class TryLaterError(TuttiError):
     """Another build holds the lock, or a server asks to come back later (EX_TEMPFAIL)."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tutti.datasets.manifest import ClipRow
-from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN, Clip, Label, Rejected, Seconds
+from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN, Clip, Label, Recording, Rejected, Seconds
 from tutti.datasets.source import Input, LocalFile
 
 
@@ -26,6 +26,19 @@ class Song:
     name: str  # source/song
     clips: tuple[Clip, ...]  # by id
     lost: tuple[Rejected, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TarJob:
+    """A tar on its way, and what is wanted of it: recordings that name it and a member."""
+
+    url: str
+    recordings: tuple[Recording, ...]
+
+    @property
+    def id(self) -> str:
+        """Name for people."""
+        return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError
 
 from tutti.datasets.addresses import Credentials, shown
 from tutti.datasets.bounded import read_json
-from tutti.datasets.errors import BlockedError, IntegrityError, StorageError, TryLaterError, UsageError
+from tutti.datasets.errors import BlockedError, IntegrityError, NetworkError, StorageError, TryLaterError, UsageError
 from tutti.datasets.files import write_file
 from tutti.datasets.heartbeat import beat, pause
 from tutti.datasets.os_errors import storage_error
@@ -92,7 +92,7 @@ class HttpRules:
             raise ValueError(f"attempts {self.attempts} and per_host {self.per_host} must be at least 1")
 
 
-class _Retry(Exception):  # noqa: N818 - caught here, always
+class Retry(Exception):  # noqa: N818 - caught here, always
     """An attempt failed in a way that may pass; holds the wait in s that the server asks for, if any."""
 
     def __init__(self, problem: str, wait_s: float | None = None, *, rate_limited: bool = False) -> None:
@@ -126,7 +126,7 @@ def fetch_file(url: str, part: Path, *, rules: HttpRules, progress: Callable[[in
         UsageError: the address is none, or TUTTI_OFFLINE forbids to open it.
     """
     with _storage(part), one_writer(part):
-        _with_retries(url, rules, lambda open_: _download_once(url, part, rules, progress, open_), lambda: _size(part))
+        with_retries(url, rules, lambda open_: _download_once(url, part, rules, progress, open_), lambda: _size(part))
 
 
 def get_small(url: str, *, rules: HttpRules, limit_bytes: int = SMALL_BYTES) -> bytes | None:
@@ -135,8 +135,8 @@ def get_small(url: str, *, rules: HttpRules, limit_bytes: int = SMALL_BYTES) -> 
 
     def attempt(open_: ExitStack) -> bytes:
         content.clear()
-        response = _request(url, {}, rules, open_)
-        for chunk in _body(url, response, rules):
+        response = request(url, {}, rules, open_)
+        for chunk in body_of(url, response, rules):
             content.extend(chunk)
             if len(content) > limit_bytes:
                 raise StorageError(f"{url}: larger than {limit_bytes} bytes; is this the file that is meant?")
@@ -144,7 +144,7 @@ def get_small(url: str, *, rules: HttpRules, limit_bytes: int = SMALL_BYTES) -> 
 
     try:
         with _storage(rules.slots or Path(url)):
-            return _with_retries(url, rules, attempt, lambda: len(content))
+            return with_retries(url, rules, attempt, lambda: len(content))
     except NotFound:
         return None
 
@@ -193,9 +193,9 @@ def _download_once(
 ) -> None:
     state, have = _resumable(url, part)
     ranged = {"Range": f"bytes={have}-", "If-Range": state.validator or ""} if state else {}
-    response = _request(url, ranged, rules, open_)
+    response = request(url, ranged, rules, open_)
     if response.status_code == 200:
-        body = _body(url, response, rules)
+        body = body_of(url, response, rules)
         head = next(body, b"")  # before anything is written: a page must not replace what we have
         state = remote_version_of(url, response)
         with part.open("wb") as emptied:  # first: old bytes under a new state would be taken for new ones
@@ -203,14 +203,14 @@ def _download_once(
         write_file(_state_path(part), json.dumps(asdict(state)).encode())
         _append(part, chain((head,), body), state.length, progress)
     elif state is None:
-        raise StorageError(f"{url}: HTTP status {response.status_code} to a request for the whole; pass --mirror")
+        raise NetworkError(f"{url}: HTTP status {response.status_code} to a request for the whole; pass --mirror")
     elif not can_resume(state, have, response):
         discard(part)
         open_.close()
         _download_once(url, part, rules, progress, open_)  # without a Range now, so not for ever
     else:
         total = state.length if state.length is not None else content_range(response)[1]
-        rest = _body(url, response, rules) if response.status_code == 206 else iter(())  # 416: nothing is missing
+        rest = body_of(url, response, rules) if response.status_code == 206 else iter(())  # 416: nothing is missing
         _append(part, rest, total, progress)
 
 
@@ -229,7 +229,7 @@ def _append(
     if total is not None and size != total:
         if size > total:
             discard(part)
-        raise _Retry(f"{size} bytes came of {total}")
+        raise Retry(f"{size} bytes came of {total}")
 
 
 @contextlib.contextmanager
@@ -245,7 +245,7 @@ def _storage(path: Path) -> Iterator[None]:
 # --- the network
 
 
-def _with_retries(
+def with_retries(
     url: str, rules: HttpRules, attempt: Callable[[ExitStack], Result], num_bytes: Callable[[], int]
 ) -> Result:
     """Repeat an attempt as the rules say; only bytes beyond all that ever were there count as progress."""
@@ -254,26 +254,26 @@ def _with_retries(
         with ExitStack() as open_:  # the host's slot and the connection; kept while the host asks for a pause
             try:
                 return attempt(open_)
-            except _Retry as again:
+            except Retry as again:
                 failures = 0 if num_bytes() > most else failures + 1
                 most = max(most, num_bytes())
                 _wait(url, rules, again, failures)
 
 
-def _wait(url: str, rules: HttpRules, again: _Retry, failures: int) -> None:
+def _wait(url: str, rules: HttpRules, again: Retry, failures: int) -> None:
     if again.wait_s is not None and again.wait_s > rules.longest_wait_s:
         until = datetime.fromtimestamp(time.time() + min(again.wait_s, 1e9), UTC).isoformat(timespec="seconds")
         raise TryLaterError(
             f"{url}: {again}; the server asks to wait until {until}: run it again then, or pass --mirror"
         )
     if failures >= rules.attempts:
-        kind = TryLaterError if again.rate_limited else StorageError
+        kind = TryLaterError if again.rate_limited else NetworkError
         raise kind(f"{url}: {again}; try again later, or pass --mirror with a copy")
     wait_s = backoff_s(failures, rules) if again.wait_s is None else again.wait_s
     pause(wait_s, f"{host_of(url)}, which wants a pause of {wait_s:.0f} s")
 
 
-def _request(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) -> requests.Response:
+def request(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitStack) -> requests.Response:
     """Request an address through its redirects; the answer is 200, 206 or 416, its body not read."""
     address, outside = url, False
     for _ in range(MAX_REDIRECTS + 1):
@@ -294,7 +294,7 @@ def _request(url: str, headers: dict[str, str], rules: HttpRules, open_: ExitSta
             return response
         address = redirect_target(url, address, location.encode("latin-1").decode("utf-8", "replace"), rules.hosts)
         open_.close()
-    raise StorageError(f"{url}: more than {MAX_REDIRECTS} redirects; pass --mirror with a copy")
+    raise NetworkError(f"{url}: more than {MAX_REDIRECTS} redirects; pass --mirror with a copy")
 
 
 def _get(
@@ -320,18 +320,18 @@ def _get(
         except ValueError as error:  # requests.InvalidURL and its kin, whose messages quote the address
             raise UsageError(f"{shown(address)}: is not an http(s) address; correct it") from error
         except requests.ConnectTimeout as error:
-            raise _Retry(f"no connection within {rules.connect_timeout_s:g} s") from error
+            raise Retry(f"no connection within {rules.connect_timeout_s:g} s") from error
         except requests.RequestException as error:
             if watch.is_inner and watch.outside:
                 told = f"redirect to {shown(address)} refused: {root_cause(error)}"
                 raise BlockedError(blocked(url, told)) from error
             if watch.timed_out or isinstance(error, requests.Timeout):
                 told_s = limit_s if watch.timed_out else min(rules.read_timeout_s, limit_s)
-                raise _Retry(f"no answer within {told_s:g} s") from error
-            raise _Retry(f"the connection failed ({root_cause(error)})") from error
+                raise Retry(f"no answer within {told_s:g} s") from error
+            raise Retry(f"the connection failed ({root_cause(error)})") from error
         if watch.timed_out:  # http.client takes a head that breaks off for a whole one
             response.close()
-            raise _Retry(f"no answer within {limit_s:g} s")
+            raise Retry(f"no answer within {limit_s:g} s")
         return response, watch.is_inner
 
 
@@ -347,23 +347,23 @@ def _raise_for_answer(url: str, response: requests.Response) -> None:
         raise BlockedError(blocked(url, f"HTTP status {status}{page}"))
     if status in (429, 503):
         problem = f"HTTP status {status}" + (", too many requests" if status == 429 else "")
-        raise _Retry(problem, asked_wait_s(response.headers, time.time()), rate_limited=status == 429)
+        raise Retry(problem, asked_wait_s(response.headers, time.time()), rate_limited=status == 429)
     if status >= 500 or status in PASSING:
-        raise _Retry(f"HTTP status {status}")
+        raise Retry(f"HTTP status {status}")
     if status not in (200, 206, 416):
-        raise StorageError(f"{url}: HTTP status {status}; try again later, or pass --mirror with a copy")
+        raise NetworkError(f"{url}: HTTP status {status}; try again later, or pass --mirror with a copy")
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("", "identity") and not is_packed(url):
-        raise StorageError(f"{url}: comes coded as {coding}, though not asked to; pass --mirror with a copy")
+        raise NetworkError(f"{url}: comes coded as {coding}, though not asked to; pass --mirror with a copy")
 
 
-def _body(url: str, response: requests.Response, rules: HttpRules) -> Iterator[bytes]:
+def body_of(url: str, response: requests.Response, rules: HttpRules) -> Iterator[bytes]:
     """Yield the bytes as stored on the server, as soon as they come; a short body is an error."""
     chunks, head, broken = _paced(url, response.raw, rules), b"", None
     try:
         while len(head) < HEAD_BYTES and (chunk := next(chunks, b"")):
             head += chunk
-    except _Retry as again:
+    except Retry as again:
         broken = again  # what came before counts
     if response.status_code == 200 and is_page(head) and not is_named_page(url):
         raise BlockedError(blocked(url, "HTTP status 200, a page for people instead of the file"))
@@ -377,7 +377,7 @@ def _read(raw: Any) -> bytes:
     try:
         return bytes(raw.read1(RECEIVED_BYTES, decode_content=False))
     except (HTTPError, OSError) as error:
-        raise _Retry(f"the connection broke ({root_cause(error)})") from error
+        raise Retry(f"the connection broke ({root_cause(error)})") from error
 
 
 def _paced(url: str, raw: Any, rules: HttpRules) -> Iterator[bytes]:
@@ -390,10 +390,10 @@ def _paced(url: str, raw: Any, rules: HttpRules) -> Iterator[bytes]:
         num_bytes += len(chunk)
         now_s = time.monotonic()
         if now_s - started_s > rules.total_s:
-            raise _Retry(f"not whole within {rules.total_s:g} s")
+            raise Retry(f"not whole within {rules.total_s:g} s")
         if now_s - since_s > SLOW_S:
             if num_bytes < rules.slowest_bytes_per_s * (now_s - since_s):
-                raise StorageError(
+                raise NetworkError(
                     f"{url}: sends less than {rules.slowest_bytes_per_s:g} bytes a second, what has come is kept; "
                     "try again later, or pass --mirror with a copy"
                 )

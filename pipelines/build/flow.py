@@ -11,7 +11,7 @@ from typing import Any
 import apache_beam as beam
 
 from tutti.datasets.manifest import bucket_of
-from tutti.datasets.source import has_notes, has_tracks
+from tutti.datasets.source import has_notes, has_tracks, is_streamed
 from tutti.pipelines.build.plan import Build
 from tutti.pipelines.engine.stage import JoinDecisions, Reshuffle, Stage, ToOneList
 from tutti.pipelines.recipe import Recipe, as_json
@@ -35,6 +35,7 @@ from tutti.pipelines.stages.embed import (
     sound_of,
 )
 from tutti.pipelines.stages.fetch import fetch
+from tutti.pipelines.stages.fetch_tars import by_tar, fetch_tar, lies_elsewhere, lies_in_tar, num_fetched, tar_job
 from tutti.pipelines.stages.fidelity import fidelity
 from tutti.pipelines.stages.frozen import bucket_names, certificate_in, decide_frozen, listed_shards, select_listed
 from tutti.pipelines.stages.join import assign_shards, empty_shards, join_bucket, key_by_shard, shard_job
@@ -69,13 +70,31 @@ def acquire(root: beam.Pipeline, build: Build) -> tuple[Any, Any]:
         | "sources" >> beam.Create(sorted(recipe.sources))
         | stage("download", partial(download, configs=recipe.sources, origins=origins, cache=cache, progress=progress))
     )
-    recordings = (
-        files
-        | stage("select", chosen)
+    recordings = files | stage("select", chosen)
+    if any(is_streamed(source) for source in recipe.sources):
+        return files, fetched_by_tar(recordings, build)
+    return files, recordings | "spread" >> Reshuffle() | stage("fetch", partial(fetch, origins=origins, cache=cache))
+
+
+def fetched_by_tar(recordings: Any, build: Build) -> Any:
+    """Fetch recordings of which some lie in tars that are streamed: a tar is read by one worker, once."""
+    origins, cache, progress = build.origins, build.cache, build.output.progress
+    elsewhere = (
+        recordings
+        | "elsewhere" >> beam.Filter(lies_elsewhere)
         | "spread" >> Reshuffle()
-        | stage("fetch", partial(fetch, origins=origins, cache=cache))
+        | Stage("fetch", partial(fetch, origins=origins, cache=cache), progress)
     )
-    return files, recordings
+    in_tars = (
+        recordings
+        | "in tars" >> beam.Filter(lies_in_tar)
+        | "tar" >> beam.Map(by_tar)
+        | "by tar" >> beam.GroupByKey()
+        | "tar jobs" >> beam.Map(tar_job)
+        | Stage("fetch", partial(fetch_tar, origins=origins, cache=cache), progress, part="tars", done=num_fetched)
+        | "spread members" >> Reshuffle()
+    )
+    return (elsewhere, in_tars) | "fetched" >> beam.Flatten()
 
 
 def dataset(root: beam.Pipeline, build: Build) -> Any:

@@ -134,6 +134,17 @@ SHAPES: Mapping[str, Any] = {
     "sample": Object({"sha256": Digest}),
     "own": Object({"look": tuple[_STATUS, _STATUS, _STATUS, _STATUS, _STATUS], "sha256": Digest, "num_bytes": Count}),
     "own_length": Object({"duration_s": Amount}),
+    "tar_member": _FETCHED,
+    "tar_index": Object(  # of acquisition.tars: what a server said of a tar, and where its members lie
+        {
+            "etag": Text | None,
+            "last_modified": Text | None,
+            "length": Count | None,
+            "members": tuple[tuple[Text, Count, Count], ...],
+            "end": Count,
+            "whole": bool,
+        }
+    ),
     "prepare": (
         Object({"audio": _AUDIO}, {"alignment": _ALIGNMENT}),
         Object({"reason": Word, "detail": Text}, {"value": float | None}),
