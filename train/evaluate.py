@@ -2,11 +2,16 @@
 
     python -m train.evaluate --run RUN --data build/ultimate --split test --intervals
     python -m train.evaluate --zero-shot --data build/ultimate --split test --intervals        AST, nothing is trained
+    python -m train.evaluate --run RUN --data build/medleydb --per-second --split all
 
 stderr: a table. stdout: one JSON object: figures of the model and of the best constant predictor,
 over known labels only; with --intervals where they would lie with other songs. Thresholds are the
 run's, fixed on its validation split. Pictures of tagging are written to RUN/pictures/SPLIT-VERSION/:
 instruments.png, roc.png, f1_per_clip.png, confusion.png.
+
+--per-second asks which of piano, guitar, violin, cello and flute play in each second of the mixes of songs: any run
+that hears one of them, of whatever classes, on data with stems (table 3 of the MuseScore multitask paper, which is
+printed beside it). --split all takes the songs of every split, --sources medleydb,mixing_secrets those of some corpora.
 
 --zero-shot [WEIGHTS] takes AudioSet's own classifier (a hub name or a folder; default: the published AST). Classes are
 mapped by name; one that AudioSet lacks is unknown, which the report says. Thresholds are searched on the data's
@@ -24,9 +29,10 @@ from typing import Any
 from tutti.datasets.command import Parser, run_command
 from tutti.datasets.errors import UsageError
 from tutti.datasets.manifest import Manifest, read_manifest
-from tutti.datasets.record import PRESENT
+from tutti.datasets.record import PRESENT, SPLITS
 from tutti.train.cli import add_hot_copy, hot_copy_folder, processor_threads
 from tutti.train.data import Data, default_device
+from tutti.train.per_second import hear_mixes, second_report, second_table
 from tutti.train.runs.saved import PICTURES, SavedRun, load_run
 from tutti.train.scoring.bootstrap import NUM_RESAMPLES
 from tutti.train.scoring.report import rounded
@@ -51,6 +57,8 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="output root or version folder")
     parser.add_argument("--split", default="test", metavar="NAME", help="default: test")
     parser.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over songs")
+    parser.add_argument("--per-second", action="store_true", help="five instruments, second by second, in mixes")
+    parser.add_argument("--sources", default="", metavar="NAME,...", help="--per-second: of which corpora")
     add_hot_copy(parser)
     parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES, metavar="N", help="of the bootstrap")
     parser.add_argument("--no-pictures", action="store_true", help="figures only")
@@ -60,6 +68,10 @@ def _command(arguments: Sequence[str]) -> int:
         raise UsageError(f"--resamples must be at least 1, got {options.resamples}")
     if options.added_classes and options.zero_shot is None:
         raise UsageError("--added-classes goes with --zero-shot: a run has the classes that it was trained for")
+    if options.per_second and options.zero_shot is not None:
+        raise UsageError("--per-second goes with --run")
+    if (options.sources or options.split == "all") and not options.per_second:
+        raise UsageError("--sources and --split all go with --per-second")
     given: dict[str, Any] = {
         "num_resamples": options.resamples if options.intervals else 0,
         "hot_copies": hot_copy_folder(options.hot_copy),
@@ -77,6 +89,19 @@ def _command(arguments: Sequence[str]) -> int:
     run = load_run(options.run, default_device())
     if not options.no_pictures:
         given["pictures"] = options.pictures or options.run / PICTURES
+    if options.per_second:
+        with processor_threads(run.recipe):
+            result = evaluate_seconds(
+                run,
+                read_manifest(options.data),
+                options.split,
+                [name for name in options.sources.split(",") if name],
+                num_resamples=given["num_resamples"],
+                hot_copies=given["hot_copies"],
+            )
+        print(second_table(result, run.recipe.name), file=sys.stderr)
+        print(json.dumps({"run": str(options.run), **result}))
+        return 0
     with processor_threads(run.recipe):
         result = evaluate(run, read_manifest(options.data), options.split, **given)
     print(run.task.table(result, options.split), file=sys.stderr)
@@ -110,6 +135,39 @@ def evaluate(
     task = run.task
     outputs = task.score_split(run.tagger, task.load_split(Data(manifest, run.tagger.device, hot_copies), split))
     return _report(task, outputs, run.thresholds, manifest, split, num_resamples=num_resamples, pictures=pictures)
+
+
+def evaluate_seconds(
+    run: SavedRun,
+    manifest: Manifest,
+    split: str,
+    corpora: Sequence[str] = (),
+    *,
+    num_resamples: int = 0,
+    hot_copies: Path | None = None,
+) -> dict[str, Any]:
+    """Report on five instruments second by second in the mixes of songs, and say which data it was.
+
+    Args:
+        run: the model.
+        manifest: of the dataset version.
+        split: its name; all: every one.
+        corpora: of which sources; empty: all.
+        num_resamples: of the bootstrap over songs; 0: no intervals.
+        hot_copies: folder in which is noted which shards were checked; None: nowhere.
+
+    Raises:
+        UsageError: the run hears none of them, or the data hold no such mixes.
+        IntegrityError: the data are damaged.
+    """
+    filled = [name for name in SPLITS if any(info.num_rows for info in manifest.shards(name))]
+    heard = hear_mixes(
+        run, Data(manifest, run.tagger.device, hot_copies), filled if split == "all" else [split], corpora
+    )
+    if run.data.root_digest == manifest.root_digest:
+        print("the run was trained on a split of these very data", file=sys.stderr)
+    report = second_report(heard, num_resamples)
+    return {"split": split, "version": manifest.version, "root_digest": manifest.root_digest, **report}
 
 
 def evaluate_zero_shot(

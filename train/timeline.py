@@ -40,7 +40,7 @@ def timeline_of(path: Path, tagger: Tagger, recipe: TaggingRecipe, thresholds: M
         IntegrityError: it is no audio that the decoders read.
     """
     mono, names = load_mono(path, recipe), list(thresholds)
-    clip = _one_clip(mono, tagger, recipe, len(names))
+    clip = one_clip(mono, tagger, recipe, len(names))
     logits, plan = chunk_logits(tagger, clip, evaluation_chunking(recipe))
     chunk_KC, clip_C = probabilities(logits), clip_probabilities(logits, plan.clips, recipe.pooling)[0]
     present = [n for n in np.argsort(-clip_C, kind="stable") if clip_C[n] >= thresholds[names[n]]]
@@ -63,7 +63,7 @@ def timeline_of(path: Path, tagger: Tagger, recipe: TaggingRecipe, thresholds: M
     return result
 
 
-def _one_clip(mono: audio.Mono, tagger: Tagger, recipe: TaggingRecipe, num_classes: int) -> Clips:
+def one_clip(mono: audio.Mono, tagger: Tagger, recipe: TaggingRecipe, num_classes: int) -> Clips:
     """Make a clip without labels; frames are stored as training stores them."""
     device, unit = tagger.device, evaluation_unit(recipe)
     values = torch.from_numpy(mono).to(device)

@@ -170,7 +170,8 @@ def _gain_db(table: SplitTable, stems: Stems, config: MixingConfig, recipe: RunR
         undone: NDArray[np.float32] = -table.gain_db[stems.rows]
         return undone
     wanted = np.minimum(recipe.target_lufs - table.loudness_lufs[stems.rows], recipe.max_gain_db)
-    return np.nan_to_num(wanted, nan=0.0).astype(np.float32)
+    gains: NDArray[np.float32] = np.nan_to_num(wanted, nan=0.0).astype(np.float32)
+    return gains
 
 
 def musical_only(config: MixingConfig, num_mixes: int) -> MixingConfig:
