@@ -32,7 +32,7 @@ def named_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
 def recipe_inputs(recipe: Recipe) -> Iterator[Input]:
     """Yield the inputs that a recipe names: folders of sources and weights, soundfonts, FluidSynth."""
     for config in recipe.sources.values():
-        if root := getattr(config, "root", ""):
+        for root in filter(None, (getattr(config, "root", ""), *getattr(config, "roots", ()))):
             yield Input("files", str(Path(root).absolute()))
     if recipe.embed.folder:
         yield Input("files", str(Path(recipe.embed.folder).absolute()))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tutti.datasets.addresses import shown
 from tutti.datasets.environment import switch
@@ -53,11 +54,13 @@ def plan_build(arguments: argparse.Namespace) -> Build:
         UsageError: an unknown recipe, field, folder or reason.
     """
     switch("TUTTI_OFFLINE")  # what it says is asked for again wherever an address is opened
-    recipe, local_roots = with_own_folder(with_flags(recipe_of(arguments), arguments), arguments.data_from)
-    recipe = with_overrides(recipe, arguments.overrides)
     root, cache_root = places_of(arguments)
     cache = Cache(cache_root)
-    origins = origins_of(arguments, local_roots, cache)
+    mirror = mirror_root(arguments.mirror, cache)
+    recipe = with_flags(recipe_of(arguments), arguments)
+    recipe, local_roots = with_own_folder(recipe, arguments.data_from, own_folders_of(mirror))
+    recipe = with_overrides(recipe, arguments.overrides)
+    origins = origins_of(arguments, recipe, local_roots, mirror)
     return Build(
         recipe,
         with_sums(origins, cache),
@@ -103,17 +106,20 @@ def with_overrides(recipe: Recipe, files: Sequence[Path]) -> Recipe:
     return replace(recipe, clean=replace(recipe.clean, overrides=overrides))
 
 
-def origins_of(arguments: argparse.Namespace, local_roots: tuple[tuple[str, str], ...], cache: Cache) -> Origins:
-    """Collect where the bytes may come from.
+def origins_of(
+    arguments: argparse.Namespace, recipe: Recipe, local_roots: tuple[tuple[str, str], ...], mirror: str | None
+) -> Origins:
+    """Collect where the bytes may come from; archives are looked for in the user's folders if a source has any.
 
     Raises:
         UsageError: no such folder or file, or a wrong value.
     """
+    downloads = not local_roots or any(load_source(name).REMOTES for name in recipe.sources)
     return Origins(
-        mirror=mirror_root(arguments.mirror, cache),
+        mirror=mirror,
         credentials=arguments.credentials,
         local_roots=local_roots,
-        own_roots=() if local_roots else tuple(_folder("--data-from", folder) for folder in arguments.data_from),
+        own_roots=tuple(_folder("--data-from", folder) for folder in arguments.data_from if downloads),
         access=Access(
             cookies=None if arguments.cookies is None else _file("--cookies", arguments.cookies),
             proxy=_proxy(arguments.proxy),
@@ -203,8 +209,22 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def with_own_folder(recipe: Recipe, folders: Sequence[str]) -> tuple[Recipe, tuple[tuple[str, str], ...]]:
-    """Set the folder of sources that read one of the user's; return the recipe and the roots to read."""
+def with_own_folder(
+    recipe: Recipe, folders: Sequence[str], of_mirror: Sequence[str] = ()
+) -> tuple[Recipe, tuple[tuple[str, str], ...]]:
+    """Set the folders of sources that read the user's; return the recipe and the roots to read.
+
+    A source with `root` reads the one folder that is given, and its root has its name; one with `roots` finds what is
+    its own in any number of folders, and the roots are numbered: `medleydb/0`, `medleydb/1`.
+
+    Args:
+        recipe: to be built.
+        folders: given by the user.
+        of_mirror: read by sources with `roots` where none is given.
+
+    Raises:
+        UsageError: none where one is needed, several where one is, or no such folder.
+    """
     own = {name: config for name, config in recipe.sources.items() if hasattr(config, "root")}
     if own and folders:
         root = str(Path(folders[0]).expanduser().absolute())
@@ -215,7 +235,26 @@ def with_own_folder(recipe: Recipe, folders: Sequence[str]) -> tuple[Recipe, tup
     roots = tuple((name, config.root) for name, config in own.items() if config.root)
     # Whoever reads the labels later in this build sees them as they are now.
     own |= {name: load_source(name).snapshot(own[name]) for name in own.keys() & {"folder"}}  # type: ignore[attr-defined]
+    for name, config in recipe.sources.items():
+        if hasattr(config, "roots"):
+            own[name], numbered = _with_roots(name, config, folders or config.roots or of_mirror)
+            roots += numbered
     return replace(recipe, sources={**recipe.sources, **own}), roots
+
+
+def _with_roots(name: str, config: Any, folders: Sequence[str]) -> tuple[Any, tuple[tuple[str, str], ...]]:
+    if not folders:
+        title = load_source(name).CARD.title
+        raise UsageError(f"{name}: no folder; pass --data-from DIR, once or more, where DIR holds songs of {title}")
+    places = tuple(dict.fromkeys(_folder("--data-from", folder) for folder in folders))
+    return replace(config, roots=places), tuple((f"{name}/{number}", place) for number, place in enumerate(places))
+
+
+def own_folders_of(mirror: str | None) -> list[str]:
+    """List the folder in which a mirror holds what a user would have: `ROOT/user`, where it is there."""
+    if mirror is None or is_http(mirror) or not (Path(mirror) / "user").is_dir():
+        return []
+    return [str(Path(mirror) / "user")]
 
 
 def mirror_root(mirror: str | None, cache: Cache) -> str | None:

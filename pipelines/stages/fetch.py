@@ -60,10 +60,8 @@ def fetch(recording: Recording, *, origins: Origins, cache: Cache) -> list[Recor
     if is_rendered(media):
         made = render_recording(recording, dict(origins.local_roots).get("rendered"), cache)
         return [_acquired(made, made.media, "rendered")]
-    scheme, _, path = media.url.partition(":")
-    if scheme in dict(origins.local_roots):
-        blob = receive_own(Path(dict(origins.local_roots)[scheme]) / path, cache, label=media.url)
-        return [_acquired(recording, replace(media, sha256=blob.sha256), "own")]
+    if (local := fetch_local(media, origins, cache)) is not None:
+        return [_acquired(recording, local, "own")]
     try:
         own, rest = _from_own_files(recording, origins, cache)
     except MachineError as error:
@@ -84,6 +82,21 @@ def _fetch_parts(recording: Recording, origins: Origins, cache: Cache) -> list[R
             elif row.status == "pending":
                 return [row]
     return [_acquired(replace(recording, parts=tuple(parts)), recording.media, "sum")]
+
+
+def fetch_local(media: Media, origins: Origins, cache: Cache) -> Media | None:
+    """Copy a file that a source found in its own folder, `folder:<path>` or `medleydb/0:<path>`, into the cache.
+
+    Of a member of a zip, the zip. None: the address is that of no such folder.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    scheme, _, path = media.url.partition(":")
+    root = dict(origins.local_roots).get(scheme)
+    if root is None:
+        return None
+    return replace(media, sha256=receive_own(Path(root) / path, cache, label=media.url).sha256)
 
 
 def _acquired(recording: Recording, media: Media, method: str) -> Recording:
