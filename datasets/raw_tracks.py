@@ -35,7 +35,7 @@ _RULES = sounds_of(r"""
     percussion: hand ?drum, war ?drum, frame ?drum, talking ?drum, tamb(o(ur(ine)?)?)?(?![a-z]), tambourine, shaker
     percussion = mallet_percussion: steel ?(drum|pan)
     percussion ~ drums: bass ?drum(?!s), gran ?cassa
-    percussion/drums = drums ~ percussion: over ?heads?, \boo?hs?\b, drum, \bdrms?\b, \bkit\b, brush ?kit, brushes
+    percussion/drums = drums ~ percussion: over ?heads?, \bo ?hs?\b, drum, \bdrms?\b, \bkit\b, brush ?kit, brushes
     percussion/drums = drums ~ percussion: kick ?snare, snare ?(and ?)?cymbal
     percussion/drums = drums: kick, \bki?k\b, snare, \bsnr?\b, rim ?shot, \brim\b, side ?stick, cross ?stick
     percussion: finger ?cymbal
@@ -110,7 +110,7 @@ _SIDE = re.compile(r"(.+?)[ ._-]?([LR])")
 
 
 def sound_of_name(name: str) -> Sound | None:
-    """Look up the sound of a track's name, or of an instrument's name in the metadata of Mixing Secrets.
+    """Find the sound of a track's name, or of an instrument's name in the metadata of Mixing Secrets.
 
     Args:
         name: with or without number and suffix.

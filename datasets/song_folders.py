@@ -230,13 +230,14 @@ def _is_mac(member: str) -> bool:
 
 
 def _are_tracks(names: Sequence[str]) -> bool:
-    """Whether files are the tracks of one song, by their names alone: numbered, or named for instruments."""
-    known = [name for name in map(file_name, names) if is_numbered(name) and sound_of_name(name)]
-    named = [name for name in map(file_name, names) if sound_of_name(name)]
-    enough = MIN_TRACKS <= len(names) <= MAX_TRACKS
-    return (
-        enough and len({os.path.dirname(name) for name in names}) == 1 and 2 * max(len(known), len(named)) > len(names)
-    )
+    """Whether files are the tracks of one song, by their names: numbered and a third known, or more than half known."""
+    if not 1 < len(names) <= MAX_TRACKS or len({os.path.dirname(name) for name in names}) > 1:
+        return False
+    numbered = sum(map(is_numbered, map(file_name, names)))
+    known = sum(sound_of_name(file_name(name)) is not None for name in names)
+    if 2 * numbered > len(names):
+        return 3 * known >= len(names)  # titles of an album are numbered too
+    return len(names) >= MIN_TRACKS and 2 * known > len(names)
 
 
 def _key(name: str) -> str:
@@ -251,7 +252,7 @@ def _raw_song(key: str, home: Place, tracks: Iterable[Place]) -> SongFiles:
 
 
 def _with_previews(songs: Iterable[SongFiles], previews: Iterable[Place]) -> Iterator[SongFiles]:
-    """Give songs of the library their mix: named by id, or by a title that no other song has."""
+    """Add the mixes of the library to its songs: named by id, or by a title that no other song has."""
     listed = list(songs)
     by_name: dict[str, Place] = {}
     for place in previews:

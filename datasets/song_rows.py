@@ -226,7 +226,7 @@ class _Reader:
             yield _Stem(name, tuple(map(self._media, places)), instruments, bleed)
 
     def _unique(self, stems: Iterable[_Stem]) -> list[_Stem]:
-        """Give a stem whose name another has had a number behind it."""
+        """Append a number to the name of a stem that another has had."""
         listed, seen = [], Counter[str]()
         for stem in stems:
             seen[stem.name] += 1

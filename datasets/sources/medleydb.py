@@ -70,7 +70,7 @@ def partition_of(key: str) -> str:
 
 
 def sound_of(name: str) -> Sound | None:
-    """Look up the sound of an instrument's name; None: the taxonomy of MedleyDB has no such name."""
+    """Find the sound of an instrument's name; None: the taxonomy of MedleyDB has no such name."""
     return _SOUNDS.get(name.casefold())
 
 
@@ -126,7 +126,7 @@ SOUNDS = sounds_of("""
 """)
 _SOUNDS = {name.casefold(): sound for name, sound in SOUNDS.items()}
 
-# Bleed in songs that are flagged without: ERRATA.md of the metadata (1: "contains bleed"), and its issue 76.
+# Bleed that the flag of a song may deny: ERRATA.md of the metadata (1: "contains bleed"), and its issue 76.
 # Where a raw track has it, so has its stem.
 BLEEDING = frozenset(
     {
