@@ -8,7 +8,7 @@ that has a published digest must have it. One that has none is taken only from a
 and has the digest that was published of it, or of which none was.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,8 +106,7 @@ class _Job:
         self._found: dict[str, Found] = {}
         self._unproven: dict[str, str] = {}  # members without a published digest -> what they have
         self._met: set[str] = set()  # members without one that were met
-        # Without a digest of its own a member is worth what the whole tar is.
-        self._needs_whole = any(published.member_sha256 is None for published in wanted.values())
+        self._lacking: set[str] = set()  # members that the tar does not have
 
     def from_file(self, path: Path) -> dict[str, Found]:
         """Read a tar in place."""
@@ -130,43 +129,44 @@ class _Job:
     def from_server(self, address: str, origins: Origins, *, mirrored: bool) -> dict[str, Found]:
         """Read a tar as it comes."""
         rules = http_rules(self._cache, credentials=origins.credentials if mirrored else Credentials())
-        for known in (True, False):
+        try:
             try:
-                with ExitStack() as saved:
-                    self._read(address, rules, saved, passing=not mirrored, resume=known and not self._needs_whole)
-                return self._found
-            except ChangedFileError as error:  # where members lie in it has to be found out anew
+                self._read(address, rules, *self._recall_index(address), passing=not mirrored)
+            except ChangedFileError:  # where members lie in it has to be found out anew
                 self._cache.forget(INDEX, self._index_key(address))
-                if not known:
-                    return self._all_lost(Lost("timeout", str(error), passing=True))
-            except NotFound as error:
-                lost = (
-                    Lost("not_in_mirror", mirror_path(self._url)) if mirrored else Lost("no_archive", str(error), True)
-                )
-                return self._all_lost(lost)
-            except NetworkError as error:
-                return self._all_lost(Lost("timeout", str(error), passing=True))
+                self._read(address, rules, None, _Index(), passing=not mirrored)
+        except NotFound as error:
+            lost = Lost("no_archive", str(error), passing=True)
+            return self._all_lost(Lost("not_in_mirror", mirror_path(self._url)) if mirrored else lost)
+        except NetworkError as error:
+            return self._all_lost(Lost("timeout", str(error), passing=True))
         return self._found
 
-    def _read(self, address: str, rules: HttpRules, saved: ExitStack, *, passing: bool, resume: bool) -> None:
-        known, index = self._recall_index(address) if resume else (None, _Index())
-        stream = saved.enter_context(HttpStream(address, rules, known=known, whole=self._needs_whole))
-        saved.callback(lambda: self._remember_index(address, stream.version, index))
-        self._take(stream, iter(index.members))
+    def _read(
+        self, address: str, rules: HttpRules, known: RemoteVersion | None, index: _Index, *, passing: bool
+    ) -> None:
+        if index.whole:
+            names = {member.name for member in index.members}
+            self._settle(None, passing=passing, only=self._wanted.keys() - names)
         if self._is_done():
             return
-        if index.whole:
-            self._settle(None, passing=passing)
-            return
-        stream.seek(index.end)
-        stream.connect()
-        tar = TarStream(stream, stream.length)
-        self._take(stream, _noted(tar, index))
-        if not self._is_done():
-            index.whole = tar.problem is None
-            self._settle(tar.problem, passing=passing)
-        if self._unproven:
-            self._prove(stream.sha256(), tar.problem, passing=passing)
+        whole = self._needs_whole()
+        if whole:
+            index.members, index.end, index.whole = [], 0, False
+        with HttpStream(address, rules, known=known, whole=whole) as stream, ExitStack() as ending:
+            ending.callback(lambda: self._remember_index(address, stream.version, index))
+            self._take(stream, iter(tuple(index.members)))
+            if self._is_done() or index.whole:
+                return
+            stream.seek(index.end)
+            stream.connect()
+            tar = TarStream(stream, stream.length)
+            self._take(stream, _noted(tar, index))
+            if not self._is_done():
+                index.whole = tar.problem is None
+                self._settle(tar.problem, passing=passing)
+            if self._unproven:
+                self._prove(stream.sha256(), tar.problem, passing=passing)
 
     def _take(self, stream: Forward, members: Iterator[Member]) -> None:
         """Receive the wanted ones of these members, until none is missing."""
@@ -200,16 +200,25 @@ class _Job:
         self._remember(member.name, published, blob.sha256)
         return Held(blob.sha256)
 
-    def _is_done(self) -> bool:
-        return not self._needs_whole and all(isinstance(self._found.get(name), Held) for name in self._wanted)
+    def _left(self) -> Iterator[str]:
+        """List the members that may still come."""
+        return (name for name in self._wanted if not (isinstance(self._found.get(name), Held) or name in self._lacking))
 
-    def _settle(self, problem: str | None, *, passing: bool) -> None:
+    def _needs_whole(self) -> bool:
+        """Whether the whole tar is to be read: without a digest of its own a member is worth what that is."""
+        return any(self._wanted[name].member_sha256 is None for name in self._left())
+
+    def _is_done(self) -> bool:
+        return not any(True for _ in self._left())
+
+    def _settle(self, problem: str | None, *, passing: bool, only: Collection[str] | None = None) -> None:
         """Set a reason for the members that were not met."""
-        for name in self._wanted:
+        for name in self._wanted if only is None else only:
             if problem is not None:
                 self._found.setdefault(name, Lost("archive_cut", f"{self._url}: {problem}", passing))
-            else:
-                self._found.setdefault(name, Lost("not_in_archive", f"{self._url} has no member {name}"))
+            elif name not in self._found:
+                self._found[name] = Lost("not_in_archive", f"{self._url} has no member {name}")
+                self._lacking.add(name)
 
     def _prove(self, sha256: str | None, problem: str | None, *, passing: bool) -> None:
         """Keep members without a digest of their own, if the tar has its digest or none was published."""
