@@ -1,4 +1,4 @@
-"""The built-in sample: a synthesized miniature mirror of IRMAS, OpenMIC-2018, AudioSet and NSynth.
+"""The built-in sample: a synthesized miniature mirror of IRMAS, OpenMIC-2018, AudioSet, NSynth and Slakh.
 
     python -m datasets.sample ROOT [--seed N] [--scale N]
 

@@ -18,12 +18,14 @@ from typing import TypeVar
 
 from tutti.datasets.errors import UsageError
 from tutti.datasets.files import write_file
-from tutti.datasets.sample import audioset, irmas, nsynth, openmic2018
+from tutti.datasets.sample import audioset, irmas, nsynth, openmic2018, slakh
 from tutti.datasets.sample.encode import write_tgz, write_zip
 
 _IRMAS_FOLDER = "zenodo.org/records/1290750/files"
 _OPENMIC_FILE = "zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz"
 _NSYNTH_FOLDER = "download.magenta.tensorflow.org/datasets/nsynth"
+_SLAKH_FILE = "zenodo.org/records/4599666/files/slakh2100_flac_redux.tar.gz"
+_BABYSLAKH_FILE = "zenodo.org/records/4603870/files/babyslakh_16k.tar.gz"
 _UNDECLARED_UTF8 = 1  # index of the test zip whose names lack the UTF-8 flag
 _NOT_SUMMED = ("README.md", "TRUTH.json", "SHA256SUMS")
 _MAX_SCALE = 100  # song numbers have four digits
@@ -51,6 +53,7 @@ class SampleSize:
     videos_per_class: int = 3
     foreign_rows: int = 90
     nsynth_pitches: int = 6
+    slakh_songs: int = 12
 
     def times(self, scale: int) -> "SampleSize":
         """Multiply the numbers of songs, tracks and videos."""
@@ -63,6 +66,7 @@ class SampleSize:
             videos_per_class=self.videos_per_class * scale,
             foreign_rows=self.foreign_rows * scale,
             nsynth_pitches=self.nsynth_pitches * scale,
+            slakh_songs=self.slakh_songs * scale,
         )
 
 
@@ -105,8 +109,9 @@ def write_sample_mirror(
         videos = _write_audioset(root, seed, total, executor, processes)
         train = _write_irmas(root, seed, total, executor, processes)
         _write_nsynth(root, seed, total, executor, processes)
+        songs = _write_slakh(root, seed, total, executor, processes)
     write_file(root / "README.md", _README.encode(), durable=False)
-    truth = json.dumps(_truth(train, tracks, videos), indent=1, sort_keys=True, ensure_ascii=False)
+    truth = json.dumps(_truth(train, tracks, videos, songs), indent=1, sort_keys=True, ensure_ascii=False)
     write_file(root / "TRUTH.json", f"{truth}\n".encode(), durable=False)
     _write_sums(root)
 
@@ -179,8 +184,22 @@ def _write_nsynth(root: Path, seed: int, size: SampleSize, executor: Executor | 
         write_tgz(path, nsynth.tgz_members(part, jobs, rendered))
 
 
+def _write_slakh(
+    root: Path, seed: int, size: SampleSize, executor: Executor | None, processes: int
+) -> tuple[slakh.Track, ...]:
+    tracks = slakh.plan_tracks(seed, size.slakh_songs)
+    rendered = _in_order(slakh.render_track, tracks, executor, processes)
+    write_tgz(root / _SLAKH_FILE, slakh.redux_members(tracks, rendered))
+    baby = _in_order(slakh.render_track, tracks[: slakh.BABY_TRACKS], executor, processes)
+    write_tgz(root / _BABYSLAKH_FILE, slakh.baby_members(tracks[: slakh.BABY_TRACKS], baby))
+    return tracks
+
+
 def _truth(
-    train: irmas.TrainPlan, tracks: tuple[openmic2018.Track, ...], videos: audioset.AudioSetPlan
+    train: irmas.TrainPlan,
+    tracks: tuple[openmic2018.Track, ...],
+    videos: audioset.AudioSetPlan,
+    songs: tuple[slakh.Track, ...],
 ) -> dict[str, object]:
     """List what was planted where; instruments by their IRMAS codes."""
     guitars = {}
@@ -197,6 +216,7 @@ def _truth(
         "irmas_mislabelled": train.mislabelled,
         "openmic_instruments": {track.key: list(track.instruments) for track in tracks},
         "short": [train.short],
+        "slakh": slakh.truth(songs),
         "silent": [train.silent, videos.silent],
         "undecodable": [
             train.undecodable,

@@ -8,14 +8,12 @@ The last divides at random by MIDI file, as "Musical mixtures and transfer learn
 slakh.splits=orig these are all 2,100 tracks. The original division (slakh.splits=orig alone) has 146 MIDI files in two
 splits: they stay there, for the sake of published figures, and the certificate names them.
 
-A stem may rest for most of its song: only one without any sound is silent. Labels come from the patches that were
-played: nothing is curated. Two renderings of a MIDI file are no
+Labels come from the patches that were played: nothing is curated. Two renderings of a MIDI file are no
 near-duplicates, and stems of one sampler share notes: what is the same song is known by its MIDI file.
 """
 
 from tutti.datasets.sources import slakh as source
 from tutti.pipelines.recipe import Recipe
-from tutti.pipelines.stages.clean import CleanConfig
 from tutti.pipelines.stages.curate import CurateConfig
 from tutti.pipelines.stages.split import SplitConfig
 
@@ -25,7 +23,6 @@ def slakh() -> Recipe:
     return Recipe(
         name="slakh",
         sources={"slakh": source.Config()},
-        clean=CleanConfig(max_silence_share=1.0),
         curate=CurateConfig(drop="none", pool=False, guitars=False, near_duplicates=False),
         split=SplitConfig(
             rules={

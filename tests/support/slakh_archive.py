@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from tutti.datasets.record import PRESENT, Clip
 from tutti.datasets.source import LocalFile
 from tutti.datasets.sources import slakh
 
@@ -38,6 +39,11 @@ def track(
     files = {f"{place}/stems/{name}.flac": b"" for name in stems} | {f"{place}/all_src.mid": b""}
     files |= {f"{place}/mix.flac": b""} if mix else {}
     return files if content is None else files | {f"{place}/metadata.yaml": content}
+
+
+def present(clip: Clip) -> set[str]:
+    """What is present of both levels."""
+    return {name for name, label in {**clip.labels, **(clip.hierarchy or {})}.items() if label.presence == PRESENT}
 
 
 def archive_of(path: Path, members: Mapping[str, bytes], name: str = "redux") -> dict[str, LocalFile]:

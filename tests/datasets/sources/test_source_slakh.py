@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slakh_archive import NO_PATCH, PIANO, archive_of, metadata, stem, track
+from slakh_archive import NO_PATCH, PIANO, archive_of, metadata, present, stem, track
 from test_source_contract import mirror_files
 
 from tutti.datasets.errors import IntegrityError, UsageError
@@ -33,10 +33,6 @@ def clips(path: Path, members: dict[str, bytes], **config: str) -> dict[str, Cli
 def reasons(path: Path, members: dict[str, bytes], **config: str) -> dict[str, str]:
     found = clips(path, members, **config)
     return {key: clip.defect.reason for key, clip in found.items() if clip.defect is not None}
-
-
-def present(clip: Clip) -> set[str]:
-    return {name for name, label in {**clip.labels, **(clip.hierarchy or {})}.items() if label.presence == PRESENT}
 
 
 # --- rows
