@@ -4,7 +4,9 @@
     window_BT, presence_BC = mixer.batch([(epoch, index), ...])
 
 Effects are drawn for each mixture by itself. On a processor it is also worked on by itself, so that it is the same
-in any batch and on any thread; on a GPU a whole batch is worked on at once, and the last bits may differ.
+in any batch and on any thread. On a GPU a whole batch is worked on at once: the same batch gives the same mixtures; in
+a batch of another size stems whose key or tempo moves may have other phases (the vocoder's), and the rest other last
+bits.
 Shapes: B mixtures, N stems of one, K stems of all, T samples, C classes, E effects.
 """
 
