@@ -83,7 +83,7 @@ def write_songs(folder: Path, num_songs: int) -> Manifest:
         "num_bytes": path.stat().st_size, "sha256": file_sha256(path), "content_sha256": content,
     }  # fmt: skip
     splits = {split: count if split == "train" else 0 for split in SPLITS}
-    card = {"title": "Synthesized", "homepage": "", "license": "CC0-1.0", "license_url": "", "citation": "", "files": []}
+    card = {"title": "Tones", "homepage": "", "license": "CC0-1.0", "license_url": "", "citation": "", "files": []}
     recipe = {
         "name": "synthesized", "seed": 0, "sources": {"synthesized": {}}, "split": {},
         "prepare": {"sample_rate": SAMPLE_RATE, "audio_format": "flac"},
