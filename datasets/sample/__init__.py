@@ -1,5 +1,7 @@
 """The built-in sample: a synthesized miniature mirror of IRMAS, OpenMIC-2018, AudioSet, NSynth and Slakh.
 
+MedleyDB and Mixing Secrets, which nobody may serve, lie below `user/` as a person has them on disk.
+
     python -m datasets.sample ROOT [--seed N] [--scale N]
 
 Eleven instruments are synthesized with numpy and laid out in the publishers' archive names,

@@ -18,8 +18,9 @@ from typing import TypeVar
 
 from tutti.datasets.errors import UsageError
 from tutti.datasets.files import write_file
-from tutti.datasets.sample import audioset, irmas, nsynth, openmic2018, slakh
-from tutti.datasets.sample.encode import write_tgz, write_zip
+from tutti.datasets.sample import audioset, irmas, medleydb, mixing_secrets, nsynth, openmic2018, slakh
+from tutti.datasets.sample import songs as own_songs
+from tutti.datasets.sample.encode import Member, write_tgz, write_zip
 
 _IRMAS_FOLDER = "zenodo.org/records/1290750/files"
 _OPENMIC_FILE = "zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz"
@@ -54,6 +55,7 @@ class SampleSize:
     foreign_rows: int = 90
     nsynth_pitches: int = 6
     slakh_songs: int = 12
+    own_songs: int = 6  # of MedleyDB and of Mixing Secrets each, besides those with something planted; 0: none at all
 
     def times(self, scale: int) -> "SampleSize":
         """Multiply the numbers of songs, tracks and videos."""
@@ -67,6 +69,7 @@ class SampleSize:
             foreign_rows=self.foreign_rows * scale,
             nsynth_pitches=self.nsynth_pitches * scale,
             slakh_songs=self.slakh_songs * scale,
+            own_songs=self.own_songs * scale,
         )
 
 
@@ -110,8 +113,9 @@ def write_sample_mirror(
         train = _write_irmas(root, seed, total, executor, processes)
         _write_nsynth(root, seed, total, executor, processes)
         songs = _write_slakh(root, seed, total, executor, processes)
+        own = _write_own_songs(root, seed, total, executor, processes)
     write_file(root / "README.md", _README.encode(), durable=False)
-    truth = json.dumps(_truth(train, tracks, videos, songs), indent=1, sort_keys=True, ensure_ascii=False)
+    truth = json.dumps(_truth(train, tracks, videos, songs) | own, indent=1, sort_keys=True, ensure_ascii=False)
     write_file(root / "TRUTH.json", f"{truth}\n".encode(), durable=False)
     _write_sums(root)
 
@@ -193,6 +197,31 @@ def _write_slakh(
     baby = _in_order(slakh.render_track, tracks[: slakh.BABY_TRACKS], executor, processes)
     write_tgz(root / _BABYSLAKH_FILE, slakh.baby_members(tracks[: slakh.BABY_TRACKS], baby))
     return tracks
+
+
+def _write_own_songs(
+    root: Path, seed: int, size: SampleSize, executor: Executor | None, processes: int
+) -> dict[str, object]:
+    """Write the folder of what a user would have, and return what was planted there."""
+    if not size.own_songs:
+        return {}
+    medley = medleydb.plan_songs(seed, size.own_songs)
+    secrets, raw = mixing_secrets.plan_songs(seed, size.own_songs), mixing_secrets.plan_raw(seed)
+    for render, plans in ((medleydb.render_song, medley), (mixing_secrets.render_song, secrets)):
+        for files in _in_order(render, plans, executor, processes):
+            _write_files(root, files)
+    _write_files(root, medleydb.metadata_without_audio(seed))
+    folder = root / mixing_secrets.FOLDER
+    packed, unpacked = _in_order(mixing_secrets.render_raw, raw, executor, processes)
+    full = [f"{plan.key}_Full" for plan in raw]
+    write_zip(folder / f"{full[0]}.zip", ((f"{full[0]}/{name}", content) for name, content in packed))
+    _write_files(folder / full[1], unpacked)
+    return {"medleydb": own_songs.truth(medley), "mixing_secrets": own_songs.truth((*secrets, *raw))}
+
+
+def _write_files(root: Path, files: Iterable[Member]) -> None:
+    for path, content in files:
+        write_file(root / path, content, durable=False)
 
 
 def _truth(
