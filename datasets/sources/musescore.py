@@ -27,6 +27,7 @@ from tutti.datasets.audio_files import AUDIO_SUFFIXES
 from tutti.datasets.errors import UsageError
 from tutti.datasets.record import DRUMS, Clip, Defect, Media, Note, Recording, Seconds, clip_id
 from tutti.datasets.scores import general_midi
+from tutti.datasets.scores.families import families_of
 from tutti.datasets.scores.labels import labels_of
 from tutti.datasets.scores.playing import RELEASE_S
 from tutti.datasets.scores.score import Score, ScoreError, excerpt, read_midi
@@ -163,6 +164,7 @@ def _clip(key: str, nearby: tuple[Note, ...], start_s: Seconds, end_s: Seconds, 
         group=f"musescore/{key}",
         partition="all",
         labels=labels_of(nearby, start_s, end_s),
+        hierarchy=families_of(nearby, start_s, end_s),
         license=config.license,
         start_s=start_s,
         end_s=end_s,

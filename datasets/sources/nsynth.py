@@ -27,6 +27,8 @@ import ijson
 
 from tutti.datasets.archive import Archive, open_archive
 from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.hierarchy import labels_of as outputs_alone
+from tutti.datasets.hierarchy import sounds_of
 from tutti.datasets.record import ABSENT, PRESENT, Clip, Label, Labels, Media, Recording, Seconds, clip_id
 from tutti.datasets.source import Card, LocalFile, RemoteFile
 
@@ -96,6 +98,30 @@ _POSSIBLE: Mapping[str, tuple[str, ...]] = {
     "synth_lead": ("synthesizer",),
     "vocal": ("voice",),
 }
+# The same for families and instruments of hierarchy.py. A note of a synthesizer is one, whatever it imitates.
+_SOUNDS = sounds_of("""
+    ~ plucked_string, bowed_string, electric_bass: bass acoustic
+    plucked_string/electric_bass ~ synth: bass electronic
+    brass: brass acoustic
+    brass ~ synth: brass electronic
+    woodwind: flute acoustic
+    woodwind ~ key: reed acoustic
+    woodwind ~ synth: flute electronic
+    woodwind ~ key, synth: reed electronic
+    plucked_string/acoustic_guitar: guitar acoustic
+    plucked_string/electric_guitar: guitar electronic
+    key ~ piano: keyboard acoustic
+    key ~ piano, synth: keyboard electronic
+    percussion: mallet acoustic
+    percussion ~ synth: mallet electronic
+    key: organ acoustic, organ electronic
+    bowed_string ~ violin: string acoustic
+    bowed_string ~ violin, synth: string electronic
+    synth: synth_lead acoustic, synth_lead electronic
+    voice ~ singer: vocal acoustic
+    voice ~ singer, synth: vocal electronic
+    synth ~ all: synthetic
+""")
 CANONICAL = (
     "accordion", "acoustic_guitar", "bass", "cello", "clarinet", "electric_guitar", "flute", "mallet_percussion",
     "organ", "piano", "saxophone", "synthesizer", "trombone", "trumpet", "violin", "voice",
@@ -181,6 +207,7 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
                 group=f"nsynth/{note_str}",
                 partition=partition,
                 labels=labels_of(note, number, config),
+                hierarchy=_hierarchy(note.family, note.source),
                 license=CARD.license,
                 declared_s=DURATION_S,
             )
@@ -313,6 +340,12 @@ def _canonical(family: str, source: str, others: Others) -> Labels:
         elif name not in open_classes and others == "absent":
             labels[name] = Label(ABSENT, "weak")
     return labels
+
+
+@lru_cache(maxsize=64)
+def _hierarchy(family: str, source: str) -> Labels:
+    sound = _SOUNDS["synthetic" if source == "synthetic" else f"{family} {source}"]
+    return outputs_alone([sound], "hierarchy15", origin="weak", complete=True)
 
 
 def _descriptions(archive: Archive, name: str) -> Iterator[tuple[str, Any]]:

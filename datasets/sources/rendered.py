@@ -26,6 +26,7 @@ from tutti.datasets.record import Clip, Defect, Media, Recording, Seconds
 from tutti.datasets.record import clip_id as make_id
 from tutti.datasets.scores.composing import CODE_VERSION as COMPOSER_VERSION
 from tutti.datasets.scores.composing import compose
+from tutti.datasets.scores.families import families_of
 from tutti.datasets.scores.labels import CLASSES, labels_of
 from tutti.datasets.scores.score import Score, ScoreError, excerpt, read_midi
 from tutti.datasets.scores.soundfonts import SHORT, Soundfont, find_soundfonts
@@ -215,6 +216,7 @@ def _clips(key: str, stem: str, score: Score, config: Config) -> Iterator[Clip]:
             group=f"rendered/{stem}",
             partition="composed" if config.scores else "scores",
             labels=labels_of(score.notes, start_s, stop_s),
+            hierarchy=families_of(score.notes, start_s, stop_s),
             license="CC0-1.0" if config.scores else config.license,
             start_s=start_s,
             end_s=stop_s,

@@ -59,8 +59,7 @@ def select(
     """
     by_name = {file.remote.name: file for file in files.files}
     recordings = load_source(files.source).read(by_name, configs[files.source])
-    if config.labels == "hierarchy15":
-        recordings = map(_with_hierarchy, recordings)
+    recordings = map(_with_hierarchy if config.labels == "hierarchy15" else _without_hierarchy, recordings)
     left_out: list[Rejected] = []
     narrowed = (_narrow(_with_kinds(recording, instruments), instruments, config, left_out) for recording in recordings)
     excluded: list[Rejected] = []
@@ -137,10 +136,19 @@ def labels_with_kinds(labels: Labels, instruments: Sequence[str]) -> Labels:
 def _with_hierarchy(recording: Recording) -> Recording:
     """Label the clips of a recording by families and instruments: as their reader knows, else as their classes say."""
     clips = (
-        replace(clip, labels=outputs_of_labels(clip.labels) if clip.hierarchy is None else clip.hierarchy)
+        replace(
+            clip, labels=outputs_of_labels(clip.labels) if clip.hierarchy is None else clip.hierarchy, hierarchy=None
+        )
         for clip in recording.clips
     )
     return replace(recording, clips=tuple(clips))
+
+
+def _without_hierarchy(recording: Recording) -> Recording:
+    """Remove the labels that are not asked for: a row travels far."""
+    if all(clip.hierarchy is None for clip in recording.clips):
+        return recording
+    return replace(recording, clips=tuple(replace(clip, hierarchy=None) for clip in recording.clips))
 
 
 def _with_kinds(recording: Recording, instruments: Sequence[str]) -> Recording:

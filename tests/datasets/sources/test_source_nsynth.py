@@ -11,7 +11,8 @@ from nsynth_notes import archive_files, described, fields_of
 from test_source_contract import mirror_files
 
 from tutti.datasets.errors import IntegrityError, UsageError
-from tutti.datasets.record import Clip, Label
+from tutti.datasets.hierarchy import OUTPUTS
+from tutti.datasets.record import PRESENT, Clip, Label
 from tutti.datasets.source import LocalFile
 from tutti.datasets.sources import nsynth
 from tutti.datasets.sources.nsynth import Config, NoteName, OneOf, check_note, labels_of, parse_note
@@ -291,3 +292,24 @@ def test_real_notes_in_the_real_layout_are_read(shared: Path, tmp_path: Path) ->
     instruments = {part: {clip.recording.rsplit("-", 2)[0] for clip in found} for part, found in by_part.items()}
     assert not instruments["train"] & (instruments["valid"] | instruments["test"])
     assert instruments["valid"] & instruments["test"] == {"reed_acoustic_018"}
+
+
+@pytest.mark.parametrize(
+    ("note_str", "present", "unknown"),
+    [
+        ("guitar_acoustic_000-060-100", {"plucked_string", "acoustic_guitar"}, set()),
+        ("bass_electronic_000-040-100", {"plucked_string", "electric_bass"}, {"synth"}),
+        ("keyboard_acoustic_000-060-100", {"key"}, {"piano"}),
+        ("string_acoustic_000-060-100", {"bowed_string"}, {"violin"}),
+        ("vocal_acoustic_000-060-100", {"voice"}, {"singer"}),
+        ("reed_synthetic_000-060-100", {"synth"}, set(OUTPUTS) - {"synth"}),
+    ],
+)
+def test_a_family_and_its_source_say_which_of_the_fifteen_outputs_sound(
+    note_str: str, present: set[str], unknown: set[str], tmp_path: Path
+) -> None:
+    members = {f"audio/{note_str}.wav": b"", "examples.json": described(note_str)}
+    clip = clips(archive_files(tmp_path, train=members))[0]
+    hierarchy = dict(clip.hierarchy or {})
+    assert {name for name, label in hierarchy.items() if label.presence == PRESENT} == present
+    assert set(OUTPUTS) - set(hierarchy) == unknown

@@ -4,9 +4,10 @@ import random
 
 import pytest
 from rows import human
+from slakh_archive import archive_of, metadata, stem, track
 
-from tutti.datasets.record import Label, Recording, Rejected
-from tutti.datasets.sources import folder, openmic2018
+from tutti.datasets.record import PRESENT, Label, Recording, Rejected
+from tutti.datasets.sources import folder, openmic2018, slakh
 from tutti.pipelines.rows import SourceFiles
 from tutti.pipelines.stages.select import SelectConfig, labels_with_kinds, select
 
@@ -240,3 +241,19 @@ def test_the_crowds_no_to_a_guitar_is_its_no_to_both_kinds():
     assert labels({"guitar": 0.8}, lumen) == {"guitar": unsure, "acoustic_guitar": unsure, "electric_guitar": unsure}
     assert set(labels({"piano": 0.9}, lumen).values()) == {Label(0, "weak")}
     assert labels({"guitar": 0.81}, lumen) == {"guitar": Label(1, "crowd", 0.81)}
+
+
+def test_labels_of_fifteen_outputs_are_the_readers_where_it_knows_more_than_its_classes_say(tmp_path):
+    files = archive_of(tmp_path / "slakh.tar", track(1, metadata(S00=stem(61, "session_horns")), "S00"))
+    (file,) = files.values()
+
+    def labels_of(config):
+        rows = select(
+            SourceFiles("slakh", (file,)), configs={"slakh": slakh.Config()}, instruments=(), config=config, seed=0
+        )
+        (clip,) = (clip for row in rows for clip in row.clips if clip.track.stem)
+        assert clip.hierarchy is None  # a row travels far
+        return {name for name, label in clip.labels.items() if label.presence == PRESENT}
+
+    assert labels_of(SelectConfig()) == set()  # brass is no class of the taxonomy
+    assert labels_of(SelectConfig(labels="hierarchy15")) == {"brass"}
