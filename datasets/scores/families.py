@@ -41,10 +41,9 @@ _SOUNDS = sounds_of("""
 """)
 # Keys of the percussion channel that are no part of a drum kit: tambourine, cowbell, vibraslap, and from bongos up.
 _BESIDE_KITS = frozenset((54, 56, 58, *range(60, 82)))
-_PRESENT = {
-    name: tuple(o for o, value in sound.outputs().items() if value == PRESENT) for name, sound in _SOUNDS.items()
-}
-_UNKNOWN = {name: tuple(o for o in OUTPUTS if o not in outputs) for name, outputs in _OUTPUTS.items()}
+_HEARD = {name: sound.outputs() for name, sound in _SOUNDS.items()}
+_PRESENT = {name: tuple(o for o, value in outputs.items() if value == PRESENT) for name, outputs in _HEARD.items()}
+_UNKNOWN = {name: tuple(o for o in OUTPUTS if o not in outputs) for name, outputs in _HEARD.items()}
 
 
 def families_of(notes: tuple[Note, ...], start_s: Seconds, end_s: Seconds) -> Labels:
