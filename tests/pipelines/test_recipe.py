@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 from tutti.datasets.errors import UsageError
+from tutti.datasets.hierarchy import OUTPUTS
 from tutti.datasets.manifest import canonical_json
 from tutti.datasets.record import SPLITS
 from tutti.datasets.settings import nearest, parse_value
@@ -78,7 +79,7 @@ def test_every_recipe_names_its_classes(name, tmp_path):
     classes = own(load_recipe(name), tmp_path).classes()
 
     assert len(classes) == len(set(classes)) > 0
-    assert name in ("folder", "nsynth") or set(classes) <= set(INSTRUMENTS)  # theirs are their own
+    assert name in ("folder", "nsynth") or set(classes) <= {*INSTRUMENTS, *OUTPUTS}  # theirs are their own
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -303,7 +304,7 @@ def test_every_other_field_is_in_the_json():
     }
     assert found["split"]["rules"]["irmas/test"] == {"train": 0.5, "validation": 0.5}
     assert found["instruments"][0] == "cello"
-    assert found["select"] == {"keep": "all", "keep_sources": [], "limit": None, "exclude": []}
+    assert found["select"] == {"keep": "all", "keep_sources": [], "limit": None, "labels": "canonical", "exclude": []}
     assert set(found["prepare"]) == {each.name for each in fields(PrepareConfig)}
     assert found["seed"] == 0
 
