@@ -15,6 +15,7 @@ from tutti.pipelines.stages.curate import CurateConfig
 from tutti.pipelines.stages.embed import EmbedConfig
 from tutti.pipelines.stages.select import SelectConfig
 from tutti.pipelines.stages.split import SplitConfig, grouped
+from tutti.pipelines.stages.write import WriteConfig
 
 
 def multitrack() -> Recipe:
@@ -28,6 +29,7 @@ def multitrack() -> Recipe:
         },
         split=replace(SplitConfig(grouped(65, 17.5, 17.5)), group_by="artist"),
         select=SelectConfig(labels="hierarchy15"),
-        curate=CurateConfig(drop="none"),
+        curate=CurateConfig(drop="none", near_duplicates_except=("slakh",)),
+        write=WriteConfig(rows_per_shard=64, rows_per_group=2),  # a stem has minutes
         embed=EmbedConfig(embedder="logmel"),  # copies of songs are found; weights judge no labels here
     )

@@ -14,8 +14,9 @@ near-duplicates, and stems of one sampler share notes: what is the same song is 
 
 from tutti.datasets.sources import slakh as source
 from tutti.pipelines.recipe import Recipe
-from tutti.pipelines.stages.curate import CurateConfig
+from tutti.pipelines.stages.embed import EmbedConfig
 from tutti.pipelines.stages.split import SplitConfig
+from tutti.pipelines.stages.write import WriteConfig
 
 
 def slakh() -> Recipe:
@@ -23,7 +24,8 @@ def slakh() -> Recipe:
     return Recipe(
         name="slakh",
         sources={"slakh": source.Config()},
-        curate=CurateConfig(drop="none", pool=False, guitars=False, near_duplicates=False),
+        embed=EmbedConfig(embedder="none"),
+        write=WriteConfig(rows_per_shard=64, rows_per_group=2),  # a stem has minutes
         split=SplitConfig(
             rules={
                 "slakh/train": "train",

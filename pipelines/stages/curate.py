@@ -50,6 +50,8 @@ class CurateConfig:
     pool: bool = True  # one model for all corpora with one instrument a clip: with noise planted, both gained
     guitars: bool = True  # tell the kinds of generic guitars
     near_duplicates: bool = True  # join the groups of near-duplicates
+    # But for those of these corpora: where a sampler plays, different songs have equal loops and notes.
+    near_duplicates_except: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ def audio_groups(clips: Sequence[ClipSummary], matches: Sequence[Match]) -> dict
 def _find_matches(clips: Sequence[ClipSummary], rules: CurationRules, cache: Cache) -> tuple[Match, ...]:
     if not rules.config.near_duplicates:
         return ()
+    clips = [clip for clip in clips if clip.source not in rules.config.near_duplicates_except]
     blobs = {clip.id: clip.blob for clip in clips}
     prints = {
         clip.id: read_fingerprint(_fingerprinted(clip), clip.num_samples, cache) for clip in clips
