@@ -28,7 +28,7 @@ from tutti.datasets.medley_format import Metadata, Song, read_place, read_song
 from tutti.datasets.medleydb_tracks import V1, V2
 from tutti.datasets.raw_tracks import hears_others, side_of
 from tutti.datasets.record import Clip, Defect, Media, Recording, Sounding, Track, clip_id
-from tutti.datasets.song_folders import Found, Place, find_songs
+from tutti.datasets.song_folders import Found, Place, SongFiles, find_songs
 from tutti.datasets.source import Input, in_unicode
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,6 @@ class Songs:
 
     songs: tuple[Song, ...]  # each id once, in order
     groups: Mapping[str, str]  # id -> group of its artist, over both corpora
-    without_audio: tuple[str, ...]  # ids of metadata without audio
     found: Found
 
 
@@ -85,8 +84,7 @@ def gather(corpus: Corpus, roots: tuple[str, ...]) -> Songs:
             f"{corpus.name}: no song of {corpus.title} in {', '.join(map(repr, roots))}; "
             "pass the folder that holds its audio, unpacked; links to other folders are not followed"
         )
-    silent = sorted(found.metadata.keys() - {song.files.key for song in every})
-    return Songs(tuple(songs[key] for key in sorted(songs)), artist_groups(names), tuple(silent), found)
+    return Songs(tuple(songs[key] for key in sorted(songs)), artist_groups(names), found)
 
 
 def _rank(song: Song) -> tuple[str, str, int, str, int]:
@@ -138,10 +136,20 @@ def inputs(corpus: Corpus, roots: tuple[str, ...]) -> tuple[Input, ...]:
     listed = sorted([name, hashlib.sha256(data).hexdigest()] for name, data in read)
     num_bytes = sum(len(data) for _, data in read)
     told = [Input("metadata", f"{len(gathered.songs)} songs", digest_of(listed), num_bytes, len(listed))]
-    if gathered.without_audio:
-        absent = list(gathered.without_audio)
+    if absent := _without_audio(corpus, gathered, roots):
         told.append(Input("passed_over", "metadata of songs without audio", digest_of(absent), 0, len(absent)))
     return tuple(told)
+
+
+def _without_audio(corpus: Corpus, gathered: Songs, roots: tuple[str, ...]) -> list[str]:
+    """List the ids of a corpus of which there are metadata only; of unreadable ones it is not known whose they are."""
+    with_audio = {files.key for files in gathered.found.songs}
+    absent = []
+    for key, places in sorted(gathered.found.metadata.items()):
+        if key not in with_audio:
+            song = read_song(SongFiles(key, "medley", places[0], (), None), gathered.found, roots, V1 | V2)
+            absent += [key] if song.metadata is not None and song.source == corpus.name else []
+    return absent
 
 
 def _artist(song: Song) -> str | None:

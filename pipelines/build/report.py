@@ -78,7 +78,7 @@ def tell_incomplete(manifest: Manifest, changed: Sequence[str]) -> None:
 def work_of(tallies: Mapping[str, Tally], recipe: Recipe) -> dict[str, dict[str, int]]:
     """Count, by stage, results that were known from an earlier build, and those that were computed."""
     return {
-        name: {"reused": tallies[name].done - tallies[name].computed, "computed": tallies[name].computed}
+        name: {"reused": max(0, tallies[name].done - tallies[name].computed), "computed": tallies[name].computed}
         for name in ("prepare", "embed", "write")
         if name in tallies and (name != "embed" or recipe.embed.embedder != "none")
     }

@@ -56,13 +56,17 @@ def prepare(recording: Recording, *, config: PrepareConfig, cache: Cache) -> Ite
 
 
 def _prepare_sum(recording: Recording, config: PrepareConfig, cache: Cache) -> Iterator[Clip | Rejected]:
-    """Prepare a mix that upstream lacks: the sum of its stems, but for those that no decoder reads to their end."""
+    """Prepare a mix that upstream lacks: the sum of its stems, but for those that no decoder reads to their end.
+
+    A stem may be a sum, too: of two sides. It is lost with either of them.
+    """
     (clip,) = recording.clips
     of_parts = [[part.sha256, part.member] for part in recording.parts]
-    key = digest_of([CODE_VERSION, *_settings(recording, config), SUM_VERSION, of_parts])
+    active = [asdict(ActivityConfig())] if _is_stem(clip) else []
+    key = digest_of([CODE_VERSION, *_settings(recording, config), SUM_VERSION, of_parts, *active])
     result: Any = cache.result("prepare", key)
     if not _is_usable(result, cache):
-        stems = []
+        stems, lost = [], None
         for part in recording.parts:  # as the stem's own recording: what that finds is remembered
             stem = replace(clip, track=Track("", "part"), start_s=0.0, end_s=None)
             for row in prepare(Recording(part, (stem,)), config=config, cache=cache):
@@ -71,10 +75,15 @@ def _prepare_sum(recording: Recording, config: PrepareConfig, cache: Cache) -> I
                     return
                 if isinstance(row, Clip) and row.audio is not None and row.audio.complete:
                     stems.append(row.audio)
-        if stems:
+                elif _is_stem(clip):
+                    lost = _lost_side(part, row)
+        if lost is not None:
+            result = lost
+        elif stems:
             from tutti.pipelines.decoding.mixing import sum_of_stems  # NumPy, which a build of nothing new never loads
 
-            facts, file = sum_of_stems(((cache.read_blob(stem.blob), stem.gain_db) for stem in stems), config)
+            loaded = ((cache.read_blob(stem.blob), stem.gain_db) for stem in stems)
+            facts, file = sum_of_stems(loaded, config, stem=_is_stem(clip))
             origin = {"blob": cache.put_blob(file), "complete": True}
             sources_sha256 = digest_of([stem.source_sha256 for stem in stems])
             result = {"audio": facts | origin | {"source_sha256": sources_sha256}}
@@ -82,6 +91,14 @@ def _prepare_sum(recording: Recording, config: PrepareConfig, cache: Cache) -> I
             result = {"reason": "undecodable", "detail": "no stem of its song can be decoded"}
         cache.remember("prepare", key, result)
     yield _row(clip, result)
+
+
+def _lost_side(part: Media, row: Clip | Rejected) -> dict[str, Any]:
+    """Describe why a stem of two sides is lost with one of them."""
+    name = PurePosixPath(part.member or part.url).name
+    if isinstance(row, Rejected):
+        return {"reason": row.reason, "detail": f"{name}: {row.detail}"}
+    return {"reason": "truncated", "detail": f"{name}: ends before its own end mark"}
 
 
 def _settings(recording: Recording, config: PrepareConfig) -> list[Any]:

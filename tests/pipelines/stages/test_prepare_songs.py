@@ -71,3 +71,29 @@ def test_the_activity_of_a_stem_is_measured_and_only_of_a_stem(cache):
     assert row.audio.active == ((1.0, 2.0),)
     assert list(prepared(Recording(media, (stem,)), cache)) == [row]  # from the cache, too
     assert next(iter(prepared(Recording(media, (mix,)), cache))).audio.active is None
+
+
+def pair_of(cache, *parts):
+    stem = clip("mixing_secrets/Song/Piano@0", audio=None, track=Track("Song", "Piano"))
+    return prepared(Recording(Media("sum:mixing_secrets/Song/Piano"), (stem,), parts=parts), cache)
+
+
+def test_a_stem_of_two_sides_sounds_where_either_does(cache):
+    rest, tone = np.zeros(16_000), 0.3 * np.sin(np.arange(16_000) / 5)
+    left = stem_media(cache, np.concatenate([tone, rest, rest]))
+    right = stem_media(cache, np.concatenate([rest, tone, rest]))
+    (row,) = pair_of(cache, left, right)
+
+    assert row.audio.active == ((0.0, 2.0),)
+    assert pair_of(cache, left, right) == [row]  # from the cache, too
+    (mix,) = sum_of(cache, left, right)
+    assert mix.audio.active is None
+
+
+def test_a_stem_of_two_sides_is_lost_with_either(cache):
+    tone = stem_media(cache, 0.5 * np.sin(np.arange(32_000) / 10))
+    broken = Media("mixing_secrets/0:songs/A_B_Full/Piano.R.wav", sha256=cache.put_blob(b"RIFF no audio"))
+    (row,) = pair_of(cache, tone, broken)
+
+    assert row.reason == "undecodable"
+    assert row.detail.startswith("Piano.R.wav: ")
