@@ -28,7 +28,7 @@ SHARED = ROOT.parent / "shared"
 # Enough of everything for every stage to have work, and every planted defect.
 TINY = SampleSize(
     train_songs_per_class=2, train_parts=2, test_songs=6, test_excerpts=2, openmic_tracks=16, videos_per_class=1,
-    foreign_rows=20, slakh_songs=0, own_songs=0,
+    foreign_rows=20, slakh_songs=0, own_songs=0, jamendo_tracks=0,
 )  # fmt: skip
 
 Build = Callable[..., dict[str, Any]]

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from tutti.datasets.errors import UsageError
 from tutti.datasets.files import write_file
-from tutti.datasets.sample import audioset, irmas, medleydb, mixing_secrets, nsynth, openmic2018, slakh
+from tutti.datasets.sample import audioset, irmas, jamendo, medleydb, mixing_secrets, nsynth, openmic2018, slakh
 from tutti.datasets.sample import songs as own_songs
 from tutti.datasets.sample.encode import Member, write_tgz, write_zip
 
@@ -56,6 +56,7 @@ class SampleSize:
     nsynth_pitches: int = 6
     slakh_songs: int = 12
     own_songs: int = 6  # of MedleyDB and of Mixing Secrets each, besides those with something planted; 0: none at all
+    jamendo_tracks: int = 24
 
     def times(self, scale: int) -> "SampleSize":
         """Multiply the numbers of songs, tracks and videos."""
@@ -70,6 +71,7 @@ class SampleSize:
             nsynth_pitches=self.nsynth_pitches * scale,
             slakh_songs=self.slakh_songs * scale,
             own_songs=self.own_songs * scale,
+            jamendo_tracks=self.jamendo_tracks * scale,
         )
 
 
@@ -113,9 +115,11 @@ def write_sample_mirror(
         train = _write_irmas(root, seed, total, executor, processes)
         _write_nsynth(root, seed, total, executor, processes)
         songs = _write_slakh(root, seed, total, executor, processes)
+        tagged = _write_jamendo(root, seed, total, executor, processes)
         own = _write_own_songs(root, seed, total, executor, processes)
     write_file(root / "README.md", _README.encode(), durable=False)
-    truth = json.dumps(_truth(train, tracks, videos, songs) | own, indent=1, sort_keys=True, ensure_ascii=False)
+    planted = _truth(train, tracks, videos, songs) | own | tagged
+    truth = json.dumps(planted, indent=1, sort_keys=True, ensure_ascii=False)
     write_file(root / "TRUTH.json", f"{truth}\n".encode(), durable=False)
     _write_sums(root)
 
@@ -222,6 +226,18 @@ def _write_own_songs(
 def _write_files(root: Path, files: Iterable[Member]) -> None:
     for path, content in files:
         write_file(root / path, content, durable=False)
+
+
+def _write_jamendo(
+    root: Path, seed: int, size: SampleSize, executor: Executor | None, processes: int
+) -> dict[str, object]:
+    """Write tracks and tables, and return what was planted there."""
+    tracks = jamendo.plan_tracks(seed, size.jamendo_tracks)
+    if not tracks:
+        return {}
+    for path, content in jamendo.files_of(tracks, _in_order(jamendo.render_track, tracks, executor, processes)):
+        write_file(root / path, content, durable=False)
+    return {"mtg_jamendo": jamendo.truth(tracks)}
 
 
 def _truth(

@@ -31,7 +31,9 @@ from tutti.datasets.sample.instruments import INSTRUMENTS, note
 from tutti.datasets.sample.music import Song
 from tutti.datasets.sample.timbre import Timbre
 
-TINY = SampleSize(1, 1, 3, 1, openmic_tracks=8, videos_per_class=0, foreign_rows=12, slakh_songs=0, own_songs=0)
+TINY = SampleSize(
+    1, 1, 3, 1, openmic_tracks=8, videos_per_class=0, foreign_rows=12, slakh_songs=0, own_songs=0, jamendo_tracks=0
+)
 IRMAS = "zenodo.org/records/1290750/files"
 OPENMIC = "zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz"
 CSVS = "storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
