@@ -157,6 +157,7 @@ class StoredAudio:
     clipped_share: float | None = None  # of the native samples of all channels; None: not measured
     bit_rate: int | None = None  # bits of the upstream file per second, with its picture if it has one; None: lossless
     active: tuple[tuple[Seconds, Seconds], ...] | None = None  # when a stem sounds; None: no stem, not measured
+    flatness: float | None = None  # of a stem's mean spectrum, in [0, 1]: 1 is white noise; None: not measured
 
 
 @_travels_light

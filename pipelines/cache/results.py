@@ -118,6 +118,7 @@ _AUDIO = Object(  # of datasets.record.StoredAudio
         "clipped_share": (Share, None),
         "bit_rate": (Count, None),
         "active": (tuple[tuple[Amount, Amount], ...], None),
+        "flatness": (Share, None),
     },
 )
 _ALIGNMENT = Object({"delay_s": float, "score": Annotated[float, Between(-1.001, 1.001)]})

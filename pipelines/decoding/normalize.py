@@ -19,6 +19,7 @@ from tutti.datasets.sketch import sketch
 from tutti.pipelines.decoding.activity import active_spans
 from tutti.pipelines.decoding.align import AlignConfig, delay
 from tutti.pipelines.decoding.config import ActivityConfig, PrepareConfig
+from tutti.pipelines.decoding.whiteness import flatness
 
 Take: TypeAlias = Callable[[int, dict[str, Any], bytes], object]  # place of a span, its facts, its encoded audio
 
@@ -28,7 +29,7 @@ def prepare_spans(
 ) -> Stream:
     """Decode a file once; `take` gets each span when it is done, but for those that lie past the end.
 
-    The activity of `stems` is measured.
+    The activity of `stems` is measured, and how white they are.
 
     Raises:
         DecodeError: see `each_span`.
@@ -78,7 +79,7 @@ def store_audio(
         waveform: the excerpt, float32 (num_channels, num_samples) at the native rate.
         origin: the file it was cut from.
         config: see `PrepareConfig`.
-        stem: whether to measure when it sounds.
+        stem: whether to measure when it sounds, and whether as noise.
     """
     native = audio.to_mono(waveform)
     mono = audio.resample(native, origin.sample_rate, config.sample_rate)
@@ -106,6 +107,7 @@ def store_audio(
         "sketch": sketch(samples, config.sample_rate),
         "clipped_share": round(audio.clipped_share(waveform), 6),
         "active": active,
+        "flatness": flatness(samples, config.sample_rate) if stem else None,
     }
     return facts, audio.encode(samples, config.sample_rate, config.audio_format)
 

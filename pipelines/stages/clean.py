@@ -6,6 +6,7 @@
 | too_short | < 1 s | Lumen 2023, "Obvious outliers" |
 | silent | amplitude < 0.001 for > 80 % of the samples, or no measurable loudness | Lumen 2023 |
 | silent | a stem never sounds; that it rests for most of its song is no fault | |
+| noise | a stem is white noise: spectral flatness of all that sounds > 0.9 | Slakh, nine stems |
 | silent | mean amplitude < 0.0005, where a recipe asks for it | NSynth pre-training (Zhong 2023), its code |
 
 Files that no decoder reads were rejected by prepare as `undecodable`; duplicates need to see
@@ -26,6 +27,7 @@ class CleanConfig:
     max_silence_share: float = 0.8  # Lumen 2023, "Obvious outliers"
     min_mean_amplitude: float = 0.0  # of full scale; below: near-silent; 0: off. NSynth pre-training's code: 5e-4
     max_duration_error_s: Seconds = 0.1  # of a declared duration
+    max_flatness: float = 0.9  # of a stem; white noise has .97 to 1, shakers and cabasas .72: decoding/whiteness.py
     overrides: tuple[Override, ...] = ()  # corrected labels, ordered by clip; see overrides.py
 
 
@@ -44,6 +46,8 @@ def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
     if audio.active is not None:
         if not audio.active:
             return _reject(clip, "silent", audio.silence_share, "never sounds")
+        if audio.flatness is not None and audio.flatness > config.max_flatness:
+            return _reject(clip, "noise", audio.flatness, "white noise in place of an instrument")
     elif audio.silence_share > config.max_silence_share:
         return _reject(clip, "silent", audio.silence_share)
     if (mean := audio.mean_amplitude) is not None and mean < config.min_mean_amplitude:

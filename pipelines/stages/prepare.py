@@ -33,6 +33,7 @@ from tutti.pipelines.decoding.process import nonsense
 CODE_VERSION = 4  # raise it when prepare, normalize.py or datasets/audio.py computes something else
 SUM_VERSION = 1  # the same for mixing.py
 ALIGN_VERSION = 2  # the same for align.py
+WHITENESS_VERSION = 1  # the same for whiteness.py
 LOSSLESS = ("alac", "flac", "float", "double", "ulaw", "alaw")  # codecs, but for pcm_16 and its like
 
 
@@ -116,8 +117,8 @@ def _is_stem(clip: Clip) -> bool:
 
 def _result_key(media: Media, clip: Clip, settings: list[Any], stem: bool) -> str:
     span = [clip.start_s, clip.end_s, media.offset_s]
-    active = [asdict(ActivityConfig())] if stem else []
-    return digest_of([CODE_VERSION, *settings, media.sha256, media.member, *span, *active])
+    measured = [asdict(ActivityConfig()), WHITENESS_VERSION] if stem else []
+    return digest_of([CODE_VERSION, *settings, media.sha256, media.member, *span, *measured])
 
 
 def _is_usable(result: Any | None, cache: Cache) -> bool:

@@ -36,11 +36,22 @@ def test_a_good_clip_passes_unchanged():
         (lasting(0.5), "too_short", 0.5),
         ({"silence_share": 0.93}, "silent", 0.93),
         ({"loudness_lufs": None, "silence_share": 0.4}, "silent", 0.4),
+        ({"active": (), "silence_share": 1.0}, "silent", 1.0),
+        ({"active": ((0.0, 9.0),), "flatness": 0.998}, "noise", 0.998),
         ({"complete": False}, "truncated", 10.0),
         ({**lasting(9.5), "declared_s": 10.0}, "truncated", 9.5),
         ({**lasting(10.5), "declared_s": 10.0}, "truncated", 10.5),
     ],
-    ids=["too short", "silent", "no loudness", "no end mark", "shorter than declared", "longer than declared"],
+    ids=[
+        "too short",
+        "silent",
+        "no loudness",
+        "silent stem",
+        "white noise",
+        "no end mark",
+        "shorter than declared",
+        "longer than declared",
+    ],
 )
 def test_each_defect_has_its_reason_and_the_value_that_decided(facts, expected, value):
     row = cleaned(**facts)
@@ -56,6 +67,7 @@ def test_each_defect_has_its_reason_and_the_value_that_decided(facts, expected, 
         ({"native_num_samples": 44_100}, "kept"),  # exactly 1 s
         ({"native_num_samples": 44_099}, "too_short"),
         ({"silence_share": 0.8}, "kept"),
+        ({"silence_share": 0.95, "active": ((0.0, 0.5),), "flatness": 0.725}, "kept"),  # a stem rests; a cabasa
         ({"silence_share": 0.800001}, "silent"),
         ({"native_num_samples": 436_590, "declared_s": 10.0}, "kept"),  # 0.1 s short
         ({"native_num_samples": 436_589, "declared_s": 10.0}, "truncated"),
