@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 from tutti.datasets.activations import MAX_BYTES, Spans, read_activations, read_source_ids
 from tutti.datasets.artists import artist_groups, artist_of
@@ -289,7 +290,8 @@ class _Reader:
         )
 
     def _media(self, place: Place) -> Media:
-        return Media(f"{self.corpus.name}/{place.root}:{place.path}", member=place.member)
+        path = quote(place.path, errors="surrogateescape")  # a name may be no Unicode
+        return Media(f"{self.corpus.name}/{place.root}:{path}", member=place.member)
 
     def _absent(self, name: str) -> Media:
         return Media(f"absent:{self.corpus.name}/{self.song.files.key}/{name}")

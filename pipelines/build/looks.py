@@ -18,6 +18,7 @@ from typing import Literal
 
 from tutti.datasets.copies import fresh_status
 from tutti.datasets.manifest import digest_of, version_folder
+from tutti.datasets.source import in_unicode
 
 MAX_TABLE_BYTES = 4 << 20  # larger ones are told by their times alone
 TICK_NS = 20_000_000  # 10 ms are the coarsest tick of Linux's clock (HZ=100); twice that
@@ -119,7 +120,7 @@ def _look_below(top: str, own: Own) -> Look:
         if read:
             folders[below] = digest_of(read)
         if stamps:
-            everything.append([below, digest_of([stamps, inodes])])
+            everything.append([in_unicode(below), digest_of([stamps, inodes])])
         newest_ns = max([newest_ns, *(stamp[3] for stamp in read)])
     return Look(digest_of(everything), folders, newest_ns)
 
@@ -150,12 +151,12 @@ def _walk(top: str, own: Own) -> Iterator[tuple[str, list[Stamp], list[int]]]:
             try:
                 status = os.stat(place)
             except OSError as error:  # a link to nowhere, or to itself; a file that has just gone
-                stamps.append((name, 0, 0, 0, str(error.errno)))
+                stamps.append((in_unicode(name), 0, 0, 0, str(error.errno)))
                 continue
             if stat.S_ISDIR(status.st_mode):
                 waiting.append(os.path.join(below, name))
             else:
-                stamps.append(_stamp(place, name, status))
+                stamps.append(_stamp(place, in_unicode(name), status))
                 inodes.append(status.st_ino)
         yield below, stamps, inodes
 

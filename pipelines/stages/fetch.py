@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 from tutti.datasets.audio_files import AUDIO_SUFFIXES
 from tutti.datasets.decode_error import DecodeError
@@ -96,6 +97,8 @@ def fetch_local(media: Media, origins: Origins, cache: Cache) -> Media | None:
     root = dict(origins.local_roots).get(scheme)
     if root is None:
         return None
+    if "/" in scheme:  # of songs in numbered folders, whose names may be no Unicode
+        path = unquote(path, errors="surrogateescape")
     return replace(media, sha256=receive_own(Path(root) / path, cache, label=media.url).sha256)
 
 

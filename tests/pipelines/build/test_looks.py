@@ -54,6 +54,7 @@ EDITS = {
     "renamed": lambda d: (d / "one.wav").rename(d / "other.wav"),
     "a link instead": lambda d: ((d / "one.wav").unlink(), (d / "one.wav").symlink_to("linked/deep/two.wav")),
     "a link to nowhere": lambda d: (d / "three.wav").symlink_to("nowhere.wav"),
+    "a name that is no Unicode": lambda d: (Path(f"{d}/B\udcfcss.wav")).touch(),
     "the folder gone": lambda d: d.rename(d.with_name("moved")),
 }
 

@@ -91,6 +91,18 @@ def test_a_file_of_a_numbered_folder_is_copied_into_the_cache(tmp_path):
     assert cache.read_blob(media.sha256) == b"a stem"
 
 
+def test_a_file_whose_name_is_no_unicode_is_found_by_its_address(tmp_path):
+    put(tmp_path, "A_B_Full/01_Kick.wav")
+    put(tmp_path, "A_B_Full/02_50% B\udcfcss.wav", b"a bass")
+    recordings = mixing_secrets.read({}, mixing_secrets.Config(roots=(str(tmp_path),)))
+    media = next(one.media for one in recordings if "02_" in one.media.url)
+    media.url.encode("utf-8")  # it can be written down
+    found = fetch_local(media, Origins(local_roots=(("mixing_secrets/0", str(tmp_path)),)), Cache(tmp_path / "cache"))
+
+    assert found is not None
+    assert found.sha256 == hashlib.sha256(b"a bass").hexdigest()
+
+
 def test_of_a_member_the_zip_is_copied(tmp_path):
     with zipfile.ZipFile(tmp_path / "A_B_Full.zip", "w") as archive:
         archive.writestr("01_Kick.wav", b"a kick")
