@@ -10,6 +10,7 @@ No link is followed out of a folder, and none to another folder: a folder within
 are compared with the names that were found here; none is ever opened as it stands.
 """
 
+import logging
 import os
 import re
 import unicodedata
@@ -30,6 +31,8 @@ METADATA, ACTIVATION, SOURCE_ID = "_METADATA.yaml", "_ACTIVATION_CONF.lab", "_SO
 
 _FULL = re.compile(r"(.+?)[ _-]full", re.IGNORECASE)
 _PREVIEW = re.compile(r"(.+?)(?:[ _-]full)?[ _-]preview", re.IGNORECASE)
+
+_log = logging.getLogger(__name__)
 
 Layout = Literal["medley", "raw"]
 
@@ -127,7 +130,8 @@ def _walk(root: str) -> _Tree:
         try:
             with os.scandir(os.path.join(root, folder)) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError:  # not readable, or gone since
+        except OSError as error:  # not readable, or gone since
+            _log.warning("--data-from: %s is left out: %s", os.path.join(root, folder), error.strerror)
             continue
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":  # what a Mac leaves beside files

@@ -134,9 +134,9 @@ def inputs(corpus: Corpus, roots: tuple[str, ...]) -> tuple[Input, ...]:
                     read.append((place.name, read_place(roots, place, MAX_BYTES)))
                 except IntegrityError:
                     continue
-    listed = sorted([name, hashlib.sha256(data).hexdigest()] for name, data in read)
-    num_bytes = sum(len(data) for _, data in read)
-    told = [Input("metadata", f"{len(gathered.songs)} songs", digest_of(listed), num_bytes, len(listed))]
+    by_digest = {(name, hashlib.sha256(data).hexdigest()): len(data) for name, data in read}  # folders may overlap
+    listed = [list(key) for key in sorted(by_digest)]
+    told = [Input("metadata", f"{len(gathered.songs)} songs", digest_of(listed), sum(by_digest.values()), len(listed))]
     if absent := _without_audio(corpus, gathered, roots):
         told.append(Input("passed_over", "metadata of songs without audio", digest_of(absent), 0, len(absent)))
     return tuple(told)

@@ -210,3 +210,15 @@ def test_a_folder_without_songs_is_a_usage_error_with_the_remedy(tmp_path):
         clips_of(tmp_path)
     with pytest.raises(UsageError, match="medleydb: no folder; pass --data-from DIR"):
         clips_of()
+
+
+def test_folders_that_overlap_are_as_one(tmp_path):
+    write_song(tmp_path / "MedleyDB" / "Audio", "A_B", {"S01": "piano"})
+    put(tmp_path, "MedleyDB/Annotations/A_B_ACTIVATION_CONF.lab", b"time,S01\n0.0,1.0\n")
+    one = Config(roots=(str(tmp_path),))
+    both = Config(roots=(str(tmp_path / "MedleyDB"), str(tmp_path)))
+
+    assert medleydb.inputs(one) == medleydb.inputs(both)
+    assert [clip.id for clip in clips_of(tmp_path).values()] == [
+        clip.id for clip in clips_of(tmp_path / "MedleyDB", tmp_path).values()
+    ]
