@@ -2,7 +2,7 @@
 
 | reason | rule |
 |---|---|
-| longer_than_mix | a stem ends more than `max_excess_s` after the mix of its song |
+| longer_than_mix | a stem ends more than `max_excess_s` after the mix of its song, unless that is a lossy preview |
 
 A stem sounds in its `spans`: those of its corpus, else those that `prepare` measured. A mix has the spans of all its
 stems, and is labelled by those that sound in it. Of a stem that was rejected only this is known: what it may hold may
@@ -66,7 +66,7 @@ def songs(song: Song, *, instruments: Sequence[str], config: SongConfig) -> Iter
         config: see there.
     """
     mixes = [clip for clip in song.clips if _stem_of(clip) is None]
-    longest = max((_duration_s(mix) for mix in mixes if mix.acquired != "sum"), default=None)
+    longest = max((_duration_s(mix) for mix in mixes if _measures_stems(mix)), default=None)
     stems, lost = [], list(song.lost)
     for clip in song.clips:
         if (stem := _stem_of(clip)) is None:
@@ -81,6 +81,11 @@ def songs(song: Song, *, instruments: Sequence[str], config: SongConfig) -> Iter
     yield from stems
     for mix in mixes:
         yield _mixed(mix, stems, lost, instruments)
+
+
+def _measures_stems(mix: Clip) -> bool:
+    """Whether no stem may be longer than a mix: neither of a sum, nor of a preview, which is lossy and fades early."""
+    return mix.acquired != "sum" and (mix.audio is None or mix.audio.bit_rate is None)
 
 
 def sounding_of(clip: Clip, stem: str, instruments: Sequence[str]) -> Sounding:

@@ -9,6 +9,7 @@ import pytest
 from medley_songs import metadata, put, write_song
 
 from tutti.datasets.errors import UsageError
+from tutti.datasets.hierarchy import UNKNOWN_SOUND
 from tutti.datasets.raw_tracks import is_mix_name, side_of, sound_of_name, words_of
 from tutti.datasets.record import PRESENT, Clip, Media, Recording
 from tutti.datasets.sources import medleydb, mixing_secrets
@@ -384,6 +385,9 @@ def test_rules_agree_with_the_facts_on_most_names(shared):
     same = contradicted = 0
     for row in rows:
         sound = sound_of_name(row["name"])
+        outputs = (sound or UNKNOWN_SOUND).outputs()
+        for name in filter(None, (row["family"], row["instrument15"])):
+            assert outputs.get(name, PRESENT) == PRESENT, row  # unknown at worst
         found = (sound.family, sound.specific, sound.instrument) if sound else (None, None, None)
         same += tuple(name or "" for name in found) == (row["family"], row["instrument15"], row["project_instrument"])
         contradicted += bool(found[0] and row["family"] and found[0] != row["family"])

@@ -90,6 +90,12 @@ def test_a_mix_that_was_added_up_lacks_what_could_not_be_decoded() -> None:
     assert presence(rows["MIX"]) == {"cello": PRESENT, "drums": ABSENT, "voice": ABSENT}
 
 
+def test_a_lossy_preview_is_no_measure_of_its_stems() -> None:
+    preview = replace(mix(), audio=stored(num_samples=160_000, bit_rate=192_000))
+    rows = joined(preview, stem("S01", seconds=12.5, spans=((0.0, 12.5),)))
+    assert isinstance(rows["S01"], Clip)
+
+
 def test_a_stem_longer_than_its_mix_is_refused_by_song_and_stem() -> None:
     rows = joined(mix(), stem("S01"), stem("S02", 12.5, labels=human(**{**NO, "voice": 1})))
     refused = rows["S02"]
