@@ -59,6 +59,7 @@ class RemoteFile:
     sha256: str | None = None  # None and no md5: no checksum was published
     mirrors: tuple[str, ...] = ()  # other addresses of the same bytes, asked where `url` fails
     redirect_hosts: tuple[str, ...] = ()  # hosts besides its own that a server may send us on to
+    optional: bool = False  # read where there is one; its reader can do without
 
 
 @dataclass(frozen=True)

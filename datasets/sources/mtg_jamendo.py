@@ -32,7 +32,7 @@ CARD = Card(
     homepage="https://github.com/MTG/mtg-jamendo-dataset",
     license="CC-BY-NC-SA-4.0",
     license_url="https://creativecommons.org/licenses/by-nc-sa/4.0/",
-    license_note="Tags CC BY-NC-SA 4.0; each track keeps its own Creative Commons licence: mtg_jamendo.licenses=true.",
+    license_note="Tags CC BY-NC-SA 4.0; each track keeps its own Creative Commons licence, carried per clip.",
     citation=(
         "D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo dataset for automatic music tagging. "
         "ICML Machine Learning for Music Discovery Workshop, 2019."
@@ -98,7 +98,7 @@ _LISTS = {
     )
     for quality, sha256 in _TARS_SHA256.items()
 }
-_LICENSES = RemoteFile("licenses", f"{_DATA}/audio_licenses.txt")
+_LICENSES = RemoteFile("licenses", f"{_DATA}/audio_licenses.txt", optional=True)
 
 REMOTES = (_WHOLE, *(file for files in _SPLITS for file in files), *_LISTS["audio"], *_LISTS["audio-low"], _LICENSES)
 
@@ -172,7 +172,7 @@ class Config:
     max_s: Seconds = 600.0  # of a track without clip_s: longer ones are cut there
     max_tags: int | None = None  # tracks with more are rejected as tag dumps (222 have 20 to 31); None: none is
     missing: Literal["unknown", "absent"] = "unknown"  # a tag that is not given; absent: what a baseline assumes
-    licenses: bool = False  # read audio_licenses.txt; else the licence of every track is unknown
+    licenses: bool = True  # read audio_licenses.txt where there is one; else the licence of a track is unknown
 
     def __post_init__(self) -> None:
         """Refuse a split that does not exist and lengths of nothing."""
@@ -222,7 +222,7 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
     tracks_file, tars_file = _LISTS[config.quality]
     of_tracks = parse_digests(*_text(files, tracks_file))
     of_tars = parse_digests(*_text(files, tars_file))
-    licenses = parse_licenses(_text(files, _LICENSES)[0]) if config.licenses else {}
+    licenses = parse_licenses(_text(files, _LICENSES)[0]) if _LICENSES.name in files else {}
     tables = {"all": _WHOLE} if config.split is None else dict(zip(PARTS, _SPLITS[config.split], strict=True))
     partition_of: dict[int | str, str] = {}  # tracks by number, artists by their digits
     for partition, remote in tables.items():

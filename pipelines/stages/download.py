@@ -42,6 +42,10 @@ class ExpectedChecksums:
     verified_by: str
 
 
+class MissingFileError(UsageError):
+    """No origin has a file."""
+
+
 def download(
     source: str, *, configs: Mapping[str, Any], origins: Origins, cache: Cache, progress: Path | None = None
 ) -> SourceFiles:
@@ -55,14 +59,26 @@ def download(
         progress: folder of the build's tallies; takes the bytes fetched so far.
 
     Raises:
-        UsageError: no origin has a file.
+        UsageError: no origin has a file that is needed.
         IntegrityError: a checksum differs.
         StorageError: the network or the disk failed.
         TryLaterError: a server asks to come back later, or refuses us.
     """
     remotes = remotes_of(source, configs[source])
-    files = tuple(download_file(source, remote, origins, cache, progress) for remote in remotes)
-    return SourceFiles(source, files, inputs_of(source, configs[source]))
+    files = (_download(source, remote, origins, cache, progress) for remote in remotes)
+    return SourceFiles(source, tuple(file for file in files if file is not None), inputs_of(source, configs[source]))
+
+
+def _download(
+    source: str, remote: RemoteFile, origins: Origins, cache: Cache, progress: Path | None
+) -> LocalFile | None:
+    """Fetch one remote file; None where it is optional and no origin has it."""
+    try:
+        return download_file(source, remote, origins, cache, progress)
+    except MissingFileError:
+        if not remote.optional:
+            raise
+        return None
 
 
 def download_file(
@@ -173,12 +189,12 @@ def _from_mirror(
     if not is_http(mirror):
         file = Path(mirror) / path
         if not file.is_file():
-            raise UsageError(missing)
+            raise MissingFileError(missing)
         return _own(file, cache, label=remote.url, sha256=pins.sha256, md5=pins.md5)
     try:
         return receive_url(mirror_url(mirror, path), pins, cache, progress, credentials=origins.credentials)
     except NotFound as error:
-        raise UsageError(missing) from error
+        raise MissingFileError(missing) from error
 
 
 def _from_upstream(
@@ -195,7 +211,7 @@ def _from_upstream(
     first = next((failure for failure in failures if not isinstance(failure, NotFound)), None)
     if first is not None:
         raise first
-    raise UsageError(
+    raise MissingFileError(
         f"{source}: {remote.url} does not exist any more; look for a copy and pass it with --data-from or --mirror"
     )
 

@@ -111,16 +111,16 @@ def test_partitions_are_those_of_the_split_and_groups_are_artists(read: Read) ->
 
 def test_only_the_tables_of_the_split_and_the_quality_are_downloaded() -> None:
     assert [file.name for file in remotes_of("mtg_jamendo", Config(split=3))] == [
-        "split3-train", "split3-validation", "split3-test", "audio-tracks", "audio-tars",
+        "split3-train", "split3-validation", "split3-test", "audio-tracks", "audio-tars", "licenses",
     ]  # fmt: skip
-    assert [file.name for file in remotes(Config(split=None, quality="audio-low", licenses=True))] == [
-        "all", "audio-low-tracks", "audio-low-tars", "licenses",
+    assert [file.name for file in remotes(Config(split=None, quality="audio-low", licenses=False))] == [
+        "all", "audio-low-tracks", "audio-low-tars",
     ]  # fmt: skip
 
 
 def test_a_track_keeps_its_own_licence_where_the_list_is_read(read: Read) -> None:
-    assert [clip.license for clip in clips_of(read())] == ["unknown"] * 3
-    assert [clip.license for clip in clips_of(read(Config(licenses=True)))] == [
+    assert [clip.license for clip in clips_of(read(Config(licenses=False)))] == ["unknown"] * 3
+    assert [clip.license for clip in clips_of(read())] == [
         "http://creativecommons.org/licenses/by-nc/3.0/", "unknown", "unknown",
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import tarfile
+from dataclasses import replace
 
 import pytest
 from downloads import BODY, MD5, PATH, SHA256, URL, VIDEO, VIDEO_STEM, fetched, get, put, remote, stored_files, sums_of
@@ -310,3 +311,18 @@ def test_large_files_come_in_pieces(mirror, cache):
     put(mirror, PATH, content)
 
     assert get(remote(), mirror, cache).path.read_bytes() == content
+
+
+def test_an_optional_file_that_no_origin_has_is_left_out(tmp_path, monkeypatch):
+    put(tmp_path / "mirror", PATH, BODY)
+    lacking = RemoteFile("licenses", f"{URL}.txt", optional=True)
+    cache = Cache(tmp_path / "cache")
+
+    def files_with(*remotes):
+        monkeypatch.setattr("tutti.pipelines.stages.download.remotes_of", lambda *_: (remote(), *remotes))
+        found = download("irmas", configs={"irmas": None}, origins=Origins(str(tmp_path / "mirror")), cache=cache)
+        return [file.remote.name for file in found.files]
+
+    assert files_with(lacking) == ["labels"]
+    with pytest.raises(UsageError, match="the mirror lacks"):
+        files_with(replace(lacking, optional=False))
