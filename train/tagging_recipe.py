@@ -36,7 +36,7 @@ class TaggingRecipe(RunRecipe):
     # Clips are drawn with these weights and replacement (Lumen 2023: median of its classes' weights, its code: max).
     sampling: Literal["uniform", "median", "max"] = "uniform"
     augment: str = ""  # see train/fitting/augmentation.py; empty: none
-    noises: str = ""  # folder of recordings for background noise
+    noises: str = ""  # folder of recordings for background noise, or a dataset of them (`esc50`)
     epochs: int = 20
     batch_size: int = 16  # Lumen 2023: the best F1 among 4, 6 and 16
     loss: Loss = field(default_factory=Loss)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
@@ -11,7 +10,6 @@ from tutti.augment.batch import Batch
 from tutti.augment.draw import check_range, integers, uniform
 from tutti.augment.levels import add_at_snr, slices
 from tutti.augment.transform import Parameters, Transform
-from tutti.datasets.audio import decode, resample, to_mono
 from tutti.datasets.errors import UsageError
 from tutti.datasets.record import Decibels
 
@@ -45,20 +43,6 @@ def noise_bank(noises: Sequence[Tensor], num_samples: int) -> NoiseBank:
     long_enough = [noise.repeat(-(-num_samples // len(noise))).float() for noise in noises]
     lengths = torch.tensor([len(noise) for noise in long_enough])
     return NoiseBank(torch.cat(long_enough), lengths.cumsum(0) - lengths, lengths, num_samples)
-
-
-def read_noises(folder: Path, sample_rate: int) -> list[Tensor]:
-    """Read every audio file of a folder, in the order of names, mono, at a sample rate.
-
-    Raises:
-        UsageError: the folder holds no file.
-        DecodeError: a file is not audio.
-    """
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    if not paths:
-        raise UsageError(f"{folder}: no noises; put audio files there, such as those of ESC-50")
-    decoded = [decode(path.read_bytes(), path.name) for path in paths]
-    return [torch.from_numpy(resample(to_mono(one.waveform), one.sample_rate, sample_rate)) for one in decoded]
 
 
 @dataclass(frozen=True, eq=False)

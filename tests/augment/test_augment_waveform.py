@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import signals
-import soundfile
 import torch
 from augmenting import RATE, bank, generator, noise_rows, silent, single_instruments, waveforms
 from scipy.signal import freqz, sosfilt
@@ -13,7 +12,7 @@ from tutti.augment.batch import Batch, batch_of
 from tutti.augment.levels import rms
 from tutti.augment.linear_filter import biquad as as_filter
 from tutti.augment.linear_filter import in_series, linear_filter
-from tutti.augment.transforms.background_noise import BackgroundNoise, noise_bank, read_noises
+from tutti.augment.transforms.background_noise import BackgroundNoise, noise_bank
 from tutti.augment.transforms.colored_noise import COLORS, ColoredNoise, colored_noise
 from tutti.augment.transforms.delay import Delay
 from tutti.augment.transforms.gain import Gain
@@ -201,17 +200,7 @@ def test_background_noise_is_a_piece_of_one_noise_of_the_bank() -> None:
     assert len(set(parameters["first"][constant].tolist())) > 8
 
 
-def test_noises_are_read_from_a_folder_at_the_rate_of_the_clips(tmp_path) -> None:
-    for name, rate in (("b.wav", 44_100), ("a.flac", 16_000)):
-        soundfile.write(tmp_path / name, signals.sine(0.5, frequency_hz=1_000, sample_rate=rate)[0], rate)
-    first, second = read_noises(tmp_path, RATE)
-    assert len(first) == len(second) == 8_000
-    assert torch.allclose(first[1_000:7_000], second[1_000:7_000], atol=1e-3)
-
-
-def test_a_bank_without_noises_or_with_too_short_clips_is_refused(tmp_path) -> None:
-    with pytest.raises(UsageError, match="no noises; put audio files there"):
-        read_noises(tmp_path, RATE)
+def test_a_bank_without_noises_or_with_too_short_clips_is_refused() -> None:
     with pytest.raises(UsageError, match="expected at least one noise"):
         noise_bank([], 100)
     with pytest.raises(UsageError, match="the bank serves 100 samples, the clips have 8000"):

@@ -132,7 +132,7 @@ def test_an_unknown_recipe_is_a_usage_error_that_names_the_nearest_and_lists_all
 
 
 def test_an_unknown_source_is_a_usage_error_that_lists_all():
-    with pytest.raises(UsageError, match="unknown source 'irma'; known: audioset, folder, irmas, ") as caught:
+    with pytest.raises(UsageError, match="unknown source 'irma'; known: audioset, ") as caught:
         load_source("irma")
     assert str(caught.value).endswith(", ".join(source_names()))
 
@@ -209,7 +209,7 @@ def test_one_field_of_a_source_is_changed_and_nothing_else(setting, source, conf
         ("split.rules.irmas/tset=test", "no partition 'irmas/tset' (did you mean 'irmas/test'?); known: *, irmas/*, "),
         ("split.rules.irmas/test=trian", "gives ['trian'] (did you mean 'train'?); splits are train, validation, test"),
         ("split.rules.irmas/test=train:1,test:0", "gives test 0.0; expected a positive share"),
-        ("outliers.fixed_cutoffs.irma=0.1", "no source 'irma' (did you mean 'irmas'?); known: audioset, folder, "),
+        ("outliers.fixed_cutoffs.irma=0.1", "no source 'irma' (did you mean 'irmas'?); known: audioset, "),
         ("outliers.fit.fold=5", "no field 'fold' (did you mean 'folds'?); known: folds, deals, "),
         ("clean.overrides=x", "a field of type Override is set in the recipe's Python file"),
     ],
@@ -299,6 +299,7 @@ def test_every_other_field_is_in_the_json():
         "min_duration_s": 1.0,
         "max_silence_share": 0.8,
         "max_duration_error_s": 0.1,
+        "max_flatness": 0.9,
         "overrides": [],
         "min_mean_amplitude": 0.0,
     }

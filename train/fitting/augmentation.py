@@ -20,8 +20,9 @@ from torch import Generator, Tensor
 from tutti.augment import presets
 from tutti.augment.batch import Batch
 from tutti.augment.chain import Chain, Effect
+from tutti.augment.noises import read_noises
 from tutti.augment.transform import Transform, load_transform, parameter_rows, transform_names
-from tutti.augment.transforms.background_noise import NoiseBank, noise_bank, read_noises
+from tutti.augment.transforms.background_noise import NoiseBank, noise_bank
 from tutti.datasets.errors import UsageError
 from tutti.datasets.settings import nearest, parse_value, with_value
 
@@ -61,7 +62,7 @@ def make_augmentation(
         text: a preset or a list, see above; empty: none.
         sample_rate: of the waveforms, Hz.
         num_samples: of the longest example; noises are repeated to it.
-        noises: folder of recordings for `background_noise`; empty: none.
+        noises: folder of recordings for `background_noise`, or a dataset of them; empty: none.
         has_waveform: False where examples are embeddings: everything acts on these.
 
     Raises:

@@ -13,7 +13,7 @@ RATE = 16_000
 
 
 def int16(signal: NDArray[np.floating]) -> NDArray[np.int16]:
-    return np.clip(np.rint(signal * 32_767), -32_768, 32_767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(signal * 32_767), -32_768, 32_767), np.int16)
 
 
 def noise(duration_s: float, seed: int = 0) -> NDArray[np.float64]:
