@@ -42,7 +42,7 @@ from tutti.pipelines.stages.join import assign_shards, empty_shards, join_bucket
 from tutti.pipelines.stages.manifest import Provenance, write_manifest
 from tutti.pipelines.stages.prepare import prepare
 from tutti.pipelines.stages.select import SelectConfig, select
-from tutti.pipelines.stages.songs import SongConfig, is_of_a_song, is_of_no_song, key_by_song, song_of, songs
+from tutti.pipelines.stages.songs import SongConfig, is_of_a_song, key_by_song, passes_by, song_of, songs
 from tutti.pipelines.stages.split import assignments_of, certificate_of, plan_by_groups, trains_only
 from tutti.pipelines.stages.write import ShardSchema, write_shard_file
 
@@ -131,7 +131,7 @@ def dataset(root: beam.Pipeline, build: Build) -> Any:
 def in_songs(clips: Any, build: Build) -> Any:
     """Join the stems and mixes of each song: a mix is labelled by its stems."""
     named = partial(songs, instruments=build.recipe.classes(), config=SongConfig())
-    others = clips | "of no song" >> beam.Filter(is_of_no_song)
+    others = clips | "passing by" >> beam.Filter(passes_by)
     joined = (
         clips
         | "of a song" >> beam.Filter(is_of_a_song)

@@ -39,9 +39,9 @@ def is_of_a_song(row: Clip | Rejected) -> bool:
     return song_key(row) != ""
 
 
-def is_of_no_song(row: Clip | Rejected) -> bool:
-    """Whether a row is neither."""
-    return song_key(row) == ""
+def passes_by(row: Clip | Rejected) -> bool:
+    """Whether a row goes on as it is: of no song, or rejected; whatever happens to its song, no reason is lost."""
+    return isinstance(row, Rejected) or song_key(row) == ""
 
 
 def key_by_song(row: Clip | Rejected) -> tuple[str, Clip | Rejected]:
@@ -61,26 +61,27 @@ def songs(song: Song, *, instruments: Sequence[str], config: SongConfig) -> Iter
     """Label the stems and mixes of one song by what sounds in them; refuse stems that are longer than their mix.
 
     Args:
-        song: all its rows.
+        song: all its rows; those that were rejected before are heard, and not answered again.
         instruments: the classes of the dataset.
         config: see there.
     """
     mixes = [clip for clip in song.clips if _stem_of(clip) is None]
     longest = max((_duration_s(mix) for mix in mixes if _measures_stems(mix)), default=None)
-    stems, lost = [], list(song.lost)
+    stems: list[Clip] = []
+    refused: list[Rejected] = []
     for clip in song.clips:
         if (stem := _stem_of(clip)) is None:
             continue
         if longest is not None and _duration_s(clip) > longest + config.max_excess_s:
             detail = f"stem {stem} of {song.name} has {_duration_s(clip):.1f} s, its mix {longest:.1f} s"
             value = round(_duration_s(clip), 6)
-            lost.append(Rejected(clip, stage="songs", reason="longer_than_mix", value=value, detail=detail))
+            refused.append(Rejected(clip, stage="songs", reason="longer_than_mix", value=value, detail=detail))
         else:
             stems.append(replace(clip, sounding=(sounding_of(clip, stem, instruments),)))
-    yield from lost
+    yield from refused
     yield from stems
     for mix in mixes:
-        yield _mixed(mix, stems, lost, instruments)
+        yield _mixed(mix, stems, [*song.lost, *refused], instruments)
 
 
 def _measures_stems(mix: Clip) -> bool:

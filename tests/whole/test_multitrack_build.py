@@ -34,6 +34,7 @@ REJECTED = {  # by what is planted, but for copies
     "slakh/Track00004/S02@0": "missing_stem",
     "slakh/Track00005/S05@0": "not_rendered",
     "slakh/Track01501/S04@0": "longer_than_mix",
+    "slakh/Track01502/S00@0": "noise",
     "slakh/Track01876/S01@0": "known_bad",
     **{f"slakh/Track01878/{name}@0": BAD_METADATA for name in ("S00", "S01", "S02", "S03", "S04", "mix")},
     **{f"slakh/Track01879/{name}@0": "omitted" for name in ("S00", "S01", "S02", "S03", "S04", "mix")},
