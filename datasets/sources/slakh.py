@@ -38,7 +38,7 @@ CARD = Card(
         "E. Manilow, G. Wichern, P. Seetharaman, J. Le Roux: Cutting music source separation some Slakh: a dataset "
         "to study the impact of training data quality and quantity. WASPAA 2019, pp. 45-49."
     ),
-    num_clips=23_000,
+    num_clips=2_100,  # mixes; each has 4 to 48 stems besides
     size_bytes=100_000_000_000,
 )
 
