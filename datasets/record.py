@@ -113,10 +113,11 @@ class Defect:
 @_travels_light
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Digests that a publisher lists of an archive that is streamed, never kept; None: of this it lists none."""
+    """A publisher's word on an archive that is streamed, never kept, and on one member of it."""
 
-    member_sha256: str | None = None
-    archive_sha256: str | None = None
+    member_sha256: str | None = None  # None: it lists none
+    archive_sha256: str | None = None  # likewise
+    mirrors: tuple[str, ...] = ()  # other addresses of the archive, asked where its own fails
 
 
 @_travels_light

@@ -45,6 +45,7 @@ Quality = Literal["audio", "audio-low"]
 PARTS = ("train", "validation", "test")
 
 _DATA = "https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/master"
+_TWIN = "https://essentia.upf.edu/documentation/datasets/mtg-jamendo/raw_30s"  # slower
 _TABLE = "autotagging_instrument"
 _AUDIO = "https://cdn.freesound.org/mtg-jamendo/raw_30s"
 _SPLIT_SHA256 = (  # of commit 1b4fa8c (2024-07-09): train, validation, test
@@ -357,7 +358,7 @@ def _recording(
         )
         for start_s, end_s in spans_of(row.duration_s, config)
     )
-    published = Published(of_tracks.get(member), of_tars.get(tar))
+    published = Published(of_tracks.get(member), of_tars.get(tar), (f"{_TWIN}/{config.quality}/{tar}",))
     return Recording(Media(f"{_AUDIO}/{config.quality}/{tar}", member, published=published), clips)
 
 

@@ -9,12 +9,12 @@ cannot prove that a file is still the same (RFC 9110: Range, If-Range), it is re
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
 from tutti.datasets.errors import NetworkError
-from tutti.pipelines.acquisition.http import HttpRules, Retry, body_of, request, with_retries
+from tutti.pipelines.acquisition.http import HttpRules, Retry, body_of, ignore, request, with_retries
 from tutti.pipelines.acquisition.http_answers import RemoteVersion, can_resume, content_range, remote_version_of
 
 SKIP_BYTES = 4 << 20  # less is read and dropped: a new request takes as long
@@ -32,9 +32,19 @@ class HttpStream:
         rules: see `HttpRules`.
         known: what the server said of the file another time; it must be that one still.
         whole: read every byte, so that there is a digest of all.
+        progress: called with the place that was reached and the bytes of the whole file, if known.
     """
 
-    def __init__(self, url: str, rules: HttpRules, *, known: RemoteVersion | None = None, whole: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        rules: HttpRules,
+        *,
+        known: RemoteVersion | None = None,
+        whole: bool = False,
+        progress: Callable[[int, int | None], None] = ignore,
+    ) -> None:
+        self._progress = progress
         self._url, self._rules, self._whole = url, rules, whole
         self.version = known
         self._position = 0  # of the next byte handed out
@@ -54,6 +64,8 @@ class HttpStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._disconnect()
+        if self.length is not None:
+            self._progress(self.length, self.length)  # it is not shown any more
 
     @property
     def length(self) -> int | None:
@@ -128,6 +140,7 @@ class HttpStream:
             for chunk in self._body:
                 begin, self._at = self._at, self._at + len(chunk)
                 self._furthest = max(self._furthest, self._at)
+                self._progress(self._at, self.length)
                 if begin <= self._hashed < self._at:
                     self._sha256.update(chunk[self._hashed - begin :])
                     self._hashed = self._at

@@ -8,7 +8,7 @@ that has a published digest must have it. One that has none is taken only from a
 and has the digest that was published of it, or of which none was.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,11 @@ from pathlib import Path
 from tutti.datasets.addresses import Credentials
 from tutti.datasets.archive import MAX_MEMBER_BYTES
 from tutti.datasets.bounded import open_regular
-from tutti.datasets.errors import IntegrityError, NetworkError
+from tutti.datasets.errors import IntegrityError, NetworkError, TryLaterError
 from tutti.datasets.manifest import digest_of
 from tutti.datasets.record import Published
 from tutti.datasets.tar_stream import EndsEarlyError, Forward, Member, TarStream, chunks_of
-from tutti.pipelines.acquisition.http import HttpRules, NotFound
+from tutti.pipelines.acquisition.http import HttpRules, NotFound, ignore
 from tutti.pipelines.acquisition.http_answers import RemoteVersion
 from tutti.pipelines.acquisition.http_stream import ChangedFileError, HttpStream
 from tutti.pipelines.acquisition.origins import Origins, http_rules, is_http, mirror_path, mirror_sums, mirror_url
@@ -68,7 +68,13 @@ def known_member(url: str, member: str, published: Published, cache: Cache) -> s
     return sha256 if sha256 is not None and cache.has_blob(sha256) else None
 
 
-def members_of(url: str, wanted: Mapping[str, Published], origins: Origins, cache: Cache) -> dict[str, Found]:
+def members_of(
+    url: str,
+    wanted: Mapping[str, Published],
+    origins: Origins,
+    cache: Cache,
+    progress: Callable[[int, int | None], None] = ignore,
+) -> dict[str, Found]:
     """Receive members of a tar into the cache.
 
     Args:
@@ -76,33 +82,64 @@ def members_of(url: str, wanted: Mapping[str, Published], origins: Origins, cach
         wanted: names of members, and what was published of each.
         origins: where the tar may come from: a mirror, or the network.
         cache: takes the members.
+        progress: called with the place that was reached in a tar on a server, and its length, if known.
 
     Raises:
         TryLaterError: the server asks for a longer pause than is sensible, or refuses us.
         StorageError: the disk failed.
         UsageError: no other machine may be asked (TUTTI_OFFLINE).
     """
-    sums = mirror_sums(origins, cache)
-    listed = next((p.archive_sha256 for p in wanted.values() if p.archive_sha256), None)
-    job = _Job(url, dict(wanted), sums.get(mirror_path(url)) or listed, cache)
+    expected = mirror_sums(origins, cache).get(mirror_path(url)) or _listed(wanted)
     mirror = origins.mirror
-    if mirror is not None and not is_http(mirror):
+    if mirror is not None:
+        job = _Job(url, dict(wanted), expected, cache, progress)
+        if is_http(mirror):
+            return job.from_server(mirror_url(mirror, mirror_path(url)), origins, mirrored=True)
         return job.from_file(Path(mirror) / mirror_path(url))
-    address = url if mirror is None else mirror_url(mirror, mirror_path(url))
-    return job.from_server(address, origins, mirrored=mirror is not None)
+    found: dict[str, Found] = {}
+    refusal: TryLaterError | None = None
+    for address in (url, *next(iter(wanted.values())).mirrors):
+        left = {name: published for name, published in wanted.items() if _may_come(found.get(name))}
+        if not left:
+            break
+        job = _Job(url, left, expected, cache, progress)
+        try:
+            here = job.from_server(address, origins, mirrored=False)
+        except TryLaterError as error:  # of all failures the first is told
+            refusal = refusal or error
+            continue
+        found |= {name: one for name, one in here.items() if isinstance(one, Held) or name not in found}
+    if refusal is not None and any(_may_come(found.get(name)) for name in wanted):
+        raise refusal
+    return found
+
+
+def _listed(wanted: Mapping[str, Published]) -> str | None:
+    return next((published.archive_sha256 for published in wanted.values() if published.archive_sha256), None)
+
+
+def _may_come(found: Found | None) -> bool:
+    return found is None or (isinstance(found, Lost) and found.passing)
 
 
 def members_of_file(path: Path, url: str, wanted: Mapping[str, Published], cache: Cache) -> dict[str, Found]:
     """Receive likewise from the user's own copy of a tar."""
-    listed = next((p.archive_sha256 for p in wanted.values() if p.archive_sha256), None)
-    return _Job(url, dict(wanted), listed, cache).from_file(path)
+    return _Job(url, dict(wanted), _listed(wanted), cache, ignore).from_file(path)
 
 
 class _Job:
     """One reading of one tar."""
 
-    def __init__(self, url: str, wanted: dict[str, Published], expected: str | None, cache: Cache) -> None:
+    def __init__(
+        self,
+        url: str,
+        wanted: dict[str, Published],
+        expected: str | None,
+        cache: Cache,
+        progress: Callable[[int, int | None], None],
+    ) -> None:
         self._url, self._wanted, self._expected, self._cache = url, wanted, expected, cache
+        self._progress = progress
         self._found: dict[str, Found] = {}
         self._unproven: dict[str, str] = {}  # members without a published digest -> what they have
         self._met: set[str] = set()  # members without one that were met
@@ -153,7 +190,8 @@ class _Job:
         whole = self._needs_whole()
         if whole:
             index.members, index.end, index.whole = [], 0, False
-        with HttpStream(address, rules, known=known, whole=whole) as stream, ExitStack() as ending:
+        connection = HttpStream(address, rules, known=known, whole=whole, progress=self._progress)
+        with connection as stream, ExitStack() as ending:
             ending.callback(lambda: self._remember_index(address, stream.version, index))
             self._take(stream, iter(tuple(index.members)))
             if self._is_done() or index.whole:

@@ -79,6 +79,7 @@ def acquire(root: beam.Pipeline, build: Build) -> tuple[Any, Any]:
 def fetched_by_tar(recordings: Any, build: Build) -> Any:
     """Fetch recordings of which some lie in tars that are streamed: a tar is read by one worker, once."""
     origins, cache, progress = build.origins, build.cache, build.output.progress
+    fetch_tars = partial(fetch_tar, origins=origins, cache=cache, progress=progress)
     elsewhere = (
         recordings
         | "elsewhere" >> beam.Filter(lies_elsewhere)
@@ -91,7 +92,7 @@ def fetched_by_tar(recordings: Any, build: Build) -> Any:
         | "tar" >> beam.Map(by_tar)
         | "by tar" >> beam.GroupByKey()
         | "tar jobs" >> beam.Map(tar_job)
-        | Stage("fetch", partial(fetch_tar, origins=origins, cache=cache), progress, part="tars", done=num_fetched)
+        | Stage("fetch", fetch_tars, progress, part="tars", done=num_fetched)
         | "spread members" >> Reshuffle()
     )
     return (elsewhere, in_tars) | "fetched" >> beam.Flatten()

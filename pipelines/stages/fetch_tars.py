@@ -7,17 +7,20 @@ not give, because it has no such tar, breaks off or sends one that ends early, i
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.locks import READ_ONLY, lock
 from tutti.datasets.record import Media, Published, Recording, Rejected
+from tutti.pipelines.acquisition.http import ignore
 from tutti.pipelines.acquisition.http_answers import check_allowed
 from tutti.pipelines.acquisition.origins import Origins, is_http, mirror_path
 from tutti.pipelines.acquisition.own_copy import receive_own
 from tutti.pipelines.acquisition.tars import Found, Held, Lost, known_member, members_of, members_of_file
 from tutti.pipelines.cache.store import Cache
+from tutti.pipelines.engine.progress import reporter
 from tutti.pipelines.rows import TarJob
 
 
@@ -47,8 +50,10 @@ def num_fetched(_: TarJob, rows: list[Recording | Rejected]) -> int:
     return sum(1 if isinstance(row, Rejected) else len(row.clips) for row in rows)
 
 
-def fetch_tar(job: TarJob, *, origins: Origins, cache: Cache) -> list[Recording | Rejected]:
-    """Fetch what is wanted of one tar into the cache.
+def fetch_tar(
+    job: TarJob, *, origins: Origins, cache: Cache, progress: Path | None = None
+) -> list[Recording | Rejected]:
+    """Fetch what is wanted of one tar into the cache; `progress` is the folder of the build's tallies.
 
     Raises:
         TryLaterError: the server has had enough of us; what was fetched stays.
@@ -62,7 +67,7 @@ def fetch_tar(job: TarJob, *, origins: Origins, cache: Cache) -> list[Recording 
         with lock(cache.lock_path(job.url), unless=READ_ONLY):  # of two builds the second finds what the first fetched
             known = _known(job.url, missing, cache)
             rest = {member: published for member, published in missing.items() if member not in known}
-            found |= known | (_from_elsewhere(job.url, rest, origins, cache) if rest else {})
+            found |= known | (_from_elsewhere(job, rest, origins, cache, progress) if rest else {})
     rows: list[Recording | Rejected] = []
     for recording in job.recordings:
         member = _member(recording.media)
@@ -90,13 +95,16 @@ def _known(url: str, wanted: Mapping[str, Published], cache: Cache) -> dict[str,
     return {member: Held(sha256) for member, sha256 in found.items() if sha256 is not None}
 
 
-def _from_elsewhere(url: str, wanted: Mapping[str, Published], origins: Origins, cache: Cache) -> dict[str, Found]:
+def _from_elsewhere(
+    job: TarJob, wanted: Mapping[str, Published], origins: Origins, cache: Cache, progress: Path | None
+) -> dict[str, Found]:
     if origins.mirror is None or is_http(origins.mirror):
         try:
-            check_allowed(origins.mirror or url)
+            check_allowed(origins.mirror or job.url)
         except UsageError as error:
             return dict.fromkeys(wanted, Lost("offline", str(error), passing=True))
-    return members_of(url, wanted, origins, cache)
+    report = ignore if progress is None else partial(reporter(progress).transfer, job.id)
+    return members_of(job.url, wanted, origins, cache, report)
 
 
 def _from_own_files(

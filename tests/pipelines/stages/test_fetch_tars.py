@@ -13,6 +13,7 @@ from downloads import put, sums_of
 from rows import clip
 from server import Answer, Server
 
+from tutti.datasets.errors import BlockedError
 from tutti.datasets.record import Media, Published, Recording, Rejected
 from tutti.pipelines.acquisition import http_stream
 from tutti.pipelines.acquisition.origins import Origins, with_sums
@@ -338,6 +339,32 @@ def test_what_the_publisher_does_not_give_is_asked_for_again(server: Server, cac
     assert fetched() == [("full",), ("timeout", PENDING)]
     server.script("/audio-00.tar", Answer(body=TAR))
     assert fetched() == [("full",)] * 2
+
+
+def test_where_the_publishers_own_server_fails_its_other_addresses_are_asked(
+    server: Server, cache: Cache, waits: list[float]
+) -> None:
+    url, slow = f"{server.url}/audio-00.tar", f"{server.url}/slow/audio-00.tar"
+
+    def fetched() -> dict[str, tuple[str, ...]]:
+        recordings = []
+        for row in job().recordings:
+            published = replace(row.media.published or Published(), mirrors=(slow,))
+            recordings.append(replace(row, media=replace(row.media, url=url, published=published)))
+        rows = fetch_tar(tar_job((url, recordings)), origins=Origins(), cache=cache)
+        return {
+            name: (row.reason, row.status) if isinstance(row, Rejected) else (str(row.clips[0].acquired),)
+            for name, row in zip(WANTED, rows, strict=True)
+        }
+
+    server.script("/audio-00.tar", Answer(body=TAR[:150_000]))
+    server.script("/slow/audio-00.tar", Answer(status=500))
+    assert fetched() == {"00/200.mp3": ("full",), "00/400.mp3": ("archive_cut", PENDING)}, "the first failure is told"
+    server.script("/audio-00.tar", Answer(status=403))
+    with pytest.raises(BlockedError):
+        fetched()
+    server.script("/slow/audio-00.tar", Answer(body=TAR))
+    assert fetched() == dict.fromkeys(WANTED, ("full",))
 
 
 def test_without_a_network_what_is_missing_is_pending(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
