@@ -37,6 +37,8 @@ TRUMPET = Stem("trumpet", "trumpet")
 ORGAN = Stem("electronic organ", "organ")
 SYNTHESIZER = Stem("synthesizer", "synthesizer")
 
+Planted = tuple[str, str, tuple[Stem, ...], dict[str, str], bool]  # id, artist, stems, what is wrong, bleed
+
 _ARTISTS = ("Low Harbour", "Mira Vole", "Old Mill", "Ferncliff")
 _BANDS = (
     (KIT, BASS, DISTORTED),
@@ -48,7 +50,7 @@ _BANDS = (
     (CLARINET, ORGAN),
     (TRUMPET, PIANO, BASS),
 )
-_PLANTED = (
+_PLANTED: tuple[Planted, ...] = (
     ("LowHarbour_Ropes", "Low Harbour", (KIT, BASS, SINGER), {"annotations": "activation"}, False),
     ("LowHarbour_Tideline", "low harbour", (DISTORTED, SINGER), {}, True),
     ("MiraVole_Etude", "Mira Vole", (VIOLIN, CELLO, PIANO), {"S02": "missing"}, False),

@@ -38,6 +38,8 @@ CELLO = Stem("cello", "cello", "15_Cello.wav")
 TRUMPET = Stem("trumpet", "trumpet", "16_Trumpet.wav")
 SAXOPHONE = Stem("tenor saxophone", "saxophone", "17_TenorSax.wav")
 
+Planted = tuple[str, str, tuple[Stem, ...], dict[str, str], bool]  # id, artist, stems, what is wrong, bleed
+
 _ARTISTS = ("CopperLine", "Zephyrian", "TheOddPlot", "GreyWharf")
 _BANDS = (
     (KIT, BASS, GUITAR),
@@ -47,7 +49,7 @@ _BANDS = (
     (SYNTHESIZER, KIT, SINGER),
     (TRUMPET, SAXOPHONE, PIANO),
 )
-_PLANTED = (
+_PLANTED: tuple[Planted, ...] = (
     ("CopperLine_Drift", "CopperLine", (KIT, BASS, SINGER), {}, False),
     ("CopperLine_Static", "CopperLine", (KIT, GUITAR, HAMMOND), {"S02": "truncated"}, False),
     ("MR1210_CopperLine", "MR1210", (ACOUSTIC, SINGER), {"mix": "missing"}, False),
@@ -80,7 +82,7 @@ def plan_songs(seed: int, num_more: int) -> tuple[SongPlan, ...]:
 
 def plan_raw(seed: int) -> tuple[SongPlan, ...]:
     """Plan the songs as the library serves them."""
-    return tuple(SongPlan(seed, key, *key.split("_"), _RAW) for key in RAW_KEYS)
+    return tuple(SongPlan(seed, key, key.partition("_")[0], key.partition("_")[2], _RAW) for key in RAW_KEYS)
 
 
 def _plan(

@@ -1,39 +1,25 @@
 """The sample's MedleyDB and Mixing Secrets: in upstream's layouts, with the faults that TRUTH.json names."""
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import once
+from sample_songs import MEDLEY, RAW, SECRETS, write_user_folder
 
 from tutti.datasets.record import Clip
-from tutti.datasets.sample import medleydb as sample_medleydb
 from tutti.datasets.sample import mixing_secrets as sample_secrets
 from tutti.datasets.sample import songs
 from tutti.datasets.sources import medleydb, mixing_secrets
 
-MEDLEY, SECRETS, RAW = sample_medleydb.plan_songs(0, 0), sample_secrets.plan_songs(0, 0), sample_secrets.plan_raw(0)
-
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(session_folder: Path) -> Path:
     """The folder of what a user has, written by the same functions as the sample."""
-    top = tmp_path_factory.mktemp("songs")
-    files = [file for plan in MEDLEY for file in sample_medleydb.render_song(plan)]
-    files += [*sample_medleydb.metadata_without_audio(0)]
-    files += [file for plan in SECRETS for file in sample_secrets.render_song(plan)]
-    folder = f"{sample_secrets.FOLDER}/{RAW[1].key}_Full"
-    files += [(f"{folder}/{name}", content) for name, content in sample_secrets.render_raw(RAW[1])]
-    for path, content in files:
-        (top / path).parent.mkdir(parents=True, exist_ok=True)
-        (top / path).write_bytes(content)
-    with zipfile.ZipFile(top / sample_secrets.FOLDER / f"{RAW[0].key}_Full.zip", "w") as archive:
-        for name, content in sample_secrets.render_raw(RAW[0]):
-            archive.writestr(f"{RAW[0].key}_Full/{name}", content)
-    return top / "user"
+    return once(session_folder, "user-songs", write_user_folder) / "user"
 
 
 def clips_of(source: Any, root: Path) -> dict[tuple[str, str | None], Clip]:
