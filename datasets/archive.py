@@ -267,6 +267,14 @@ class _Tar:
         return self._members[name][1]
 
 
+def _next_member(tar: tarfile.TarFile, last: str) -> tarfile.TarInfo | None:
+    """Read the next header; raises tarfile.ReadError that names the member behind which there is none."""
+    try:
+        return tar.next()
+    except tarfile.ReadError as error:
+        raise tarfile.ReadError(f"{error}, in or after member {last!r}" if last else str(error)) from error
+
+
 def tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     """Yield the plain files with harmless names of a tar, from where the stream is.
 
@@ -275,13 +283,13 @@ def tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
         tarfile.TarError: it is none.
     """
     with tarfile.open(fileobj=stream, mode="r:") as tar:
-        count, position = 0, -1
-        while (info := tar.next()) is not None:
+        count, position, last = 0, -1, ""
+        while (info := _next_member(tar, last)) is not None:
             count += 1
             _check_count(count)
             if info.size < 0 or tar.offset <= position:  # or a hostile tar would be read in a circle
                 raise ValueError(f"member {info.name!r} claims {info.size} bytes")
-            position = tar.offset
+            position, last = tar.offset, info.name
             tar.members = []  # type: ignore[attr-defined]  # they would all be kept, a kilobyte each
             sparse = info.issparse() or any(key.startswith("GNU.sparse") for key in info.pax_headers)
             setuid = info.mode & (stat.S_ISUID | stat.S_ISGID)

@@ -170,6 +170,12 @@ def test_a_tar_cut_after_it_was_opened_is_an_error_that_names_the_member(tmp_pat
         files.read("a.wav")
 
 
+def test_a_tar_that_ends_early_is_an_error_that_names_where(tmp_path):
+    content = tar_bytes({"song/S00.wav": bytes(5_000), "song/S01.wav": bytes(5_000)})[:9_000]
+    with pytest.raises(IntegrityError, match=r"unexpected end of data, in or after member 'song/S01\.wav'"):
+        opened(tmp_path, content, "slakh.tar")
+
+
 @pytest.mark.parametrize("content", [zip_bytes(MEMBERS), tar_bytes(MEMBERS)], ids=["zip", "tar"])
 def test_a_member_that_claims_too_much_is_refused_before_it_is_read(tmp_path, content, monkeypatch):
     monkeypatch.setattr(archive, "MAX_MEMBER_BYTES", 599)
