@@ -36,6 +36,8 @@ REMOTES: tuple[RemoteFile, ...] = ()
 INSTRUMENTS = tuple(TAXONOMY)
 PARTITIONS = ("all",)
 TRACKS = True
+_NAMES = ("mtkdata.cambridgemusictechnology.co.uk", "multitracks.cambridge-mt.com", "previews.cambridge-mt.com")
+HOSTS = (*_NAMES, *(f"www.{name}" for name in _NAMES))  # of the library: a mirror's folders of them are read
 
 
 @dataclass(frozen=True)

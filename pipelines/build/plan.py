@@ -58,7 +58,7 @@ def plan_build(arguments: argparse.Namespace) -> Build:
     cache = Cache(cache_root)
     mirror = mirror_root(arguments.mirror, cache)
     recipe = with_flags(recipe_of(arguments), arguments)
-    recipe, local_roots = with_own_folder(recipe, arguments.data_from, own_folders_of(mirror))
+    recipe, local_roots = with_own_folder(recipe, arguments.data_from, own_folders_of(mirror, recipe))
     recipe = with_overrides(recipe, arguments.overrides)
     origins = origins_of(arguments, recipe, local_roots, mirror)
     return Build(
@@ -250,11 +250,16 @@ def _with_roots(name: str, config: Any, folders: Sequence[str]) -> tuple[Any, tu
     return replace(config, roots=places), tuple((f"{name}/{number}", place) for number, place in enumerate(places))
 
 
-def own_folders_of(mirror: str | None) -> list[str]:
-    """List the folder in which a mirror holds what a user would have: `ROOT/user`, where it is there."""
-    if mirror is None or is_http(mirror) or not (Path(mirror) / "user").is_dir():
+def own_folders_of(mirror: str | None, recipe: Recipe) -> list[str]:
+    """List the folders of a mirror with what a user would have: `ROOT/user`, and hosts that serve song by song.
+
+    Such hosts are the `HOSTS` of sources with `roots`.
+    """
+    if mirror is None or is_http(mirror):
         return []
-    return [str(Path(mirror) / "user")]
+    sources = [load_source(name) for name, config in recipe.sources.items() if hasattr(config, "roots")]
+    hosts = sorted({host for source in sources for host in getattr(source, "HOSTS", ())})
+    return [str(Path(mirror) / name) for name in ("user", *hosts) if (Path(mirror) / name).is_dir()]
 
 
 def mirror_root(mirror: str | None, cache: Cache) -> str | None:

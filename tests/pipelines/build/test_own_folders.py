@@ -40,22 +40,27 @@ def test_sources_of_songs_share_all_folders_and_number_them(tmp_path):
     assert {one.path for one in recipe_inputs(recipe)} == set(folders)
 
 
-def test_without_a_folder_the_one_of_the_mirror_is_read(tmp_path):
+def test_without_a_folder_those_of_the_mirror_are_read(tmp_path):
     put(tmp_path, "user/MedleyDB/x")
+    put(tmp_path, "previews.cambridge-mt.com/Home_Full_Preview.mp3")
+    put(tmp_path, "zenodo.org/records/1290750/files/x")
+    folders = [str(tmp_path / "user"), str(tmp_path / "previews.cambridge-mt.com")]
 
-    assert own_folders_of(str(tmp_path)) == [str(tmp_path / "user")]
-    assert own_folders_of(str(tmp_path / "user")) == []
-    assert own_folders_of("https://mirror.example") == []
-    assert own_folders_of(None) == []
-    recipe, _ = with_own_folder(SONGS, [], own_folders_of(str(tmp_path)))
-    assert recipe.sources["medleydb"].roots == (str(tmp_path / "user"),)
+    assert own_folders_of(str(tmp_path), SONGS) == folders
+    assert own_folders_of(str(tmp_path), load_recipe("medleydb")) == folders[:1]
+    assert own_folders_of(str(tmp_path / "user"), SONGS) == []
+    assert own_folders_of("https://mirror.example", SONGS) == []
+    assert own_folders_of(None, SONGS) == []
+    recipe, _ = with_own_folder(SONGS, [], own_folders_of(str(tmp_path), SONGS))
+    assert recipe.sources["medleydb"].roots == tuple(folders)
 
 
 def test_the_mirrors_folder_is_none_for_a_source_with_labels_of_its_own(tmp_path):
     put(tmp_path, "user/labels.csv")
+    recipe = load_recipe("folder")
 
     with pytest.raises(UsageError, match="needs exactly one --data-from DIR"):
-        with_own_folder(load_recipe("folder"), [], own_folders_of(str(tmp_path)))
+        with_own_folder(recipe, [], own_folders_of(str(tmp_path), recipe))
 
 
 def test_songs_without_a_folder_are_a_usage_error():
