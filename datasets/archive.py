@@ -242,7 +242,7 @@ class _Tar:
         self._label = label
         with _Capped(io.FileIO(path)) as stream:
             stream.most_bytes = MAX_HEADER_BYTES
-            named = [(info.name, info.offset_data, info.size) for info in tar_members(stream)]
+            named = [(info.name, info.offset_data, info.size) for info in tar_members(stream, whole=True)]
         self._members = {name: (offset, size) for name, offset, size in named}
         self._repeated = _repeated(name for name, _, _ in named)
         self._file = os.open(path, os.O_RDONLY)  # pread: no shared position between threads
@@ -275,8 +275,12 @@ def _next_member(tar: tarfile.TarFile, last: str) -> tarfile.TarInfo | None:
         raise tarfile.ReadError(f"{error}, in or after member {last!r}" if last else str(error)) from error
 
 
-def tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+def tar_members(stream: IO[bytes], *, whole: bool = False) -> Iterator[tarfile.TarInfo]:
     """Yield the plain files with harmless names of a tar, from where the stream is.
+
+    Args:
+        stream: at a header.
+        whole: whether an end mark must follow; tarfile takes anything that is no header for the end, and none at all.
 
     Raises:
         ValueError: it holds far too much, or a member claims what cannot be.
@@ -295,6 +299,10 @@ def tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
             setuid = info.mode & (stat.S_ISUID | stat.S_ISGID)
             if info.isreg() and not sparse and not setuid and is_harmless(info.name):
                 yield info
+        if whole:
+            stream.seek(tar.offset)
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise ValueError(f"neither a member nor the end mark follows member {last!r}")
 
 
 @dataclass(frozen=True)

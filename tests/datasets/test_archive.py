@@ -176,6 +176,13 @@ def test_a_tar_that_ends_early_is_an_error_that_names_where(tmp_path):
         opened(tmp_path, content, "slakh.tar")
 
 
+@pytest.mark.parametrize("damage", [lambda content: content[:5_632], lambda content: content[:5_632] + b"x" * 2_048])
+def test_a_tar_without_an_end_mark_may_lack_members_and_is_refused(tmp_path, damage):
+    content = damage(tar_bytes({"song/S00.wav": bytes(5_120), "song/S01.wav": bytes(5_000)}, format=tarfile.GNU_FORMAT))
+    with pytest.raises(IntegrityError, match=r"neither a member nor the end mark follows member 'song/S00\.wav'"):
+        opened(tmp_path, content, "slakh.tar")
+
+
 @pytest.mark.parametrize("content", [zip_bytes(MEMBERS), tar_bytes(MEMBERS)], ids=["zip", "tar"])
 def test_a_member_that_claims_too_much_is_refused_before_it_is_read(tmp_path, content, monkeypatch):
     monkeypatch.setattr(archive, "MAX_MEMBER_BYTES", 599)
