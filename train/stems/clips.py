@@ -33,6 +33,7 @@ from tutti.train.stems.plan import Sampler
 from tutti.train.stems.songs import Stems, read_stems
 
 _LABELED = 2048  # mixtures whose labels stand for all of them: no audio is read for these
+_MEASURED = 256  # mixtures that statistics of frames are taken of
 _AHEAD = 2  # batches that are mixed before they are taken
 _AT_ONCE = 32  # mixtures of a fixed set
 _FIXED_SEED, _FIXED_EPOCH = 0, 0  # of the fixed sets: the same for every run
@@ -109,12 +110,13 @@ class Mixtures:
             yield torch.cat(presences), torch.cat(windows)
 
     def frames(self, front_end: nn.Module) -> Iterator[Tensor]:
-        """Compute the frames (F, M) float16 of the first mixtures, as many as `known_labels` has."""
-        for window_BT in self._first_windows(len(self.known_labels)):
+        """Compute the frames (F, M) float16 of the first mixtures: enough to measure levels."""
+        for window_BT in self.first_windows(min(len(self), _MEASURED)):
             with torch.inference_mode():
                 yield from front_end(window_BT).half()
 
-    def _first_windows(self, number: int) -> Iterator[Tensor]:
+    def first_windows(self, number: int) -> Iterator[Tensor]:
+        """Make the first mixtures of epoch 0: windows (B, T) of a few at a time."""
         draws = in_sequence(np.arange(number), np.zeros(number, np.int64), _AT_ONCE)
         yield from (window_BT for _, window_BT in self.batches(draws, 0))
 
@@ -197,7 +199,7 @@ def fixed_clips(mixtures: Mixtures, unit: Unit, front_end: nn.Module | None, fil
         fill: of silence, in frames.
     """
     device, sampler, parts = mixtures.device, mixtures.mixer.sampler, []
-    for window_BT in mixtures._first_windows(len(mixtures)):
+    for window_BT in mixtures.first_windows(len(mixtures)):
         if unit == "frames" and front_end is not None:
             with torch.inference_mode():
                 parts.append(front_end(window_BT).half().flatten(0, 1).to(device))
