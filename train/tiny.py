@@ -10,6 +10,7 @@ from tutti.train.notes.recipe import NotesRecipe
 from tutti.train.recipes.musescore_multitask_small import musescore_multitask_small
 from tutti.train.run_recipe import RunRecipe
 from tutti.train.tagging_recipe import TaggingRecipe
+from tutti.train.tags_recipe import TagsRecipe
 
 Tagging = TypeVar("Tagging", bound=TaggingRecipe)
 
@@ -20,7 +21,10 @@ _EPOCHS, _BATCH, _RATE, _PIXELS, _WINDOW_S = 10, 8, 1e-2, 64, 0.8
 # lumen_convnext is .42 with the rate and the weight of all others, and .74 to .78 over three seeds with these.
 _EPOCHS_FROM_SCRATCH, _RATE_FROM_SCRATCH, _UNKNOWN_WEIGHT = 30, 3e-3, 0.1
 _NOTES_EPOCHS = 8  # enough to see that something is learned
-_MIXES, _SCORED_MIXES = 160, 96  # of an epoch; of validation and test
+# Mixtures are longer than other windows: in a second of a song often one instrument plays. Few of their stems change
+# key or tempo, which costs more than all the rest.
+_MIXES, _SCORED_MIXES, _MIXTURE_S, _MOVING_SHARE = 240, 96, 1.6, 0.1
+_TAGS_EPOCHS = 150  # of a dozen tracks, each of which gives one window an epoch
 
 
 def tiny_form(recipe: RunRecipe) -> RunRecipe:
@@ -28,8 +32,17 @@ def tiny_form(recipe: RunRecipe) -> RunRecipe:
     if isinstance(recipe, NotesRecipe):
         return replace(musescore_multitask_small(), name=recipe.name, epochs=_NOTES_EPOCHS)
     if isinstance(recipe, MixturesRecipe):
-        fewer = replace(recipe.mixing, mixes_per_epoch=_MIXES, num_validation=_SCORED_MIXES, num_test=_SCORED_MIXES)
-        return replace(_tiny_tagging(recipe), mixing=fewer)
+        mixing = replace(
+            recipe.mixing,
+            mixes_per_epoch=_MIXES,
+            num_validation=_SCORED_MIXES,
+            num_test=_SCORED_MIXES,
+            p_pitch_shift=_MOVING_SHARE,
+            p_time_stretch=_MOVING_SHARE,
+        )
+        return replace(_tiny_tagging(recipe), mixing=mixing, window_s=_MIXTURE_S)
+    if isinstance(recipe, TagsRecipe):
+        return replace(_tiny_tagging(recipe), epochs=_TAGS_EPOCHS)
     return _tiny_tagging(recipe) if isinstance(recipe, TaggingRecipe) else recipe
 
 

@@ -35,7 +35,10 @@ SLOW = (
     "lumen_convnext_sum2",
 )  # fmt: skip
 # Recipes for other data than clips of several instruments have tests of their own.
-OWN_DATA = ("openmic_bilstm", "nsynth_pretrain", "musescore_multitask", "musescore_multitask_small")
+OWN_DATA = (
+    "openmic_bilstm", "nsynth_pretrain", "musescore_multitask", "musescore_multitask_small", "jamendo_pretrain",
+    "mixtures_transfer",
+)  # fmt: skip
 HEARING_AUDIO = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in recipe_names()
