@@ -341,6 +341,9 @@ def _recording(
     tar = f"raw_30s_{config.quality}-{row.folder}.tar"
     sounds = [SOUNDS[tag] for tag in row.tags]
     complete = config.missing == "absent"
+    labels = labels_of(sounds, "canonical", origin="weak", complete=complete)
+    hierarchy = labels_of(sounds, "hierarchy15", origin="weak", complete=complete)
+    defect = _defect(row, config)
     clips = tuple(
         Clip(
             id=clip_id("mtg_jamendo", key, start_s),
@@ -348,13 +351,13 @@ def _recording(
             recording=key,
             group=f"mtg_jamendo/artist:{row.artist}",
             partition=partition,
-            labels=labels_of(sounds, "canonical", origin="weak", complete=complete),
-            hierarchy=labels_of(sounds, "hierarchy15", origin="weak", complete=complete),
+            labels=labels,
+            hierarchy=hierarchy,
             license=licenses.get(f"{path}.mp3", "unknown"),
             start_s=start_s,
             end_s=end_s,
             declared_s=round(end_s - start_s, 3),
-            defect=_defect(row, config),
+            defect=defect,
         )
         for start_s, end_s in spans_of(row.duration_s, config)
     )
