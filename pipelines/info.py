@@ -149,12 +149,12 @@ def text(info: Info) -> str:
 
 
 def _row(name: str, cells: Sequence[str]) -> str:
-    return f"  {name:24}" + "".join(f"{cell:>12}" for cell in cells)
+    return f"  {name:23} " + "".join(f"{cell:>12}" for cell in cells)
 
 
 def _wrapped(name: str, items: Sequence[str]) -> list[str]:
     """Format items after a name, as many on a line as fit."""
-    lines = [f"  {name:24}"]
+    lines = [f"  {name:23} "]
     for item in items:
         if len(lines[-1]) + len(item) > LINE and lines[-1].strip() not in (name, ""):
             lines.append(" " * 26)

@@ -40,12 +40,13 @@ def describe(build: Build) -> str:
 def listing() -> str:
     """List recipes and sources, for `--list`."""
     lines = ["datasets:"]
-    lines += [f"  {name:12} {', '.join(load_recipe(name).sources)}" for name in recipe_names()]
+    width = max(map(len, (*recipe_names(), *source_names())))
+    lines += [f"  {name:{width}} {', '.join(load_recipe(name).sources)}" for name in recipe_names()]
     lines.append("sources:")
     for name in source_names():
         card = load_source(name).CARD
         size = f"{card.num_clips:,} clips, {card.size_bytes / 1e9:.1f} GB" if card.num_clips else "your own"
-        lines.append(f"  {name:12} {card.title}: {size}, {card.license}. {card.license_note}")
+        lines.append(f"  {name:{width}} {card.title}: {size}, {card.license}. {card.license_note}")
     return "\n".join(lines)
 
 
