@@ -137,6 +137,8 @@ def override(recipe: Recipe, setting: str) -> Recipe:
     if owner in recipe.sources:
         return replace(recipe, sources={**recipe.sources, owner: changed})
     changed_recipe = replace(recipe, **{owner: changed})
+    if changed_recipe.select.labels != recipe.select.labels:  # other labels have other classes
+        changed_recipe = replace(changed_recipe, instruments=None)
     try:
         _check_names(changed_recipe)
     except UsageError as error:

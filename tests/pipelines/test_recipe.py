@@ -140,6 +140,12 @@ def test_an_unknown_source_is_a_usage_error_that_lists_all():
 # --- override
 
 
+def test_labels_by_families_have_the_classes_of_the_hierarchy_in_every_recipe():
+    for name in ("ultimate", "irmas", "multitrack", "openmic2018"):
+        assert override(load_recipe(name), "select.labels=hierarchy15").classes() == OUTPUTS
+    assert override(load_recipe("irmas"), "select.keep=all").classes() == load_recipe("irmas").classes()
+
+
 @pytest.mark.parametrize(
     ("setting", "owner", "name", "value"),
     [
