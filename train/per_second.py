@@ -148,11 +148,11 @@ def _mixes(
     run: SavedRun, data: Data, table: SplitTable, corpora: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Mono]]:
     """Decode the mixes of a split at the run's loudness, one in memory at a time."""
-    tracks = tracks_of(table, data.manifest)
+    items = enumerate(tracks_of(table, data.manifest))
+    tracks = {row: item for row, item in items if _is_mix(item) and (not corpora or item["source"] in corpora)}
     gains = linear(table.remaining_gain_db(run.recipe.target_lufs, run.recipe.max_gain_db))
     for group in table.groups:
-        rows = range(group.first, group.first + group.size)
-        wanted = [row for row in rows if _is_mix(tracks[row]) and (not corpora or tracks[row]["source"] in corpora)]
+        wanted = [row for row in range(group.first, group.first + group.size) if row in tracks]
         if not wanted:
             continue
         audio = read_audio(group)

@@ -6,7 +6,7 @@
 Shapes: S stems, C classes, K spans of all stems.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,20 +61,18 @@ def has_tracks(table: SplitTable) -> bool:
         return {"track", "sounding"} <= set(shard.schema_arrow.names)
 
 
-def tracks_of(table: SplitTable, manifest: Manifest) -> list[dict[str, Any]]:
-    """Read source, track and sounding spans of every clip of a split, in the order of its rows.
+def tracks_of(table: SplitTable, manifest: Manifest) -> Iterator[dict[str, Any]]:
+    """Read source, track and sounding spans of every clip of a split, in the order of its rows, shard by shard.
 
     Raises:
         UsageError: the dataset holds no songs of stems.
         IntegrityError: a shard is damaged.
     """
-    rows: list[dict[str, Any]] = []
     for file in {group.shard: group.file for group in table.groups}.values():
         with file.open() as shard:
             if not {"track", "sounding"} <= set(shard.schema_arrow.names):
                 raise UsageError(f"{manifest.folder}: holds no stems; build a dataset of songs of stems, such as slakh")
-            rows += shard_table(shard, file.path, _COLUMNS).to_pylist()
-    return rows
+            yield from shard_table(shard, file.path, _COLUMNS).to_pylist()
 
 
 def read_stems(table: SplitTable, manifest: Manifest) -> Stems:
@@ -84,17 +82,20 @@ def read_stems(table: SplitTable, manifest: Manifest) -> Stems:
         UsageError: there are none.
         IntegrityError: a shard is damaged.
     """
-    tracks = tracks_of(table, manifest)
     known = (table.presence != UNKNOWN).any(axis=1)
-    chosen = [row for row, item in enumerate(tracks) if item["track"] and item["track"]["stem"] and known[row]]
+    chosen, songs, spans = [], [], []
+    for row, item in enumerate(tracks_of(table, manifest)):
+        if item["track"] and item["track"]["stem"] and known[row]:
+            chosen.append(row)
+            songs.append((item["source"], item["track"]["song"]))
+            spans.append(_spans(table, row, item))
     if not chosen:
         raise UsageError(f"{manifest.folder}: no stem of this split has a known label; nothing to mix")
-    spans = [_spans(table, row, tracks[row]) for row in chosen]
     return make_stems(
         np.array(chosen, np.int64),
         table.sizes[chosen],
         table.presence[chosen],
-        [(tracks[row]["source"], tracks[row]["track"]["song"]) for row in chosen],
+        songs,
         spans,
     )
 
