@@ -176,8 +176,17 @@ def test_a_summary_holds_presence_in_the_order_of_the_classes():
 
     assert list(summarize(one, ("cello", "flute", "voice"))) == [
         ClipSummary(
-            "irmas/a@0", "irmas", "test", "irmas/a", "12", (ABSENT, UNKNOWN, PRESENT), "34", 48_000, PRESENT, "56"
-        )
+            "irmas/a@0",
+            "irmas",
+            "test",
+            "irmas/a",
+            "12",
+            (ABSENT, UNKNOWN, PRESENT),
+            "34",
+            48_000,
+            generic_guitar=PRESENT,
+            embedding="56",
+        )  # fmt: skip
     ]
 
 
