@@ -186,7 +186,7 @@ def test_a_summary_holds_presence_in_the_order_of_the_classes():
             48_000,
             generic_guitar=PRESENT,
             embedding="56",
-        )  # fmt: skip
+        )
     ]
 
 
