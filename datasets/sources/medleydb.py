@@ -13,11 +13,11 @@ before the whole ensemble, `fx/processed sound` may be of anything: no labels.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tutti.datasets import song_rows
 from tutti.datasets.hierarchy import Sound, sounds_of
-from tutti.datasets.medleydb_tracks import V1, V2
 from tutti.datasets.record import Recording
-from tutti.datasets.song_rows import Corpus
+from tutti.datasets.songs import rows as song_rows
+from tutti.datasets.songs.medleydb_tracks import V1, V2
+from tutti.datasets.songs.rows import Corpus
 from tutti.datasets.source import Card, Input, LocalFile, RemoteFile
 from tutti.datasets.taxonomy import INSTRUMENTS as TAXONOMY
 

@@ -7,17 +7,17 @@
     my-songs/Audio/<id>/<id>_METADATA.yaml                    metadata file each, there or elsewhere
 
 In Medley format the metadata say what each file is; the authors' copy with normalized names (`metadata/`) is preferred.
-Of raw tracks the names do (`datasets/raw_tracks.py`), unless there are metadata of that song. `Piano.L.wav` and
+Of raw tracks the names do (`datasets/songs/raw_tracks.py`), unless there are metadata of that song. `Piano.L.wav` and
 `Piano.R.wav` are one track. Names that no rule knows, rooms and effects have no labels.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tutti.datasets import song_rows
-from tutti.datasets.raw_tracks import sound_of_name
 from tutti.datasets.record import Recording
-from tutti.datasets.song_rows import Corpus
+from tutti.datasets.songs import rows as song_rows
+from tutti.datasets.songs.raw_tracks import sound_of_name
+from tutti.datasets.songs.rows import Corpus
 from tutti.datasets.source import Card, Input, LocalFile, RemoteFile
 from tutti.datasets.taxonomy import INSTRUMENTS as TAXONOMY
 

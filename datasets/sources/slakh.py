@@ -5,10 +5,11 @@
                                                         .../Track00001/stems/S00.flac
     babyslakh_16k/Track00001/...                        the first 20 tracks, .wav of 16 kHz
 
-What bites: the General MIDI program is the composer's wish, the patch what is heard (`datasets/slakh_facts.py`). Many
-stems in metadata.yaml were never rendered (`audio_rendered: false`), seven are missing although it says they were, and
-a copy is known whose flags are all false though every stem is there: a file that exists is read, the flag only says why
-one does not. Its paths lead to its author's disk; all places here follow from the folder. `plugin_name: None` is text.
+What bites: the General MIDI program is the composer's wish, the patch what is heard
+(`datasets/songs/slakh_facts.py`). Many stems in metadata.yaml were never rendered (`audio_rendered: false`), seven
+are missing although it says they were, and a copy is known whose flags are all false though every stem is there: a
+file that exists is read, the flag only says why one does not. Its paths lead to its author's disk; all places here
+follow from the folder. `plugin_name: None` is text.
 
 Every track is a song: a row for its mix, one for each stem. Its group is the MIDI file's UUID, for 308 MIDI files make
 two to six tracks each. A song whose metadata cannot be read is passed over, with a row for each of its files.
@@ -24,7 +25,7 @@ from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.hierarchy import Sound, labels_of
 from tutti.datasets.printable import printable
 from tutti.datasets.record import DRUMS, Clip, Defect, Media, Recording, Track, clip_id
-from tutti.datasets.slakh_facts import BAD_STEMS, WITHOUT_S00, official_split, sound_of
+from tutti.datasets.songs.slakh_facts import BAD_STEMS, WITHOUT_S00, official_split, sound_of
 from tutti.datasets.source import Card, LocalFile, RemoteFile
 from tutti.datasets.yaml_text import MAX_BYTES, read_mapping
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tutti.datasets.activations import HOP_S, read_activations, read_source_ids
-from tutti.datasets.artists import artist_groups, artist_of
-from tutti.datasets.medley_format import Metadata, parse_metadata
-from tutti.datasets.medleydb_tracks import V1, V2
+from tutti.datasets.songs.activations import HOP_S, read_activations, read_source_ids
+from tutti.datasets.songs.artists import artist_groups, artist_of
+from tutti.datasets.songs.medley_format import Metadata, parse_metadata
+from tutti.datasets.songs.medleydb_tracks import V1, V2
 from tutti.datasets.sources import medleydb, mixing_secrets
 
 Songs = dict[str, Metadata]

@@ -10,8 +10,8 @@ from medley_songs import metadata, put, write_song
 
 from tutti.datasets.errors import UsageError
 from tutti.datasets.hierarchy import UNKNOWN_SOUND
-from tutti.datasets.raw_tracks import is_mix_name, side_of, sound_of_name, words_of
 from tutti.datasets.record import PRESENT, Clip, Media, Recording
+from tutti.datasets.songs.raw_tracks import is_mix_name, side_of, sound_of_name, words_of
 from tutti.datasets.sources import medleydb, mixing_secrets
 from tutti.datasets.sources.mixing_secrets import Config
 

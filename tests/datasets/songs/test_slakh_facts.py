@@ -11,7 +11,7 @@ import pytest
 
 from tutti.datasets.hierarchy import OUTPUTS
 from tutti.datasets.record import ABSENT, PRESENT
-from tutti.datasets.slakh_facts import BAD_STEMS, MOVED, NUM_TRACKS, OMITTED, official_split, sound_of
+from tutti.datasets.songs.slakh_facts import BAD_STEMS, MOVED, NUM_TRACKS, OMITTED, official_split, sound_of
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from typing import Literal
 from tutti.datasets.archive import open_archive
 from tutti.datasets.audio_files import is_audio_name
 from tutti.datasets.errors import IntegrityError, UsageError
-from tutti.datasets.raw_tracks import is_mix_name, is_numbered, sound_of_name
+from tutti.datasets.songs.raw_tracks import is_mix_name, is_numbered, sound_of_name
 
 MAX_TRACKS = 500  # of a folder of raw tracks: the library's largest session has 136
 MIN_TRACKS = 3  # of one that is only known by its tracks' names

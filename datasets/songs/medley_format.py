@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tutti.datasets.errors import IntegrityError
-from tutti.datasets.song_folders import METADATA, Found, Place, SongFiles
+from tutti.datasets.songs.folders import METADATA, Found, Place, SongFiles
 from tutti.datasets.yaml_text import MAX_BYTES, read_mapping
 
 MAX_STEMS = 1000  # the largest session has 136 tracks
