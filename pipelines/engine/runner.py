@@ -22,14 +22,17 @@ from typing import IO
 import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.runner import create_runner
 
 from tutti.datasets.errors import Stopped, TryLaterError, TuttiError, UsageError
+from tutti.datasets.settings import nearest
 from tutti.datasets.streams import shield
 from tutti.pipelines.engine.beam_flags import refuse_unknown
 from tutti.pipelines.engine.runner_errors import AGAIN, dead_thread, dead_worker, scarcity, unwrap_runner_error
 from tutti.pipelines.engine.stall import StallWatch
 
 POLL_S = 0.1
+DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
 GRPC_THREADS = 24  # of the driver, before any worker runs
 EXIT_CODE = re.compile(r"Worker subprocess exited with return code (-?\d+)")
 
@@ -59,7 +62,25 @@ def pipeline_options(flags: Sequence[str], ours: Sequence[str] = ()) -> Pipeline
         raise UsageError(f"a Beam flag has a wrong value: {' '.join(flags)}") from error
     if chosen is None or chosen.lower() in ("direct", "directrunner"):  # Beam ignores case and "Runner"
         options.view_as(StandardOptions).runner = "FnApiRunner"
+    else:
+        options.view_as(StandardOptions).runner = runner_name(chosen)
     return options
+
+
+def runner_name(chosen: str) -> str:
+    """Resolve the name of a runner to one that Beam knows.
+
+    Raises:
+        UsageError: there is none of this name; the message names the nearest.
+    """
+    if chosen.lower() in ("dask", "daskrunner"):  # Beam wants its module too
+        chosen = DASK
+    try:
+        create_runner(chosen)
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        known = sorted({path.rpartition(".")[2] for path in (*StandardOptions.ALL_KNOWN_RUNNERS, DASK)})
+        raise UsageError(f"unknown runner {chosen!r}{nearest(chosen, known)}; known: {', '.join(known)}") from error
+    return chosen
 
 
 def run(

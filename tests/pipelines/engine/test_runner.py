@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, built
 
-from tutti.datasets.errors import IntegrityError, StorageError, TuttiError
+from tutti.datasets.errors import IntegrityError, StorageError, TuttiError, UsageError
 from tutti.datasets.manifest import read_manifest
 from tutti.pipelines.build.output import Output
-from tutti.pipelines.engine.runner import unwrap_runner_error
+from tutti.pipelines.engine.runner import pipeline_options, unwrap_runner_error
 
 
 @pytest.fixture
@@ -116,3 +116,17 @@ def test_no_network_is_used_when_a_mirror_is_given(sample_mirror: Path, tmp_path
         "--output", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"), env=nowhere,
     )  # fmt: skip
     assert summary["clips"]["kept"] > 0
+
+
+def test_a_runner_that_does_not_exist_is_a_usage_error_that_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"unknown runner 'FlnkRunner' \(did you mean 'FlinkRunner'\?\)"):
+        pipeline_options(["--runner=FlnkRunner"])
+    with pytest.raises(UsageError, match=r"unknown runner 'no.such.Runner'"):
+        pipeline_options(["--runner", "no.such.Runner"])
+
+
+@pytest.mark.parametrize("name", ["DaskRunner", "dask"])
+def test_dask_is_known_by_its_name(name: str) -> None:
+    pytest.importorskip("distributed")
+    chosen = pipeline_options([f"--runner={name}"]).get_all_options()["runner"]
+    assert chosen == "apache_beam.runners.dask.dask_runner.DaskRunner"
