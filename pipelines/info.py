@@ -48,6 +48,7 @@ class Info:
     mirrored: bool
     changed_settings: Mapping[str, list[Any]]  # recipe field -> [default, here]
     tools: Mapping[str, str]
+    artists: Mapping[str, Mapping[str, int]]  # divided by song, and by artist -> what leaks; empty: none is known
 
 
 def describe(manifest: Manifest) -> Info:
@@ -96,9 +97,20 @@ def describe(manifest: Manifest) -> Info:
             mirrored=content["mirrored"],
             changed_settings=changed_settings(content["recipe"]),
             tools=dict(content["tools"]),
+            artists=_leaks(content["split_certificate"].get("artists")),
         )
     except KeyError as error:
         raise UsageError(f"{manifest.folder}: its manifest has no {error}; check it with pipelines.verify") from error
+
+
+def _leaks(artists: Any) -> dict[str, dict[str, int]]:
+    """Read what a certificate says of artists; whatever else stands there is passed over."""
+    found = {name: artists.get(name) for name in ("song", "artist")} if isinstance(artists, Mapping) else {}
+    return {
+        name: {key: value for key, value in leak.items() if type(value) is int}
+        for name, leak in found.items()
+        if isinstance(leak, Mapping)
+    }
 
 
 def changed_settings(recipe: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -138,6 +150,9 @@ def text(info: Info) -> str:
     for source, reasons in info.rejected.items():
         if reasons:
             lines += _wrapped(f"not kept, {source}", [f"{reason} {count:,}" for reason, count in reasons.items()])
+    for name, leak in info.artists.items():
+        counts = [f"{key.replace('_', ' ')} {value:,}" for key, value in leak.items()]
+        lines += _wrapped(f"divided by {name}", counts)
     lines += _wrapped("licences", [f"{name} {count:,}" for name, count in info.licenses.items()])
     lines += _wrapped("audio from", [f"{name} {count:,}" for name, count in info.acquired.items()])
     settings = [

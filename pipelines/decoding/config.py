@@ -31,6 +31,6 @@ class ActivityConfig:
     """Thresholds of a stem's activity; see activity.py."""
 
     window_s: Seconds = 0.1
-    peak_share: int = 80  # a window sounds above 1/80 of the stem's peak: -38 dB
+    peak_share: int = 50  # a window sounds above 1/50 of the stem's peak: -34 dB
     max_gap_s: Seconds = 0.3  # a shorter rest is none
-    version: int = 1  # of activity.py: raise it when other spans come of the same samples
+    version: int = 2  # of activity.py: raise it when other spans come of the same samples

@@ -87,11 +87,11 @@ def store_audio(
     peak = audio.true_peak_dbtp(mono, config.sample_rate)
     gain_db = gain_for(loudness, peak, config)
     samples = audio.to_int16(audio.apply_gain(mono, gain_db))
-    floor = config.silence_amplitude * 10 ** (gain_db / 20)
-    active = active_spans(samples, config.sample_rate, floor, ActivityConfig()) if stem else None
+    heard = audio.to_int16(native)  # as upstream has it: what a lower rate takes away may be the loudest of a cymbal
+    active = active_spans(heard, origin.sample_rate, config.silence_amplitude, ActivityConfig()) if stem else None
     facts = {
         "pcm_sha256": audio.pcm_sha256(samples),
-        "native_sha256": audio.pcm_sha256(audio.to_int16(native)),
+        "native_sha256": audio.pcm_sha256(heard),
         "sample_rate": config.sample_rate,
         "num_samples": samples.size,
         "native_sample_rate": origin.sample_rate,

@@ -16,6 +16,7 @@ from conftest import built
 
 from tutti.datasets.hierarchy import OUTPUTS
 from tutti.datasets.manifest import Manifest, read_manifest
+from tutti.pipelines.info import describe, text
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +125,7 @@ def test_stems_sound_when_they_do(truth: Mapping[str, Any], shards: dict[str, An
         compared += 1
         near += len(found) == len(wanted) and all(abs(a - b) <= 0.1001 for a, b in zip(found, wanted, strict=True))
     assert compared >= 70
-    assert near / compared >= 0.85  # where notes die away, hits of a drum kit above all, a span ends by definition
+    assert near / compared >= 0.85  # all but kits of drums that lost their highest partials after they were measured
 
 
 def test_a_mix_knows_what_its_stems_play_and_when(shards: dict[str, Any]) -> None:
@@ -152,6 +153,7 @@ def test_no_artist_and_no_midi_is_in_two_splits(manifest: Manifest, shards: dict
     assert {key for key, where in splits.items() if len(where) > 1} == set()
     artists = manifest.content["split_certificate"]["artists"]
     assert (artists["artist"]["artists_in_two_splits"], artists["song"]["artists_in_two_splits"]) == (0, 2)
+    assert "divided by artist       artists 9, artists in two splits 0" in text(describe(manifest))
 
 
 def test_a_copy_of_a_song_under_another_artist_is_in_the_same_split(shards: dict[str, Any]) -> None:
