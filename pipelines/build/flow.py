@@ -131,6 +131,7 @@ def dataset(root: beam.Pipeline, build: Build) -> Any:
 
 def in_songs(clips: Any, build: Build) -> Any:
     """Join the stems and mixes of each song: a mix is labelled by its stems."""
+    stage = partial(Stage, progress=build.output.progress)
     named = partial(songs, instruments=build.recipe.classes(), config=SongConfig())
     others = clips | "passing by" >> beam.Filter(passes_by)
     joined = (
@@ -139,7 +140,7 @@ def in_songs(clips: Any, build: Build) -> Any:
         | "key by song" >> beam.Map(key_by_song)
         | "by song" >> beam.GroupByKey()
         | "song" >> beam.Map(song_of)
-        | Stage("songs", named, build.output.progress)
+        | stage("songs", named)
     )
     return (others, joined) | "with songs" >> beam.Flatten()
 

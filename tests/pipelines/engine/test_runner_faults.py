@@ -6,6 +6,7 @@ After each fault nothing is left in the temporary folder, in the working directo
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,9 @@ def test_a_dask_worker_that_stands_still_and_a_scheduler_that_dies_end_the_build
     assert process.returncode == 75
     assert "the build has stood still for" in one_error(stderr)
     assert "has 1 workers" in one_error(stderr)
+    deadline = time.monotonic() + 30
+    while place.left() and time.monotonic() < deadline:  # the worker, alive again, ends what it was writing
+        time.sleep(0.1)
     assert_it_converges(place, undisturbed)
 
     (tmp_path / "second").mkdir()
