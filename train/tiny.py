@@ -22,8 +22,9 @@ _EPOCHS, _BATCH, _RATE, _PIXELS, _WINDOW_S = 10, 8, 1e-2, 64, 0.8
 _EPOCHS_FROM_SCRATCH, _RATE_FROM_SCRATCH, _UNKNOWN_WEIGHT = 30, 3e-3, 0.1
 _NOTES_EPOCHS = 8  # enough to see that something is learned
 # Mixtures are longer than other windows: in a second of a song often one instrument plays. Few of their stems change
-# key or tempo, which costs more than all the rest.
-_MIXES, _SCORED_MIXES, _MIXTURE_S, _MOVING_SHARE = 240, 96, 1.6, 0.1
+# key or tempo, which costs more than all the rest. A handful of songs for validation says nothing of single classes:
+# there is one threshold for all of them.
+_MIXES, _SCORED_MIXES, _MIXTURE_S, _MOVING_SHARE, _MIXTURE_EPOCHS = 240, 96, 1.6, 0.1, 24
 _TAGS_EPOCHS = 150  # of a dozen tracks, each of which gives one window an epoch
 
 
@@ -40,7 +41,9 @@ def tiny_form(recipe: RunRecipe) -> RunRecipe:
             p_pitch_shift=_MOVING_SHARE,
             p_time_stretch=_MOVING_SHARE,
         )
-        return replace(_tiny_tagging(recipe), mixing=mixing, window_s=_MIXTURE_S)
+        thresholds = replace(recipe.thresholds, scope="global")
+        form = replace(_tiny_tagging(recipe), mixing=mixing, window_s=_MIXTURE_S, thresholds=thresholds)
+        return replace(form, epochs=min(recipe.epochs, _MIXTURE_EPOCHS))
     if isinstance(recipe, TagsRecipe):
         return replace(_tiny_tagging(recipe), epochs=_TAGS_EPOCHS)
     return _tiny_tagging(recipe) if isinstance(recipe, TaggingRecipe) else recipe

@@ -147,6 +147,7 @@ def test_the_tiny_form_beats_the_best_constant_and_reports_areas_and_loss(scratc
     assert test["model"]["roc_auc"] > 0.75
     assert test["model"]["map"] > test["constant"]["map"] + 0.1
     assert test["model"]["micro_f1"] > test["constant"]["micro_f1"]
+    assert test["model"]["macro_f1"] > test["constant"]["macro_f1"]
     metrics = json.loads((Path(scratch["output"]) / "metrics.json").read_text())["splits"]["test"]
     assert {"f1", "roc_auc", "average_precision"} <= metrics["per_class"]["cello"].keys()
     assert 0 < metrics["model"]["loss"] < 0.7
