@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tutti.datasets.record import PRESENT, Clip, Recording, Track
+from tutti.datasets.sources import medleydb
+
 Instrument = str | Sequence[str]
 
 
@@ -82,3 +85,35 @@ def write_song(
         put(home, f"{key}_MIX.wav", mix)
     put(yaml_in or home, f"{key}_METADATA.yaml", metadata(key, stems, files, **said).encode())
     return home
+
+
+# --- what the reader of MedleyDB makes of songs
+
+
+def recordings_of(*roots: Path) -> dict[str, Recording]:
+    """Recordings by the id of their clip."""
+    found = list(medleydb.read({}, medleydb.Config(roots=tuple(map(str, roots)))))
+    assert all(len(recording.clips) == 1 for recording in found)
+    return {recording.clips[0].id: recording for recording in found}
+
+
+def clips_of(*roots: Path) -> dict[str, Clip]:
+    return {id: recording.clips[0] for id, recording in recordings_of(*roots).items()}
+
+
+def present(clip: Clip) -> tuple[list[str], list[str]]:
+    """Classes and outputs that sound."""
+    classes, outputs = (
+        [name for name, label in (labels or {}).items() if label.presence == PRESENT]
+        for labels in (clip.labels, clip.hierarchy)
+    )
+    return classes, outputs
+
+
+def track_of(clip: Clip) -> Track:
+    assert clip.track is not None
+    return clip.track
+
+
+def reasons(clips: dict[str, Clip]) -> dict[str, str]:
+    return {id: clip.defect.reason for id, clip in clips.items() if clip.defect is not None}

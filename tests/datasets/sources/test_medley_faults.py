@@ -1,43 +1,12 @@
 """Faults of songs in Medley format: what each costs, and that no name in metadata leads anywhere."""
 
-from pathlib import Path
-
 import pytest
-from medley_songs import metadata, put, write_song
+from medley_songs import clips_of, metadata, present, put, reasons, recordings_of, write_song
 
 from tutti.datasets.errors import UsageError
-from tutti.datasets.record import PRESENT, Clip, Defect, Media, Recording, Track
+from tutti.datasets.record import Defect, Media
 from tutti.datasets.sources import medleydb
 from tutti.datasets.sources.medleydb import Config
-
-
-def recordings_of(*roots: Path) -> dict[str, Recording]:
-    """Recordings by the id of their clip."""
-    found = list(medleydb.read({}, Config(roots=tuple(map(str, roots)))))
-    assert all(len(recording.clips) == 1 for recording in found)
-    return {recording.clips[0].id: recording for recording in found}
-
-
-def clips_of(*roots: Path) -> dict[str, Clip]:
-    return {id: recording.clips[0] for id, recording in recordings_of(*roots).items()}
-
-
-def present(clip: Clip) -> tuple[list[str], list[str]]:
-    """Classes and outputs that sound."""
-    classes, outputs = (
-        [name for name, label in (labels or {}).items() if label.presence == PRESENT]
-        for labels in (clip.labels, clip.hierarchy)
-    )
-    return classes, outputs
-
-
-def track_of(clip: Clip) -> Track:
-    assert clip.track is not None
-    return clip.track
-
-
-def reasons(clips: dict[str, Clip]) -> dict[str, str]:
-    return {id: clip.defect.reason for id, clip in clips.items() if clip.defect is not None}
 
 
 def test_a_stem_that_is_named_but_not_there_is_missing(tmp_path):

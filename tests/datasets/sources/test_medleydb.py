@@ -5,42 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from medley_songs import put, write_song
+from medley_songs import clips_of, present, put, reasons, recordings_of, track_of, write_song
 
 from tutti.datasets.hierarchy import OUTPUTS
-from tutti.datasets.record import ABSENT, PRESENT, Clip, Label, Media, Recording, Sounding, Track
-from tutti.datasets.sources import medleydb
-from tutti.datasets.sources.medleydb import SOUNDS, Config
-
-
-def recordings_of(*roots: Path) -> dict[str, Recording]:
-    """Recordings by the id of their clip."""
-    found = list(medleydb.read({}, Config(roots=tuple(map(str, roots)))))
-    assert all(len(recording.clips) == 1 for recording in found)
-    return {recording.clips[0].id: recording for recording in found}
-
-
-def clips_of(*roots: Path) -> dict[str, Clip]:
-    return {id: recording.clips[0] for id, recording in recordings_of(*roots).items()}
-
-
-def present(clip: Clip) -> tuple[list[str], list[str]]:
-    """Classes and outputs that sound."""
-    classes, outputs = (
-        [name for name, label in (labels or {}).items() if label.presence == PRESENT]
-        for labels in (clip.labels, clip.hierarchy)
-    )
-    return classes, outputs
-
-
-def track_of(clip: Clip) -> Track:
-    assert clip.track is not None
-    return clip.track
-
-
-def reasons(clips: dict[str, Clip]) -> dict[str, str]:
-    return {id: clip.defect.reason for id, clip in clips.items() if clip.defect is not None}
-
+from tutti.datasets.record import ABSENT, PRESENT, Label, Media, Sounding, Track
+from tutti.datasets.sources.medleydb import SOUNDS
 
 # --- rows
 
