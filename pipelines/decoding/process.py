@@ -288,7 +288,7 @@ class Child:
         limited = self._hard_cpu_s != resource.RLIM_INFINITY
         if code in (-signal.SIGXCPU, -signal.SIGKILL) and limited and used_s > self._hard_cpu_s - 2:
             return SandboxError(f"the decoder used up the {self._hard_cpu_s} s of `ulimit -t`", "out_of_time")
-        if code == -signal.SIGXCPU:
+        if code == -signal.SIGXCPU and cpu_s > 0:  # else it had no limit of ours yet: somebody sent it
             return SandboxError(f"the decoder took more than {cpu_s:.0f} s of processor time", "out_of_time")
         if code == -signal.SIGKILL:  # no limit of ours does that: the machine ran out of memory, or somebody did
             return SandboxError("the decoder was killed (SIGKILL)", "decoder_killed")

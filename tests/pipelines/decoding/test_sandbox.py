@@ -1,5 +1,6 @@
 """The decoder's process: whatever a file makes of it, the caller gets an answer or a stable error."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -137,10 +138,9 @@ def test_a_child_that_misbehaves_twice_is_replaced_and_the_file_named(fault, lim
     assert psutil.STATUS_ZOMBIE not in {process.status() for process in psutil.Process().children()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGBUS, signal.SIGXCPU, signal.SIGTERM])
-def test_a_child_that_is_killed_twice_from_outside_is_no_word_on_the_bytes(number):
+def killed_from_outside(number, *, when):
+    """Call a function that hangs; send every child a signal as soon as `when` says so; return what became of it."""
     found, done = [], threading.Event()
-    child_pid()  # starts: else this would be one more of several that were killed at their start
 
     def hold():
         try:
@@ -152,15 +152,38 @@ def test_a_child_that_is_killed_twice_from_outside_is_no_word_on_the_bytes(numbe
     thread = threading.Thread(target=hold)
     thread.start()
     killed = set()
-    while not done.wait(0.05):
+    while not done.wait(0.005):
         for process in psutil.Process().children():
-            if process.pid not in killed and process.name() == "tutti-decoder":
-                killed.add(process.pid)
-                process.send_signal(number)
+            with contextlib.suppress(psutil.Error):  # it was waited for meanwhile
+                if process.pid not in killed and when(process):
+                    killed.add(process.pid)
+                    process.send_signal(number)
     thread.join()
+    return found
+
+
+def within_a_call(process):
+    return process.name() == "tutti-decoder" and process.rlimit(psutil.RLIMIT_CPU)[0] != psutil.RLIM_INFINITY
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGBUS, signal.SIGXCPU, signal.SIGTERM])
+def test_a_child_that_is_killed_twice_from_outside_is_no_word_on_the_bytes(number):
+    child_pid()  # starts
+
+    found = killed_from_outside(number, when=within_a_call)
 
     expected = {signal.SIGKILL: "decoder_killed", signal.SIGXCPU: "out_of_time"}
     assert found == [(SandboxError, expected.get(number, "decoder_crashed"))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU, signal.SIGTERM])
+def test_a_child_that_is_killed_twice_at_its_start_is_no_word_on_the_bytes_or_the_machine(number, monkeypatch):
+    monkeypatch.setattr(decoder_child, "_stillborn", [])
+    sandbox.close()
+
+    found = killed_from_outside(number, when=lambda process: True)
+
+    assert found == [(SandboxError, "decoder_killed" if number == signal.SIGKILL else "decoder_crashed")]
 
 
 def test_a_child_that_somebody_stopped_is_found_long_before_its_time_is_up(monkeypatch):
