@@ -67,7 +67,9 @@ class ClipRow(TypedDict):
     quality: NotRequired[float]
     labels: dict[str, LabelEntry]  # by instrument
     audio: NotRequired[AudioEntry]  # of every kept clip
+    gap_s: NotRequired[Seconds]  # of silence where the container has no sound; left out: none
     num_notes: NotRequired[int]
+    score_repairs: NotRequired[int]  # left out: none
     notes_sha256: NotRequired[str]
     track: NotRequired[TrackEntry]
     track_sha256: NotRequired[str]
@@ -96,7 +98,9 @@ _ANY = _ALWAYS | {
     "acquired",
     "quality",
     "audio",
+    "gap_s",
     "num_notes",
+    "score_repairs",
     "notes_sha256",
     "alignment",
     "track",
@@ -149,7 +153,9 @@ def fits(row: Mapping[str, Any]) -> TypeGuard[ClipRow]:
         and ("acquired" not in row or row["acquired"] in _ACQUIRED)
         and ("audio" not in row or _fits_audio(row["audio"]))
         and ("notes_sha256" not in row or _digest(row["notes_sha256"]))
+        and ("gap_s" not in row or _number(row["gap_s"], 0, _MAX_SECONDS))
         and ("num_notes" not in row or _count(row["num_notes"], 0, _MAX_COUNT))
+        and ("score_repairs" not in row or _count(row["score_repairs"], 0, _MAX_COUNT))
         and ("track_sha256" not in row or _digest(row["track_sha256"]))
         and ("track" not in row or _fits_track(row["track"]))
         and ("alignment" not in row or _fits_alignment(row["alignment"]))

@@ -158,6 +158,8 @@ class StoredAudio:
     clipped_share: float | None = None  # of the native samples of all channels; None: not measured
     bit_rate: int | None = None  # bits of the upstream file per second, with its picture if it has one; None: lossless
     active: tuple[tuple[Seconds, Seconds], ...] | None = None  # when a stem sounds; None: no stem, not measured
+    gap_s: Seconds = 0.0  # of silence within the clip, where its container has no sound: a hole, a late start
+    damaged_s: Seconds = 0.0  # of the clip that its file lost or no decoder could read; silence stands there
     flatness: float | None = None  # of a stem's mean spectrum, in [0, 1]: 1 is white noise; None: not measured
 
 
@@ -185,6 +187,7 @@ class Clip:
     track: Track | None = None  # its song, where it is a stem or the mix of stems
     sounding: tuple[Sounding, ...] | None = None  # by stem; of a reader: from files of activity; set by songs
     hierarchy: Labels | None = None  # labels of hierarchy.OUTPUTS, of a reader that knows more than the classes say
+    score_repairs: int = 0  # what was amiss in the file of its score and cost no note
     alignment: Alignment | None = None  # set by prepare where the recording has a score; corrected already
     defect: Defect | None = None  # set by a reader; select rejects the clip for it
     split: str | None = None  # set by split

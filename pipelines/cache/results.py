@@ -119,6 +119,8 @@ _AUDIO = Object(  # of datasets.record.StoredAudio
         "bit_rate": (Count, None),
         "active": (tuple[tuple[Amount, Amount], ...], None),
         "flatness": (Share, None),
+        "gap_s": Amount,
+        "damaged_s": Amount,
     },
 )
 _ALIGNMENT = Object({"delay_s": float, "score": Annotated[float, Between(-1.001, 1.001)]})

@@ -3,6 +3,7 @@
 | reason | rule | source |
 |---|---|---|
 | truncated | decoded length off the declared one by > 0.1 s, or the container ends early | OpenMIC, AudioSet |
+| damaged | a part of the clip is lost or cannot be decoded: a broken frame or page | real archives |
 | too_short | < 1 s | Lumen 2023, "Obvious outliers" |
 | silent | amplitude < 0.001 for > 80 % of the samples, or no measurable loudness | Lumen 2023 |
 | silent | a stem never sounds; that it rests for most of its song is no fault | |
@@ -41,6 +42,8 @@ def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
         return _reject(clip, "truncated", duration_s, f"decoded {duration_s:.3f} s of {clip.declared_s:.3f} s")
     if not audio.complete:
         return _reject(clip, "truncated", duration_s, f"the file ends early, after {duration_s:.3f} s")
+    if audio.damaged_s:
+        return _reject(clip, "damaged", audio.damaged_s, f"{audio.damaged_s:.3f} s of it are lost or cannot be decoded")
     if duration_s < config.min_duration_s:
         return _reject(clip, "too_short", duration_s)
     if audio.active is not None:

@@ -19,6 +19,10 @@ def row_of(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
     """Make the manifest's row of a clip, with what its score says of it, where it has one."""
     clip = row.clip if isinstance(row, Rejected) else row
     fields = clip_row(row, instruments)
+    if clip.audio is not None and clip.audio.gap_s:
+        fields["gap_s"] = clip.audio.gap_s
+    if clip.score_repairs:
+        fields["score_repairs"] = clip.score_repairs
     if clip.notes is not None:
         fields["num_notes"], fields["notes_sha256"] = len(clip.notes), notes_digest(clip.notes)
     if clip.track is not None:
