@@ -1,4 +1,4 @@
-"""The claim of any file: its family is told from its first bytes, never from its name.
+"""The claim of any file: its family shows in its first bytes, never in its name.
 
     claim = read_claim(data)
     complete = claim is None or not claim.breaks_off and decoded >= (claim.num_samples or 0)

@@ -43,7 +43,7 @@ def claim_of_riff(data: bytes) -> Claim | None:
 
 
 def _claim_of_size(claimed: int, start: int, end: int, frame: int, rate: int) -> Claim:
-    """Judge the size of a `data` chunk that begins at `start` of a file that ends at `end`."""
+    """Decide on the size of a `data` chunk that begins at `start` of a file that ends at `end`."""
     there = end - start
     if is_placeholder(claimed) and claimed != there:
         return Claim("wav", None, breaks_off=False)
