@@ -5,6 +5,7 @@ Waveforms are float32 (num_channels, num_samples) in [-1, 1]; `mono` means (num_
 
 import functools
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from tutti.datasets.audibility import Downmix
 from tutti.datasets.decode_error import DecodeError as DecodeError
 from tutti.datasets.decoder import Waveform as Waveform
 from tutti.datasets.decoder import decode_spans, sample_range
@@ -25,6 +27,10 @@ Mono = NDArray[np.float32]
 LOUDNESS_BLOCK_S = 0.4  # BS.1770-4: gating blocks of 400 ms
 CLIPPED_PEAK = 0.1  # of full scale: below, 16-bit noise is flat by itself
 FLAT = 2.0 / 32_768
+SOME = 4096  # samples that show whether most have one value
+MOST_DB = 99.9  # of cancellation and of spikes, where nothing is left at all
+SPIKE_S, SPIKE_DB = 0.005, 30.0  # a drum stays within 30 dB of its peak for longer than 5 ms
+SUSPECT = 2.0  # times weaker than unrelated channels: then cancellation is measured exactly
 MIN_LOUDNESS_LUFS = -60.0  # below, a measurement is noise: no gain can be derived from it
 
 
@@ -76,6 +82,14 @@ def to_mono(waveform: Waveform) -> Mono:
     return total
 
 
+def mix_down(waveform: Waveform, how: Downmix) -> Mono:
+    """Mix (num_channels, num_samples) to one channel (num_samples,): the mean, the first, or the one of most power."""
+    if how == "mean":
+        return to_mono(waveform)
+    powers = [0.0] if how == "first" else [round(_power(channel), 12) for channel in waveform]
+    return np.ascontiguousarray(waveform[powers.index(max(powers))])  # of equal ones the first
+
+
 def resample(mono: Mono, sample_rate: int, target_rate: int) -> Mono:
     """Resample band-limited: soxr HQ, aliases below -138 dB."""
     if sample_rate == target_rate:
@@ -84,9 +98,69 @@ def resample(mono: Mono, sample_rate: int, target_rate: int) -> Mono:
     return resampled
 
 
-def silence_share(mono: Mono, amplitude: float) -> float:
-    """Compute the share of samples whose magnitude is below `amplitude`; 1.0 where there are none."""
-    return float(np.mean(np.abs(mono) < amplitude)) if mono.size else 1.0
+def silence_share(samples: Mono | NDArray[np.int16], amplitude: float) -> float:
+    """Compute the share of samples within `amplitude` of zero, or of an offset that most have; 1.0 of none at all.
+
+    Args:
+        samples: (num_samples,), any number type.
+        amplitude: in the samples' own unit.
+    """
+    if not samples.size:
+        return 1.0
+    near_zero = _share_between(samples, -amplitude, amplitude)
+    some = samples[:: max(1, samples.size // SOME)]
+    if np.mean(np.abs(some - np.median(some)) < 2 * amplitude) < 0.5:
+        return near_zero
+    offset = float(np.median(samples))  # a mean would follow a single spike
+    if not offset:
+        return near_zero
+    return max(near_zero, _share_between(samples, offset - amplitude, offset + amplitude))
+
+
+def _share_between(samples: Mono | NDArray[np.int16], low: float, high: float) -> float:
+    return float(np.mean((samples > low) & (samples < high)))
+
+
+def measure_cancelled(waveform: Waveform, mono: Mono) -> Decibels | None:
+    """Measure in dB how much weaker the mean of channels is than that of as many unrelated ones; offsets do not count.
+
+    Args:
+        waveform: (num_channels, num_samples), two channels or more.
+        mono: (num_samples,), their mean.
+
+    Returns:
+        Equal channels have -10 log10(num_channels), inverted ones `MOST_DB`; None where they are far from cancelling.
+    """
+    if len(waveform) == 1 or not mono.size:
+        return None
+    rough = sum(_rough_power(channel) for channel in waveform)
+    if rough <= SUSPECT * len(waveform) ** 2 * _rough_power(mono):
+        return None
+    apart, together = sum(_power(channel) for channel in waveform), len(waveform) ** 2 * _power(mono)
+    if apart <= 0:
+        return None  # silence
+    return MOST_DB if together <= 0 else min(round(10 * math.log10(apart / together), 2), MOST_DB)
+
+
+def measure_spike(mono: Mono, sample_rate: int) -> Decibels | None:
+    """Measure in dB how far the peak is above what 5 ms of samples reach; None where that is less than 30 dB."""
+    magnitudes, most = np.abs(mono), math.ceil(SPIKE_S * sample_rate)
+    peak = float(magnitudes.max(initial=0.0))
+    if peak == 0.0 or mono.size <= most or np.count_nonzero(magnitudes >= peak * 10 ** (-SPIKE_DB / 20)) >= most:
+        return None
+    level = float(np.partition(magnitudes, -most)[-most])
+    return MOST_DB if level <= 0 else min(round(20 * math.log10(peak / level), 2), MOST_DB)
+
+
+def _rough_power(samples: Mono) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):  # of float files: infinite is large enough
+        return float(np.dot(samples, samples))
+
+
+def _power(samples: Mono) -> float:
+    """Compute the power without the offset, in float64."""
+    precise = samples.astype(np.float64)
+    return float(np.square(precise - precise.mean()).mean())
 
 
 def clipped_share(waveform: Waveform) -> float:

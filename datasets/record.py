@@ -148,7 +148,7 @@ class StoredAudio:
     num_channels: int  # of the upstream file, before the mono mix
     codec: str  # "WAV/PCM_16", "OGG/VORBIS", "webm/opus", ...
     decoder: str  # "libsndfile" or "pyav"
-    silence_share: float  # share of native mono samples below the silence amplitude
+    silence_share: float  # share of native mono samples within the silence amplitude of zero, or of a constant offset
     loudness_lufs: Lufs | None  # of the stored audio; None: not measurable
     gain_db: Decibels  # applied to reach the stored audio
     true_peak_dbtp: Decibels | None  # of the stored audio; None: digital silence
@@ -160,6 +160,9 @@ class StoredAudio:
     active: tuple[tuple[Seconds, Seconds], ...] | None = None  # when a stem sounds; None: no stem, not measured
     gap_s: Seconds = 0.0  # of silence within the clip, where its container has no sound: a hole, a late start
     damaged_s: Seconds = 0.0  # of the clip that its file lost or no decoder could read; silence stands there
+    stored_silence_share: float = 0.0  # as silence_share, of the stored samples
+    spike_db: Decibels | None = None  # of the peak above what the loudest 5 ms reach; None: less than 30
+    cancelled_db: Decibels | None = None  # that the mean of the channels loses; None: one channel, or far from that
     flatness: float | None = None  # of a stem's mean spectrum, in [0, 1]: 1 is white noise; None: not measured
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tutti.datasets.audibility import Downmix
 from tutti.datasets.record import Decibels, Lufs, Seconds
 
 
@@ -15,6 +16,7 @@ class PrepareConfig:
     max_true_peak_dbtp: Decibels = -1.0  # EBU R 128
     max_gain_db: Decibels = 40.0  # a 16-bit source 40 dB below target has some 9 bits left
     silence_amplitude: float = 0.001  # of full scale; Lumen 2023, "Obvious outliers"
+    downmix: Downmix = "mean"  # of channels; "first" or "loudest" where those of a corpus cancel
     audio_format: Literal["flac", "wav"] = "flac"
     min_alignment: float = 0.15  # correlation of audio with its score, below: another piece; see align.py
 

@@ -50,7 +50,7 @@ def measure_alignment(data: bytes, name: str, notes: Sequence[Note], config: Pre
     """
     search = AlignConfig()
     stream, (beginning,) = decode_spans(data, name, [(0.0, search.measured_s + search.highest_delay_s)])
-    mono = audio.to_mono(beginning)
+    mono = audio.mix_down(beginning, config.downmix)
     if np.abs(mono).max(initial=0.0) < config.silence_amplitude:
         return None
     return delay(audio.resample(mono, stream.sample_rate, config.sample_rate), config.sample_rate, notes, search)
@@ -81,7 +81,7 @@ def store_audio(
         config: see `PrepareConfig`.
         stem: whether to measure when it sounds, and whether as noise.
     """
-    native = audio.to_mono(waveform)
+    native = audio.mix_down(waveform, config.downmix)
     mono = audio.resample(native, origin.sample_rate, config.sample_rate)
     loudness = audio.measure_loudness(mono, config.sample_rate)
     peak = audio.true_peak_dbtp(mono, config.sample_rate)
@@ -100,6 +100,9 @@ def store_audio(
         "codec": origin.codec,
         "decoder": origin.decoder,
         "silence_share": round(audio.silence_share(native, config.silence_amplitude), 6),
+        "stored_silence_share": round(audio.silence_share(samples, 32_768 * config.silence_amplitude), 6),
+        "cancelled_db": audio.measure_cancelled(waveform, native) if config.downmix == "mean" else None,
+        "spike_db": audio.measure_spike(mono, config.sample_rate),
         "mean_amplitude": round(float(np.abs(native).mean(dtype=np.float64)), 9),
         "loudness_lufs": None if loudness is None else round(loudness + gain_db, 3),
         "gain_db": gain_db,

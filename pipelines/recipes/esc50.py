@@ -19,7 +19,7 @@ def esc50() -> Recipe:
     return Recipe(
         name="esc50",
         sources={"esc50": source.Config()},
-        clean=CleanConfig(max_silence_share=1.0),
+        clean=CleanConfig(max_silence_share=1.0, max_crest_db=100.0),
         curate=CurateConfig(drop="none", pool=False, guitars=False, near_duplicates=False),
         split=SplitConfig(rules={"esc50/*": "train"}),
     )

@@ -306,6 +306,8 @@ def test_every_other_field_is_in_the_json():
         "max_silence_share": 0.8,
         "max_duration_error_s": 0.1,
         "max_flatness": 0.9,
+        "max_cancelled_db": 10.0,
+        "max_crest_db": 30.0,
         "overrides": [],
         "min_mean_amplitude": 0.0,
     }
