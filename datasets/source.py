@@ -11,7 +11,8 @@ A source is a module with, in this order:
 
 and, where its clips have notes, `NOTES = True`: shards of a dataset with it have a column of notes; where they are
 stems and mixes of songs, `TRACKS = True`: shards have columns of songs and of what sounds when; and where it reads
-more than downloads (the user's label file, scores, soundfonts), `inputs(config) -> tuple[Input, ...]`, which names it.
+more than downloads (the user's label file, scores, soundfonts), `inputs(config) -> tuple[Input, ...]`, which names it;
+`remarks(config) -> Iterator[str]` are for the user: what is odd there, and read all the same.
 Where the configuration decides what is downloaded, `remotes(config) -> tuple[RemoteFile, ...]` names some of REMOTES.
 Where the audio lies in tars too large to keep, `STREAMED = True`: recordings name tar and member without a digest,
 and the fetch stage reads each tar once.

@@ -29,7 +29,7 @@ from tutti.datasets.decode_error import DecodeError
 from tutti.datasets.errors import IntegrityError
 from tutti.datasets.record import Seconds
 from tutti.datasets.source import RemoteFile
-from tutti.pipelines.acquisition.own_index import Index, Named, index_of, parse_name, sums_of
+from tutti.pipelines.acquisition.own_index import Index, Named, index_of, listed_sum, parse_name
 from tutti.pipelines.cache.soundness import Blob, hash_file, mismatch
 
 TOLERANCE_S: Seconds = 0.1  # of a cut clip's length: what `clean` allows before it says "truncated"
@@ -127,7 +127,7 @@ def candidates(index: Index, video_id: str, start_s: Seconds, end_s: Seconds | N
             kind, promised_s = fit
             root, below = index.folders[int(number)]
             path = os.path.join(below, name)
-            listed = sums_of(root).get(path)
+            listed = listed_sum(root, path)
             found.append((_RANKS[kind], int(number), Candidate(Path(root, path), kind, promised_s, listed)))
     return tuple(item for _, _, item in sorted(found, key=lambda ranked: (*ranked[:2], ranked[2].path)))
 
@@ -211,7 +211,7 @@ def find_file(roots: tuple[str, ...], remote: RemoteFile, expected_sha256: str |
     for root, path_below in named:
         path = os.path.join(root, path_below)
         blob = _hashed(path)
-        listed = sums_of(root).get(path_below)
+        listed = listed_sum(root, path_below)
         problem = mismatch(blob, listed, None) if listed else mismatch(blob, sha256, md5)
         if problem is None:
             return _own_file(path, blob, "own" if listed else verified_by)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tutti.datasets.audio_files import is_audio_name
 from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.user_text import decode_text, nfc
 
 _TIME = r"\d{1,9}(?:\.\d{1,9})?"
 # No name fits twice: after a leading Y there are either 11 characters of the id, or 10.
@@ -53,17 +54,22 @@ def parse_name(name: str) -> Named | None:
 
 
 def parse_sums(content: bytes, name: str) -> dict[str, str]:
-    """Parse a SHA256SUMS: path -> digest.
+    """Parse a SHA256SUMS: path -> digest; a byte order mark, comments and blank lines at the end are passed over.
 
     Raises:
-        IntegrityError: a line is not `<64 hex digits>  <path>` with a path below the folder, or a path has two digests.
+        IntegrityError: it is UTF-16, a line is not `<64 hex digits>  <path>` with a path below the folder, or a path
+            has two digests.
     """
     sums: dict[str, str] = {}
     if content.count(b"\n") > MAX_SUMS_LINES:
         raise IntegrityError(f"{name}: more than {MAX_SUMS_LINES:,} lines; is this the file that is meant?")
-    lines = os.fsdecode(content.removesuffix(b"\n")).split("\n") if content else []  # names hold anything but "\n"
-    for number, line in enumerate(lines, start=1):
-        match = _SUMS_LINE.fullmatch(line.removesuffix("\r"))
+    text = decode_text(content, name, bytes_pass=True, error=IntegrityError).rstrip("\r\n")
+    ends = "\n" if "\n" in text else "\r"  # a name may hold anything but the end of a line
+    for number, line in enumerate(text.split(ends) if text else [], start=1):
+        line = line.removesuffix("\r")
+        if line.startswith("#"):
+            continue
+        match = _SUMS_LINE.fullmatch(line)
         if match is None or len(match[2]) > MAX_PATH_CHARS:
             raise IntegrityError(f"{name}:{number}: expected '<sha256>  <path>', got {line[:SHOWN_CHARS]!r}")
         path = match[2]
@@ -79,6 +85,15 @@ def sums_of(root: str) -> dict[str, str]:
     """Read the SHA256SUMS at the top of a folder, path -> digest; empty without one."""
     content = read_sums(Path(root))
     return {} if content is None else parse_sums(content, str(Path(root) / "SHA256SUMS"))
+
+
+def listed_sum(root: str, path: str) -> str | None:
+    """Find a file in the SHA256SUMS at the top of its folder: by its name as it stands, then in any Unicode form."""
+    sums = sums_of(root)
+    if path in sums or path.isascii():
+        return sums.get(path)
+    found = {digest for listed, digest in sums.items() if not listed.isascii() and nfc(listed) == nfc(path)}
+    return found.pop() if len(found) == 1 else None
 
 
 def read_sums(folder: Path) -> bytes | None:

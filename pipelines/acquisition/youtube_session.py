@@ -19,6 +19,7 @@ from yt_dlp.networking._requests import RequestsRH
 from tutti.datasets.errors import UsageError
 from tutti.datasets.heartbeat import beat
 from tutti.datasets.record import Seconds
+from tutti.datasets.user_text import decode_text, lines_of, problem_of
 from tutti.pipelines.acquisition.reasons import RefusedAddressError, TooMuchError
 
 YOUTUBE_HOSTS = ("youtube.com", "googlevideo.com")  # with all below them: pages, and the media servers
@@ -202,10 +203,14 @@ def read_cookies(path: str) -> str:
         UsageError: the file or one of its lines cannot be read; neither is shown.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        data = Path(path).read_bytes()
+    except OSError:
         raise UsageError("the cookies file cannot be read; check the path given for it and its permissions") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    if (problem := problem_of(data)) is not None:
+        found = next((encoding for encoding in ("UTF-16", "UTF-32") if f"is {encoding}" in problem), "something else")
+        raise UsageError(f"the cookies file cannot be read: it is {found}, not UTF-8; export it again as plain text")
+    text = "".join(f"{line}\n" for line in lines_of(decode_text(data, "the cookies file")))
+    for number, line in enumerate(text.split("\n"), start=1):
         entry = line.removeprefix("#HttpOnly_")
         if not entry.strip() or entry.startswith(("#", "$")):
             continue

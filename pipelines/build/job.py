@@ -36,12 +36,14 @@ from tutti.pipelines.build.report import (
     say,
     summary,
     tell_incomplete,
+    tell_remarks,
     tell_standing,
     work_line,
     work_of,
 )
 from tutti.pipelines.build.standing import Standing, parent_of, standing
 from tutti.pipelines.build.unchanged import forget, is_final, looker, save_state
+from tutti.pipelines.build.unmatched import tell_unmatched
 from tutti.pipelines.diff.drift import check_drift
 from tutti.pipelines.engine.heap import reserve_blas
 from tutti.pipelines.engine.progress import Tally, read_tallies
@@ -76,6 +78,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     if arguments.dry_run:
         build = plan_build(arguments)
         check_places(build, standing(build.output))
+        tell_remarks(build.recipe)
         print(describe(build))
         return 0
     read_anew()
@@ -85,6 +88,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     if not build.download_only:
         check_places(build, standing(build.output))
     check_means(build)
+    tell_remarks(build.recipe)
     if build.frozen is None and build.recipe.embed.embedder != "none":
         reserve_blas()
         ensure_weights(build.recipe.embed)
@@ -107,13 +111,22 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         tell_incomplete(manifest, changed)
         seconds["total"] = round(time.perf_counter() - start_s, 3)
         report = summary(manifest, build, changed=before.name != manifest.version, seconds=seconds)
-        report |= {"work": work_of(tallies, build.recipe)} | verdict
+        report |= {"work": work_of(tallies, build.recipe)} | verdict | unmatched_in(manifest, build)
         keep_books(arguments, replace(looks, settled=looks.settled and not changed), manifest, report)
         if build.publish is not None:
             publish_to(build.publish, manifest)
     note(work_line(report["work"]))
     say(report)
     return 0
+
+
+def unmatched_in(manifest: Manifest, build: Build) -> dict[str, Any]:
+    """Report, for a summary, which entries of the user's lists fit no clip; a frozen build has none of its own."""
+    try:
+        return {} if build.frozen is not None else tell_unmatched(build.recipe, manifest.clip_rows())
+    except (OSError, TuttiError) as error:  # the version is published
+        note(f"entries of --exclude and --overrides were not looked up ({error})")
+        return {}
 
 
 def inputs_of(arguments: argparse.Namespace) -> Iterator[Input]:

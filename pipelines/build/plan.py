@@ -14,6 +14,7 @@ from tutti.datasets.files import atomic_folder, default_cache_folder, remove
 from tutti.datasets.manifest import read_manifest
 from tutti.datasets.source import load_source
 from tutti.datasets.streams import note
+from tutti.datasets.user_text import entries, read_text
 from tutti.pipelines.acquisition.ledger import parse_retry
 from tutti.pipelines.acquisition.origins import (
     VIDEOS_PER_HOUR,
@@ -170,16 +171,12 @@ def named_version(named: str | None) -> Path | None:
 
 
 def read_exclusions(file: Path) -> list[str]:
-    """Read ids and patterns of an exclusion list: one a line; empty lines and those that begin with # are comments.
+    """Read ids and patterns of an exclusion list: one a line, with comments behind `#`; see `datasets/user_text.py`.
 
     Raises:
-        UsageError: the file cannot be read as text.
+        UsageError: the file cannot be read as text in UTF-8.
     """
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--exclude {file}: {error}; give a text file with one id or pattern a line") from error
-    return [line for line in lines if line and not line.startswith("#")]
+    return [entry for _, entry in entries(read_text(file, f"--exclude {file}"))]
 
 
 def _folder(flag: str, text: str) -> str:

@@ -50,6 +50,13 @@ def listing() -> str:
     return "\n".join(lines)
 
 
+def tell_remarks(recipe: Recipe) -> None:
+    """Report what sources find odd in the user's own tables, though they read them."""
+    for source, config in sorted(recipe.sources.items()):
+        for remark in getattr(load_source(source), "remarks", lambda config: ())(config):
+            note(f"{source}: {remark}")
+
+
 def tell_standing(build: Build, before: Standing) -> None:
     """Report what of the current version does not count, and what of it this build drops."""
     splits = f"splits hold from {'nothing' if build.parent is None else f'version {build.parent.name}'}"

@@ -12,7 +12,6 @@ import bisect
 import csv
 import io
 import itertools
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tutti.datasets.csv_cells import plain_cell, safe_row
 from tutti.datasets.errors import UsageError
 from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN, Label, Labels
 from tutti.datasets.settings import nearest
+from tutti.datasets.user_text import nfc, read_text, table_rows
 
 HEADER = ("id", "instrument", "presence", "note")
 PRESENCES = {"1": PRESENT, "0": ABSENT, "": UNKNOWN}
@@ -83,10 +83,7 @@ def read_overrides(path: Path, instruments: Collection[str] | None = None) -> tu
     Raises:
         UsageError: the file cannot be read, or a line cannot be understood; the message names the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin with a byte order mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a readable UTF-8 file ({error}); save the table as CSV, UTF-8") from error
+    text = read_text(path, f"{path}: not a readable UTF-8 file")
     lines: dict[tuple[str, str], int] = {}
     overrides = []
     for line, cells in _rows(path, text):
@@ -102,19 +99,16 @@ def read_overrides(path: Path, instruments: Collection[str] | None = None) -> tu
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and cells of every row below the header that is not empty; the last line of a long one."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = tuple(cell.strip() for cell in next(reader, []))
-        if header not in (HEADER, HEADER[:3]):
-            raise UsageError(f"{path}:1: expected the header {','.join(HEADER)}, got {','.join(header) or 'nothing'}")
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                if len(cells) not in (len(header), len(HEADER[:3])):
-                    expected = f"expected {len(header)} cells, got {len(cells)}"
-                    raise UsageError(f"{path}:{reader.line_num}: {expected}; put a cell that holds a comma in quotes")
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise UsageError(f"{path}:{reader.line_num}: not CSV ({error}); are the quotes in pairs?") from error
+    rows = table_rows(text, str(path))
+    first, cells = next(rows, (1, []))
+    header = tuple(cells)
+    if header not in (HEADER, HEADER[:3]):
+        raise UsageError(f"{path}:{first}: expected the header {','.join(HEADER)}, got {','.join(header) or 'nothing'}")
+    for line, cells in rows:
+        if len(cells) not in (len(header), len(HEADER[:3])):
+            expected = f"expected {len(header)} cells, got {len(cells)}"
+            raise UsageError(f"{path}:{line}: {expected}; put a cell that holds a comma in quotes")
+        yield line, cells
 
 
 def _parse(cells: Sequence[str], where: str, instruments: Collection[str] | None) -> Override:
@@ -128,7 +122,7 @@ def _parse(cells: Sequence[str], where: str, instruments: Collection[str] | None
         raise UsageError(f"{where}: no class {instrument!r}{nearest(instrument, instruments)}; known: {known}")
     if presence not in PRESENCES:
         raise UsageError(f"{where}: presence {presence!r}; expected 1 (present), 0 (absent) or nothing (unknown)")
-    return Override(unicodedata.normalize("NFC", clip_id), instrument, PRESENCES[presence], note)
+    return Override(nfc(clip_id), instrument, PRESENCES[presence], note)
 
 
 def overrides_csv(overrides: Iterable[Override]) -> str:

@@ -18,6 +18,7 @@ from tutti.datasets.manifest import Manifest, canonical_json, digest_of
 from tutti.datasets.record import ABSENT, PRESENT, UNKNOWN
 from tutti.datasets.shard import audio_extension, check_audio, shard_table
 from tutti.datasets.taxonomy import INSTRUMENTS
+from tutti.datasets.user_text import decode_text
 from tutti.train.reading.checked import CheckedShard, check_shards
 
 SCHEMA_VERSION = 1  # of sample.json and of the answers
@@ -265,9 +266,10 @@ def read_answers(path: Path, sample: Sample) -> Answers:
         UsageError: the file cannot be read or belongs to another sample.
     """
     try:
-        content = parse_json(read_bounded(path, MAX_BYTES))
+        data = read_bounded(path, MAX_BYTES)
+        content = parse_json(decode_text(data, path.name).encode())  # an editor may have put a byte order mark first
         version, digest = content["schema_version"], content["sample"]
-    except (OSError, ValueError, KeyError, TypeError, IntegrityError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IntegrityError, UsageError) as error:
         raise UsageError(f"{path}: no answers here ({error}); save them with the page's Download button") from error
     if version != SCHEMA_VERSION or digest != sample.digest:
         raise UsageError(f"{path}: answers to another sample than {sample.folder}; name theirs with --sample")

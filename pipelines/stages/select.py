@@ -116,9 +116,21 @@ def is_excluded(clip: Clip, patterns: tuple[str, ...]) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(patterns: tuple[str, ...]) -> tuple[frozenset[str], re.Pattern[str] | None]:
-    wild = [pattern for pattern in patterns if any(mark in pattern for mark in "*?[")]
+    meant = [form for pattern in patterns for form in forms_of(pattern)]
+    wild = [pattern for pattern in meant if is_wild(pattern)]
     # A name with a bracket ("[cla]...") is also meant as it stands.
-    return frozenset(patterns), re.compile("|".join(map(fnmatch.translate, wild))) if wild else None
+    return frozenset(meant), re.compile("|".join(map(fnmatch.translate, wild))) if wild else None
+
+
+def forms_of(pattern: str) -> tuple[str, ...]:
+    """List what an entry of an exclusion list may mean: `x.wav #bad` also without its end, which may be a comment."""
+    name, found, _ = pattern.partition(" #")
+    return (pattern, name.strip()) if found and name.strip() else (pattern,)
+
+
+def is_wild(pattern: str) -> bool:
+    """Whether a pattern holds `*`, `?` or `[`."""
+    return any(mark in pattern for mark in "*?[")
 
 
 def labels_with_kinds(labels: Labels, instruments: Sequence[str]) -> Labels:

@@ -1,6 +1,7 @@
 """The user's own folder: what its CSV may hold, and what each slip in it says."""
 
 import dataclasses
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -133,22 +134,78 @@ def test_an_instrument_that_the_taxonomy_lacks_is_a_class_of_the_user_s_own(own:
     assert class_columns(("path", own), "labels.csv") == (own,)
 
 
+@pytest.mark.parametrize(
+    ("own", "near"),
+    [("lute", "flute"), ("clavinet", "clarinet"), ("chello", "cello"), ("electric_guitars", "electric_guitar")],
+)
+def test_a_class_near_a_known_one_is_a_class_with_a_remark(read: Read, root: Path, own: str, near: str) -> None:
+    (clip,) = clips(read(f"path,{own},piano,theremin\na.wav,1,0,0\n"))
+    assert clip.labels[own] == Label(PRESENT, "human")
+    assert list(folder.remarks(Config(root=str(root)))) == [
+        f"labels.csv: {own!r} is a class of your own; if {near!r} is meant, rename the column"
+    ]
+
+
+# What it may be named
+
+
+@pytest.mark.parametrize(("written", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_a_name_is_found_in_any_unicode_form(read: Read, root: Path, written: str, on_disk: str) -> None:
+    name = unicodedata.normalize(on_disk, "Pièce à 4/Übung ō.wav")
+    (root / name).parent.mkdir()
+    (root / name).touch()
+    (recording,) = read(f"path,cello\n{unicodedata.normalize(written, name)},1\n")
+    assert recording.media.url == f"folder:{name}"
+    assert recording.clips[0].id == "folder/Pièce à 4/Übung ō.wav@0"
+
+
+def test_a_name_of_bytes_that_are_no_utf8_is_found_as_it_stands_and_written_out(read: Read, root: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    (root / name).touch()
+    for table in (b"path,cello\ncaf\xe9.wav,1\nb.wav,\n", rb"path,cello" + b"\n" + rb"caf\xe9.wav,1" + b"\nb.wav,\n"):
+        first, second = read(table)
+        assert first.media.url == f"folder:{name}"
+        assert first.clips[0].id == r"folder/caf\xe9.wav@0"
+        assert (first.clips[0].recording, first.clips[0].group) == (r"caf\xe9.wav", r"folder/caf\xe9.wav")
+        assert second.clips[0].id == "folder/b.wav@0"
+
+
+def test_a_windows_path_is_found(read: Read) -> None:
+    assert [clip.recording for clip in clips(read("path,cello\r\ntakes\\c.flac,1\r\n"))] == ["takes/c.flac"]
+
+
+def test_a_comment_is_passed_over_but_a_file_whose_name_begins_so_is_a_file(read: Read, root: Path) -> None:
+    (root / "#1 hit.wav").touch()
+    table = '# made by hand, "2026"\npath,cello\n\n# a.wav,1\n#1 hit.wav,1\n ,\nb.wav,0\n'
+    assert [clip.recording for clip in clips(read(table))] == ["#1 hit.wav", "b.wav"]
+
+
+def test_files_that_are_not_there_are_counted_and_the_first_ten_named(read: Read) -> None:
+    rows = [f"gone{number:02}.wav,1" for number in range(12)]
+    with pytest.raises(UsageError) as caught:
+        read("\n".join(["path,cello", "a.wav,1", *rows, "A.WAV,1"]))
+    said = str(caught.value)
+    assert said.startswith("labels.csv:3: 13 of 14 rows name files that are not in the folder: line 3 'gone00.wav', ")
+    assert said.endswith("line 12 'gone09.wav' and 3 more; correct the paths or remove the rows")
+
+
+def test_a_missing_file_whose_capitals_differ_is_suggested(read: Read) -> None:
+    with pytest.raises(UsageError, match=r"labels\.csv:2: 'A\.WAV' \(there is 'a\.wav'\) is not in the folder"):
+        read("path,cello\nA.WAV,1\n")
+
+
 # What a slip says
 
 
 @pytest.mark.parametrize(
     ("slip", "meant"),
     [
-        ("chello", "cello"),
-        ("drum", "drums"),
-        ("trumpets", "trumpet"),
-        ("electric_guitars", "electric_guitar"),
         ("licence", "license"),
         ("splits", "split"),
         ("start", "start_s"),
     ],
 )
-def test_a_column_that_is_nearly_known_is_a_slip(slip: str, meant: str) -> None:
+def test_a_column_that_is_nearly_one_of_ours_is_a_slip(slip: str, meant: str) -> None:
     with pytest.raises(UsageError, match=rf"^labels\.csv:1: unknown column '{slip}'; did you mean '{meant}'\?"):
         class_columns(("path", "piano", slip), "labels.csv")
 
@@ -187,7 +244,9 @@ def test_a_column_that_is_nearly_known_is_a_slip(slip: str, meant: str) -> None:
         ("path,start_s,cello\na.wav,-1,1\n", r"^labels\.csv:2: start_s '-1' is no time in seconds"),
         ("path,end_s,cello\na.wav,nan,1\n", r"^labels\.csv:2: end_s 'nan' is no time in seconds"),
         ("path,start_s,end_s,cello\na.wav,5,5,1\n", r"^labels\.csv:2: end_s 5\.0 is not after start_s 5\.0"),
-        ("path,cello\nä.wav,1\n".encode("latin-1"), r"^labels\.csv: is not UTF-8"),
+        ("path,cello\nä.wav,1\n".encode("latin-1"), r"^labels\.csv: is not UTF-8: byte e4 in line 2 \('ä' in Latin-1"),
+        ("path,group,cello\na.wav,für,1\n".encode("latin-1"), r"^labels\.csv: is not UTF-8: byte fc in line 2"),
+        ("path,cello\na.wav,1\n".encode("utf-16"), r"^labels\.csv: is UTF-16, not UTF-8; save it as UTF-8"),
     ],
 )
 def test_a_bad_csv_is_a_usage_error_that_names_line_and_remedy(read: Read, table: str | bytes, message: str) -> None:

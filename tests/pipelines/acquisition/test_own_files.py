@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import unicodedata
 
 import pytest
 
 from tutti.datasets.errors import IntegrityError
 from tutti.datasets.source import RemoteFile
 from tutti.pipelines.acquisition.own_audio import find_file
-from tutti.pipelines.acquisition.own_index import index_of, parse_sums
+from tutti.pipelines.acquisition.own_index import index_of, listed_sum, parse_sums, sums_of
 
 URL = "https://zenodo.org/records/7/files/Training.zip"
 BODY, OTHER = b"PK the archive", b"PK another archive"
@@ -139,6 +140,34 @@ def test_sums_are_read_as_sha256sum_writes_them():
 
     assert parse_sums(content, "SHA256SUMS") == {"a b.zip": zeros, "dir/é.csv": ones, "\udcff.wav": "2" * 64}
     assert parse_sums(b"", "SHA256SUMS") == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"\ufeff# made by hand\r\n{'1' * 64}  a.wav\r\n# end\r\n\r\n".encode(),
+        f"{'1' * 64}  a.wav\r".encode(),
+        f"{'1' * 64} *a.wav".encode(),
+    ],
+    ids=["mark, comments and blank lines at the end", "CR", "no end of line"],
+)
+def test_sums_are_read_in_any_editors_form(content):
+    assert parse_sums(content, "SHA256SUMS") == {"a.wav": "1" * 64}
+
+
+def test_sums_in_utf16_are_named():
+    with pytest.raises(IntegrityError, match=r"^root/SHA256SUMS: is UTF-16, not UTF-8; save it as UTF-8"):
+        parse_sums(f"{'1' * 64}  a.wav\n".encode("utf-16"), "root/SHA256SUMS")
+
+
+def test_sums_find_a_name_in_any_unicode_form(tmp_path):
+    name = "Pi\u00e8ce.csv"
+    put(tmp_path / unicodedata.normalize("NFD", name), BODY)
+    put(tmp_path / "SHA256SUMS", f"{SHA256}  {name}\n".encode())
+    sums_of.cache_clear()
+
+    assert listed_sum(str(tmp_path), unicodedata.normalize("NFD", name)) == SHA256
+    assert listed_sum(str(tmp_path), "Piece.csv") is None
 
 
 def test_a_line_that_is_no_sum_is_named():
