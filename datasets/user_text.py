@@ -131,7 +131,7 @@ def _other_encoding(encoding: str) -> str:
 
 
 def _wide_encoding(head: bytes) -> str | None:
-    """Recognize UTF-16 and UTF-32 without a mark: of most letters every second byte, or three of four, is 0."""
+    """Detect UTF-16 and UTF-32 without a mark: of most letters every second byte, or three of four, is 0."""
     if len(head) < 4 or head.count(0) * 5 < len(head):
         return None
     for width, encoding in ((4, "UTF-32"), (2, "UTF-16")):
