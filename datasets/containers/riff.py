@@ -1,60 +1,101 @@
-"""WAV in its forms: RIFF and RIFX (Microsoft, 1991), RF64 and BW64 with sizes of 64 bits (EBU Tech 3306, BS.2088).
+"""WAV in its forms: RIFF and RIFX (Microsoft, 1991), RF64 and BW64 with sizes of 64 bits (EBU Tech 3306, BS.2088), W64.
 
-A size is believed unless it is that of a writer that could not know it: 0, or the highest that 31 or 32 bits hold less
-a header; or unless it counts a few bytes too many, such as its own header.
+The size of `data` alone counts: that of the file is wrong as often as right, and chunks behind the samples are tags.
 """
 
 import struct
+from dataclasses import dataclass
 
 from tutti.datasets.containers.claim import Claim
+from tutti.datasets.containers.sizes import MOST_CHUNKS, is_lacking, is_placeholder, next_chunk
 
-MOST_CHUNKS = 4_096
-_PLACEHOLDERS = ((1 << 31, 1 << 16), (1 << 32, 1 << 16), (1 << 63, 1 << 16), (1 << 64, 1 << 16))  # limit, and how near
-_FEW_BYTES = 64  # a header more than there is: a WAV's plain one has 44
 _UNCOMPRESSED = (1, 3, 6, 7)  # PCM, IEEE float, A-law, mu-law
 _EXTENSIBLE = 0xFFFE
+_W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # of the GUIDs of all chunks but the first
+W64_MAGIC = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 
 
-def claim_of_riff(data: bytes) -> Claim | None:
-    """Read the claim of a WAV: the size of its `data` chunk."""
-    if data[8:12] != b"WAVE":
+@dataclass(frozen=True)
+class _Format:
+    frame: int = 0  # bytes of a sample of all channels; 0: compressed
+    sample_rate: int | None = None
+
+
+def claim_of_riff(data: bytes, start: int = 0) -> Claim | None:
+    """Read the claim of a WAV that begins at `start`: the size of its `data` chunk."""
+    if data[start + 8 : start + 12] != b"WAVE":
         return None
-    order = ">" if data[:4] == b"RIFX" else "<"
-    long_size = None
-    frame, rate, uncompressed = 0, 0, False
-    position = 12
+    order = ">" if data[start : start + 4] == b"RIFX" else "<"
+    long_size: int | None = None
+    found = _Format()
+    position = start + 12
     for _ in range(MOST_CHUNKS):
         if position + 8 > len(data):
             return Claim("wav", None, breaks_off=True)
         kind, size = struct.unpack_from(f"{order}4sI", data, position)
         position += 8
         if kind == b"ds64" and size >= 16:
-            long_size = struct.unpack_from("<Q", data, position + 8)[0]
+            (long_size,) = struct.unpack_from("<Q", data, position + 8)
         elif kind == b"fmt ":
-            code, _channels, rate, _bytes, frame = struct.unpack_from(f"{order}HHIIH", data, position)
-            if code == _EXTENSIBLE and size >= 26:
-                code = struct.unpack_from(f"{order}H", data, position + 24)[0]
-            uncompressed = code in _UNCOMPRESSED
+            found = _format(data, position, size, order)
         elif kind == b"data":
+            if size == 0 and _is_chain(data, position, order):
+                return Claim("wav", 0, breaks_off=False, sample_rate=found.sample_rate)
             claimed = long_size if size == 0xFFFFFFFF and long_size is not None else size
-            return _claim_of_size(claimed, position, len(data), frame if uncompressed else 0, rate)
-        position += size + size % 2
+            return _claim_of_size("wav", claimed, position, len(data), found)
+        position = next_chunk(data, position + size)
     return None
 
 
-def _claim_of_size(claimed: int, start: int, end: int, frame: int, rate: int) -> Claim:
+def claim_of_w64(data: bytes, start: int = 0) -> Claim | None:
+    """Read the claim of a Sony Wave64 file: chunks named by GUIDs, whose sizes of 64 bits count their own headers."""
+    found = _Format()
+    position = start + 40  # GUID and size of the file, GUID of "wave"
+    for _ in range(MOST_CHUNKS):
+        if position + 24 > len(data):
+            return Claim("w64", None, breaks_off=True)
+        kind, tail, size = struct.unpack_from("<4s12sQ", data, position)
+        if tail != _W64_TAIL:
+            return None
+        if kind == b"fmt ":
+            found = _format(data, position + 24, size - 24, "<")
+        elif kind == b"data":
+            return _claim_of_size("w64", size - 24, position + 24, len(data), found)
+        position += max(24, size + -size % 8)
+    return None
+
+
+def _format(data: bytes, position: int, size: int, order: str) -> _Format:
+    code, channels, rate, _, align, bits = struct.unpack_from(f"{order}HHIIHH", data, position)
+    if code == _EXTENSIBLE and size >= 26:
+        (code,) = struct.unpack_from(f"{order}H", data, position + 24)
+    frame = max(align, channels * -(-bits // 8))  # an `align` that is too small would claim too many samples
+    return _Format(frame if code in _UNCOMPRESSED else 0, rate or None)
+
+
+def _is_chain(data: bytes, position: int, order: str) -> bool:
+    """Whether what follows is nothing, or chunks up to the end of the file."""
+    for _ in range(MOST_CHUNKS):
+        if position >= len(data):
+            return True
+        if position + 8 > len(data):
+            return False
+        kind, size = struct.unpack_from(f"{order}4sI", data, position)
+        if not kind.isalnum() and not kind.strip().isalnum():
+            return False
+        position = next_chunk(data, position + 8 + size)
+        if position > len(data) + 1:
+            return False
+    return False
+
+
+def _claim_of_size(container: str, claimed: int, start: int, end: int, found: _Format) -> Claim:
     """Decide on the size of a `data` chunk that begins at `start` of a file that ends at `end`."""
     there = end - start
     if is_placeholder(claimed) and claimed != there:
-        return Claim("wav", None, breaks_off=False)
-    lacking = claimed - there
-    few = lacking < max(_FEW_BYTES, frame) or claimed in (end, end - 8)  # the size of the file, or that of RIFF
-    num_samples = min(claimed, there) // frame if frame else None
-    if lacking <= 0 or few:
-        return Claim("wav", num_samples, breaks_off=False, sample_rate=rate or None)
-    return Claim("wav", claimed // frame if frame else None, breaks_off=True, sample_rate=rate or None)
-
-
-def is_placeholder(size: int) -> bool:
-    """Whether a size is one that writers put where they do not know it: 0, or the top of 31, 32, 63 or 64 bits."""
-    return size == 0 or any(limit - near <= size <= limit for limit, near in _PLACEHOLDERS)
+        return Claim(container, None, breaks_off=False, sample_rate=found.sample_rate)
+    lacking = is_lacking(claimed, there, found.frame, end, end - 8)  # the size of the file, or that in its header
+    held = claimed if lacking else min(claimed, there)
+    return Claim(
+        container, held // found.frame if found.frame else None, breaks_off=lacking, sample_rate=found.sample_rate
+    )
