@@ -13,15 +13,16 @@ from tutti.datasets.containers.crc import REVERSED, ogg_crc
 
 _MARK = b"OggS"
 _FIRST, _LAST = 0x02, 0x04  # flags of a page
-_NO_POSITION = (1 << 64) - 1
 _MOST_SAMPLES = 5_760  # of a packet, of any of these codecs: 120 ms of Opus; 4,096 of Vorbis
 _MOST_STREAMS = 1_024
+_MOST_PAGES = 64  # in a row that may be lost while the number of a damaged one is believed
+_BLOCK = 2_048  # samples
 
 
 @dataclass(frozen=True)
 class _Page:
     flags: int
-    position: int  # samples up to the end of the last packet that ends here; _NO_POSITION: none does
+    position: int  # samples up to the end of the last packet that ends here; all ones: none does
     serial: int
     number: int
     num_segments: int
@@ -40,6 +41,7 @@ class _Stream:
     begins: int | None = None  # position before the first packet
     has_ended: bool = False
     is_open: bool = False  # the last pages are lost: up to the next position
+    lost_up_to: int | None = None  # position of the last of them, which it may still tell
     losses: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -75,6 +77,8 @@ def claim_of_ogg(data: bytes, start: int = 0) -> Claim | None:
         return Claim("ogg", None, breaks_off=True) if not links else None
     total, losses = 0, []
     for stream in heard:
+        if stream.is_open and stream.lost_up_to is not None:  # the last page is damaged
+            _lose(stream, stream.lost_up_to)
         before = total - (0 if stream.begins else stream.skipped) - (stream.begins or 0)
         losses += [(max(total, before + first), max(total, before + last)) for first, last in stream.losses]
         total += stream.num_samples
@@ -121,25 +125,38 @@ def _identified(data: bytes, page: _Page) -> _Stream | None:
 
 def _follow(stream: _Stream, page: _Page) -> None:
     """Add a page to its stream: a number left out or a wrong checksum is a loss up to the next position."""
-    if not page.is_whole:
-        stream.is_open = stream.is_open or page.number > stream.number
-        return
+    before = stream.position or 0
     if page.number <= stream.number:  # a page again, or out of order
         return
+    if not page.is_whole:
+        if page.number <= stream.number + _MOST_PAGES:  # else its number is damaged, too
+            highest = before + (page.number - stream.number) * page.num_segments * _MOST_SAMPLES
+            stream.is_open = True
+            stream.lost_up_to = page.position if before <= page.position <= highest else None
+            stream.has_ended = stream.has_ended or (bool(page.flags & _LAST) and stream.lost_up_to is not None)
+        return
     skipped_pages = page.number - stream.number - 1
+    is_known = skipped_pages == 1 and stream.lost_up_to is not None
     stream.number = page.number
     stream.has_ended = stream.has_ended or bool(page.flags & _LAST)
-    if skipped_pages:
-        stream.is_open = True
-    if page.position == _NO_POSITION or page.position >= 1 << 62:
+    stream.is_open = stream.is_open or skipped_pages > 0
+    if page.position >= 1 << 62:  # no packet ends here: all ones
         return
     if stream.begins is None and page.position:
         late = page.position > page.num_segments * _MOST_SAMPLES and not skipped_pages
         stream.begins = page.position if late else 0  # a stream that was joined later
-        stream.position = stream.begins
-    if page.position < (stream.position or 0):
+        before = stream.position = stream.begins
+    if page.position < before:
         return
     if stream.is_open:
-        stream.losses.append((stream.position or 0, page.position))
-        stream.is_open = False
+        # Behind a damaged page a decoder needs a block until it gives sound again.
+        _lose(stream, min(page.position, (stream.lost_up_to or 0) + _BLOCK) if is_known else page.position)
     stream.position = page.position
+
+
+def _lose(stream: _Stream, up_to: int) -> None:
+    """Note that all is lost from the last position up to another."""
+    if up_to > (stream.position or 0):
+        stream.losses.append((stream.position or 0, up_to))
+        stream.position = up_to
+    stream.is_open, stream.lost_up_to = False, None

@@ -4,6 +4,7 @@ The size of `data` alone counts: that of the file is wrong as often as right, an
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tutti.datasets.containers.claim import Claim
@@ -21,6 +22,31 @@ class _Format:
     sample_rate: int | None = None
 
 
+def chunks_of_riff(data: bytes, start: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, size and first byte of the content of each chunk of a WAV, up to one whose header is cut."""
+    order = ">" if data[start : start + 4] == b"RIFX" else "<"
+    position = start + 12
+    for _ in range(MOST_CHUNKS):
+        if position + 8 > len(data):
+            return
+        kind, size = struct.unpack_from(f"{order}4sI", data, position)
+        yield kind, size, position + 8
+        position = next_chunk(data, position + 8 + size)
+
+
+def chunks_of_w64(data: bytes, start: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, size and first byte of the content of each chunk of a Wave64 file: the sizes count their headers."""
+    position = start + 40  # GUID and size of the file, GUID of "wave"
+    for _ in range(MOST_CHUNKS):
+        if position + 24 > len(data):
+            return
+        kind, tail, size = struct.unpack_from("<4s12sQ", data, position)
+        if tail != _W64_TAIL:
+            return
+        yield kind, size - 24, position + 24
+        position += max(24, size + -size % 8)
+
+
 def claim_of_riff(data: bytes, start: int = 0) -> Claim | None:
     """Read the claim of a WAV that begins at `start`: the size of its `data` chunk."""
     if data[start + 8 : start + 12] != b"WAVE":
@@ -28,12 +54,7 @@ def claim_of_riff(data: bytes, start: int = 0) -> Claim | None:
     order = ">" if data[start : start + 4] == b"RIFX" else "<"
     long_size: int | None = None
     found = _Format()
-    position = start + 12
-    for _ in range(MOST_CHUNKS):
-        if position + 8 > len(data):
-            return Claim("wav", None, breaks_off=True)
-        kind, size = struct.unpack_from(f"{order}4sI", data, position)
-        position += 8
+    for kind, size, position in chunks_of_riff(data, start):
         if kind == b"ds64" and size >= 16:
             (long_size,) = struct.unpack_from("<Q", data, position + 8)
         elif kind == b"fmt ":
@@ -43,26 +64,18 @@ def claim_of_riff(data: bytes, start: int = 0) -> Claim | None:
                 return Claim("wav", 0, breaks_off=False, sample_rate=found.sample_rate)
             claimed = long_size if size == 0xFFFFFFFF and long_size is not None else size
             return _claim_of_size("wav", claimed, position, len(data), found)
-        position = next_chunk(data, position + size)
-    return None
+    return Claim("wav", None, breaks_off=True)
 
 
 def claim_of_w64(data: bytes, start: int = 0) -> Claim | None:
-    """Read the claim of a Sony Wave64 file: chunks named by GUIDs, whose sizes of 64 bits count their own headers."""
+    """Read the claim of a Sony Wave64 file: chunks named by GUIDs, with sizes of 64 bits."""
     found = _Format()
-    position = start + 40  # GUID and size of the file, GUID of "wave"
-    for _ in range(MOST_CHUNKS):
-        if position + 24 > len(data):
-            return Claim("w64", None, breaks_off=True)
-        kind, tail, size = struct.unpack_from("<4s12sQ", data, position)
-        if tail != _W64_TAIL:
-            return None
+    for kind, size, position in chunks_of_w64(data, start):
         if kind == b"fmt ":
-            found = _format(data, position + 24, size - 24, "<")
+            found = _format(data, position, size, "<")
         elif kind == b"data":
-            return _claim_of_size("w64", size - 24, position + 24, len(data), found)
-        position += max(24, size + -size % 8)
-    return None
+            return _claim_of_size("w64", size, position, len(data), found, counted=24)
+    return Claim("w64", None, breaks_off=True)
 
 
 def _format(data: bytes, position: int, size: int, order: str) -> _Format:
@@ -89,12 +102,13 @@ def _is_chain(data: bytes, position: int, order: str) -> bool:
     return False
 
 
-def _claim_of_size(container: str, claimed: int, start: int, end: int, found: _Format) -> Claim:
+def _claim_of_size(container: str, claimed: int, start: int, end: int, found: _Format, counted: int = 0) -> Claim:
     """Decide on the size of a `data` chunk that begins at `start` of a file that ends at `end`."""
     there = end - start
     if is_placeholder(claimed) and claimed != there:
         return Claim(container, None, breaks_off=False, sample_rate=found.sample_rate)
-    lacking = is_lacking(claimed, there, found.frame, end, end - 8)  # the size of the file, or that in its header
+    # The size of the file, or that in its header, stands in the place of that of the samples.
+    lacking = is_lacking(claimed + counted, there + counted, found.frame, end, end - 8)
     held = claimed if lacking else min(claimed, there)
     return Claim(
         container, held // found.frame if found.frame else None, breaks_off=lacking, sample_rate=found.sample_rate
