@@ -12,8 +12,9 @@ Of 554 real recordings in ten corpora (music, single notes, stems) the mean of n
 unrelated channels, and no true peak is more than 27.5 dB above the loudness: the limits are 10 and 30 dB.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from tutti.datasets.record import Decibels, Lufs
 
@@ -81,3 +82,8 @@ def judge(found: Audibility, limits: AudibilityLimits, *, rests: bool = False) -
     if not rests and found.stored_silence_share > limits.max_silence_share:
         return Finding("silent", found.stored_silence_share, "what is stored of it: its peaks leave no more gain")
     return None
+
+
+def finding_text(finding: Mapping[str, Any]) -> str:
+    """Write why there is nothing to hear in a file."""
+    return f"{finding['reason']} ({finding['detail']})" if finding["detail"] else str(finding["reason"])

@@ -11,6 +11,8 @@ everything, per chunk too. --csv writes a row per file, chunk and instrument; --
 instruments over time, song.wav as song.png (a second song.* as song-2.png). A run on notes
 hears those: --plot then leaves a piano roll and a MIDI file of each. A file that cannot be read
 is named on stderr, the others are still predicted, and the exit code is 2 (missing) or 3 (undecodable).
+Where there is nothing to hear (digital silence, channels that cancel), in a file or a chunk of it, no instrument is
+named, and text, JSON and table say why; --downmix first takes one channel.
 What an earlier prediction wrote is replaced; a file of anybody else's is not, and nothing is predicted.
 """
 
@@ -20,8 +22,9 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from tutti.datasets.audibility import Downmix
 from tutti.datasets.audio_files import AUDIO_SUFFIXES, is_audio_name
 from tutti.datasets.command import Parser, run_command
 from tutti.datasets.errors import TuttiError, UsageError
@@ -45,6 +48,9 @@ def _command(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object with all probabilities")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the time line as a table")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the time line of every file")
+    parser.add_argument(
+        "--downmix", choices=get_args(Downmix), default="mean", help="how channels become one (default: mean)"
+    )
     parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="files and folders")
     options = parser.parse_args(arguments)
     run = load_run(options.run, default_device())
@@ -58,20 +64,20 @@ def _command(arguments: Sequence[str]) -> int:
     return exit_code
 
 
-def predict_file(path: Path, run: SavedRun, base: Path | None = None) -> dict[str, Any]:
+def predict_file(path: Path, run: SavedRun, base: Path | None = None, downmix: Downmix = "mean") -> dict[str, Any]:
     """Name what plays in one file, and when; with `base` also in pictures, named BASE and a suffix.
 
     Raises:
         UsageError: no such file.
         IntegrityError: it is no audio that the decoders read.
     """
-    result: dict[str, Any] = run.task.predict(run.tagger, run.thresholds, path, base)
+    result: dict[str, Any] = run.task.predict(run.tagger, run.thresholds, path, base, downmix)
     return result
 
 
 def _targets(options: argparse.Namespace, task: AnyTask) -> dict[Path, IsOurs]:
     """List what may be written, and how a file of an earlier prediction is recognized."""
-    header = f"{','.join(COLUMNS)}\n".encode()
+    header = ",".join(COLUMNS[:6]).encode()  # as an earlier version wrote it, too
     targets: dict[Path, IsOurs] = {} if options.csv is None else {options.csv: lambda head: head.startswith(header)}
     if options.plot is not None:
         names: list[str] = []
@@ -110,7 +116,8 @@ def _each_file(options: argparse.Namespace, run: SavedRun) -> tuple[list[dict[st
         for path in found:
             try:
                 name = next_name(path, names)
-                files.append(predict_file(path, run, None if options.plot is None else options.plot / name))
+                base = None if options.plot is None else options.plot / name
+                files.append(predict_file(path, run, base, options.downmix))
             except TuttiError as error:
                 exit_code = max(exit_code, _told(error, path, errors))
             else:

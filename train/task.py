@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
+from tutti.datasets.audibility import Downmix
 from tutti.datasets.errors import TuttiError, UsageError
 from tutti.datasets.targets import IsOurs
 from tutti.train.clips import AnyClips
@@ -164,7 +165,14 @@ class Task(ABC, Generic[Split, Outputs, Thresholds, Tagger]):
         """Explain why files cannot be predicted, or no table written of them, and what to do; None: they can."""
 
     @abstractmethod
-    def predict(self, tagger: Tagger, thresholds: Thresholds, path: Path, base: Path | None = None) -> dict[str, Any]:
+    def predict(
+        self,
+        tagger: Tagger,
+        thresholds: Thresholds,
+        path: Path,
+        base: Path | None = None,
+        downmix: Downmix = "mean",
+    ) -> dict[str, Any]:
         """Name what plays in one file; with `base` also write pictures, named BASE and a suffix."""
 
     @abstractmethod

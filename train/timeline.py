@@ -6,6 +6,7 @@ Shapes: K chunks of the file, C classes.
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,23 @@ import torch
 from numpy.typing import NDArray
 
 from tutti.datasets import audio
+from tutti.datasets.audibility import Downmix, Finding, finding_text
 from tutti.datasets.csv_cells import safe_row
-from tutti.train.chunking import clip_probabilities, probabilities
+from tutti.datasets.record import Seconds
+from tutti.train.chunking import clip_probabilities, plan_chunks, probabilities
 from tutti.train.clips import Clips
 from tutti.train.front_end import evaluation_chunking, evaluation_unit, units_per_s
-from tutti.train.reading.mono import load_mono
+from tutti.train.reading.mono import Sound, load_sound
 from tutti.train.scoring.report import rounded
 from tutti.train.tagger import Tagger, chunk_logits
 from tutti.train.tagging_recipe import TaggingRecipe
 
-COLUMNS = ("path", "start_s", "end_s", "instrument", "probability", "present")
+COLUMNS = ("path", "start_s", "end_s", "instrument", "probability", "present", "nothing_heard")
 
 
-def timeline_of(path: Path, tagger: Tagger, recipe: TaggingRecipe, thresholds: Mapping[str, float]) -> dict[str, Any]:
+def timeline_of(
+    path: Path, tagger: Tagger, recipe: TaggingRecipe, thresholds: Mapping[str, float], downmix: Downmix = "mean"
+) -> dict[str, Any]:
     """Name the instruments of one file, and when they play.
 
     Args:
@@ -34,33 +39,56 @@ def timeline_of(path: Path, tagger: Tagger, recipe: TaggingRecipe, thresholds: M
         tagger: that hears it.
         recipe: of the tagger.
         thresholds: of every class, in the order of the classes.
+        downmix: how channels become one.
+
+    Returns:
+        What is known of the file. Where there is nothing to hear, in all of it or in a chunk, all probabilities are 0
+        and `nothing_heard` says why; such chunks do not count in the file's probabilities.
 
     Raises:
         UsageError: no such file.
         IntegrityError: it is no audio that the decoders read.
     """
-    mono, names = load_mono(path, recipe), list(thresholds)
-    clip = one_clip(mono, tagger, recipe, len(names))
-    logits, plan = chunk_logits(tagger, clip, evaluation_chunking(recipe))
-    chunk_KC, clip_C = probabilities(logits), clip_probabilities(logits, plan.clips, recipe.pooling)[0]
-    present = [n for n in np.argsort(-clip_C, kind="stable") if clip_C[n] >= thresholds[names[n]]]
-    duration_s = len(mono) / recipe.sample_rate
+    sound, names = load_sound(path, recipe, downmix), list(thresholds)
+    clip = one_clip(sound.mono, tagger, recipe, len(names))
+    plan = plan_chunks(clip.lengths.cpu().numpy(), evaluation_chunking(recipe))
+    duration_s = len(sound.mono) / recipe.sample_rate
     spans = [(start_s, min(end_s, duration_s)) for start_s, end_s in plan.spans_s(units_per_s(clip.unit, recipe))]
-    heard_KC = chunk_KC >= np.array(list(thresholds.values()))
+    quiet_K = np.array([_is_quiet(sound, span, recipe.sample_rate) for span in spans])
+    finding = sound.finding or (Finding("silent", 1.0) if quiet_K.all() else None)
+    chunk_KC, clip_C = np.zeros((len(spans), len(names))), np.zeros(len(names))
+    if finding is None:
+        logits, plan = chunk_logits(tagger, clip, evaluation_chunking(recipe))
+        chunk_KC = np.where(quiet_K[:, None], 0.0, probabilities(logits))
+        heard = torch.from_numpy(~quiet_K)
+        clip_C = clip_probabilities(logits[heard.to(logits.device)], plan.clips[~quiet_K], recipe.pooling)[0]
+    present = [n for n in np.argsort(-clip_C, kind="stable") if finding is None and clip_C[n] >= thresholds[names[n]]]
+    heard_KC = (chunk_KC >= np.array(list(thresholds.values()))) & ~quiet_K[:, None] & (finding is None)
     result: dict[str, Any] = rounded(
         {
             "path": str(path),
             "duration_s": duration_s,
+            "nothing_heard": None if finding is None else asdict(finding),
             "instruments": [{"name": names[n], "probability": float(clip_C[n])} for n in present],
             "probabilities": _named(names, clip_C),
             "timeline": {name: joined(spans, heard_KC[:, n]) for n, name in enumerate(names) if heard_KC[:, n].any()},
             "chunks": [
-                {"start_s": start_s, "end_s": end_s, "probabilities": _named(names, row)}
-                for (start_s, end_s), row in zip(spans, chunk_KC, strict=True)
+                {
+                    "start_s": start_s,
+                    "end_s": end_s,
+                    "nothing_heard": finding.reason if finding else "silent" if quiet else None,
+                    "probabilities": _named(names, row),
+                }
+                for (start_s, end_s), quiet, row in zip(spans, quiet_K, chunk_KC, strict=True)
             ],
         }
     )
     return result
+
+
+def _is_quiet(sound: Sound, span: tuple[Seconds, Seconds], sample_rate: int) -> bool:
+    start_s, end_s = span
+    return sound.is_silent(round(start_s * sample_rate), max(round(end_s * sample_rate), 1))
 
 
 def one_clip(mono: audio.Mono, tagger: Tagger, recipe: TaggingRecipe, num_classes: int) -> Clips:
@@ -97,7 +125,9 @@ def as_text(result: dict[str, Any]) -> str:
     for item in result["instruments"]:
         times = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in result["timeline"].get(item["name"], []))
         lines.append(f"    {item['name']:20}{item['probability']:.2f}  {times}".rstrip())
-    if not result["instruments"]:
+    if (finding := result["nothing_heard"]) is not None:
+        lines.append(f"    nothing to hear: {finding_text(finding)}")
+    elif not result["instruments"]:
         name, probability = max(result["probabilities"].items(), key=lambda item: item[1])
         lines.append(f"    none above its threshold; nearest: {name} {probability:.2f}")
     return "\n".join(lines)
@@ -126,5 +156,6 @@ def _rows(results: Sequence[dict[str, Any]], thresholds: Mapping[str, float]) ->
     for result in results:
         for chunk in result["chunks"]:
             for name, probability in chunk["probabilities"].items():
-                present = int(probability >= thresholds[name])
-                yield result["path"], chunk["start_s"], chunk["end_s"], name, probability, present
+                reason = chunk["nothing_heard"] or ""
+                present = int(not reason and probability >= thresholds[name])
+                yield result["path"], chunk["start_s"], chunk["end_s"], name, probability, present, reason

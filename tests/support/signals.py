@@ -34,6 +34,13 @@ def silence(duration_s: float = 1.0, *, sample_rate: int = 44_100, num_channels:
     return np.zeros((num_channels, round(duration_s * sample_rate)), np.float32)
 
 
+def impulse(duration_s: float = 1.0, *, sample_rate: int = 44_100) -> Waveform:
+    """One sample of 1 in the middle of silence."""
+    samples = silence(duration_s, sample_rate=sample_rate)
+    samples[:, samples.shape[1] // 2] = 1.0
+    return samples
+
+
 def noise(
     duration_s: float = 1.0, *, amplitude: float = 0.1, sample_rate: int = 44_100, num_channels: int = 1, seed: int = 0
 ) -> Waveform:

@@ -21,6 +21,8 @@ from tutti.train.reading.mono import load_mono
 from tutti.train.recipe import load_recipe
 from tutti.train.run import train
 
+TONE = signals.sine(2.0, frequency_hz=900.0, amplitude=0.2, num_channels=2)
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -42,7 +44,7 @@ def resampled_tone(duration_s: float, frequency_hz: float, amplitude: float = 0.
     return signals.sine(duration_s, frequency_hz=frequency_hz, amplitude=amplitude, sample_rate=44_100, num_channels=2)
 
 
-def predicted(run: Path, *files: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
+def predicted(run: Path, *files: Path | str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
     exit_code = predict.main(["--run", str(run), "--json", *map(str, files)])
     captured = capsys.readouterr()
     return exit_code, json.loads(captured.out), captured.err
@@ -93,10 +95,74 @@ def test_the_model_hears_minus_12_lufs_and_nothing_is_clipped(tmp_path: Path) ->
     assert np.abs(mono).max() > 1
 
 
-def test_silence_is_heard_without_gain(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exit_code, result, _ = predicted(run, write(tmp_path / "silence.wav", signals.silence(1.0)), capsys=capsys)
-    assert exit_code == 0
-    assert all(0 <= value <= 1 for value in result["files"][0]["probabilities"].values())
+@pytest.mark.parametrize(
+    ("waveform", "reason", "said"),
+    [
+        (signals.silence(2.0), "silent", "nothing to hear: silent"),
+        (signals.silence(2.0) + 0.25, "silent", "nothing to hear: silent"),
+        (
+            TONE * [[1.0], [-1.0]],
+            "channels_cancel",
+            "nothing to hear: channels_cancel (the mean of its channels loses ",
+        ),
+        (TONE[:1] + 1e5 * signals.impulse(2.0), "crest", "nothing to hear: crest (its peak is "),
+        (signals.noise(2.0, amplitude=0.017) + 0.7, "crest", "nothing to hear: crest (its peak is "),
+    ],
+    ids=["digital silence", "an offset", "inverted channels", "a spike", "hiss on an offset"],
+)
+def test_where_there_is_nothing_to_hear_no_instrument_is_named_and_text_json_and_csv_say_why(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], waveform: signals.Waveform, reason: str, said: str
+) -> None:
+    path = write(tmp_path / "none.wav", waveform.astype(np.float32), subtype="FLOAT")
+    table = tmp_path / "timeline.csv"
+
+    exit_code, result, _ = predicted(run, "--csv", table, path, capsys=capsys)
+    predict.main(["--run", str(run), str(path)])
+    (found,) = result["files"]
+
+    assert (exit_code, found["nothing_heard"]["reason"]) == (0, reason)
+    assert (found["instruments"], found["timeline"], set(found["probabilities"].values())) == ([], {}, {0.0})
+    assert said in capsys.readouterr().out
+    rows = list(csv.DictReader(table.open()))
+    assert {(row["probability"], row["present"], row["nothing_heard"]) for row in rows} == {("0.0", "0", reason)}
+
+
+def test_one_channel_can_be_taken_where_they_cancel(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "inverted.wav", (TONE * [[1.0], [-1.0]]).astype(np.float32))
+    alone = write(tmp_path / "alone.wav", TONE[:1])
+
+    _, result, _ = predicted(run, "--downmix", "first", path, alone, capsys=capsys)
+
+    taken, mono = result["files"]
+    assert taken["nothing_heard"] is None
+    assert taken["probabilities"] == mono["probabilities"]
+
+
+def test_a_silent_chunk_names_no_instrument_and_does_not_count(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sounding = resampled_tone(0.8, 900.0)
+    path = write(tmp_path / "rests.wav", np.pad(sounding, ((0, 0), (0, 3 * sounding.shape[1]))))
+
+    _, result, _ = predicted(run, path, capsys=capsys)
+
+    (found,) = result["files"]
+    assert [chunk["nothing_heard"] for chunk in found["chunks"]] == [None, "silent", "silent", "silent"]
+    assert [max(chunk["probabilities"].values()) for chunk in found["chunks"][1:]] == [0.0, 0.0, 0.0]
+    assert found["probabilities"] == found["chunks"][0]["probabilities"]
+
+
+def test_a_song_is_heard_although_it_rests_or_has_a_spike(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rests = write(tmp_path / "rests.wav", np.pad(TONE[:1], ((0, 0), (0, 20 * TONE.shape[1]))))
+    spiked = write(tmp_path / "spiked.wav", TONE[:1] + 20 * signals.impulse(2.0), subtype="FLOAT")
+
+    _, result, _ = predicted(run, rests, spiked, capsys=capsys)
+
+    assert [found["nothing_heard"] for found in result["files"]] == [None, None]
 
 
 def test_the_shortest_file_is_one_chunk(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tutti.datasets.audibility import Downmix, finding_text
 from tutti.datasets.audio import Mono
 from tutti.datasets.files import write_file
 from tutti.datasets.record import Note, Seconds
@@ -25,7 +26,7 @@ from tutti.train.notes.losses import RollLogits
 from tutti.train.notes.recipe import NotesRecipe
 from tutti.train.notes.scores import Thresholds
 from tutti.train.notes.unet import NotesTagger
-from tutti.train.reading.mono import load_mono
+from tutti.train.reading.mono import load_sound
 from tutti.train.scoring.report import rounded
 
 
@@ -36,6 +37,7 @@ def transcribe(
     thresholds: Thresholds,
     instruments: Sequence[str],
     base: Path | None = None,
+    downmix: Downmix = "mean",
 ) -> dict[str, Any]:
     """Write down the notes of one file.
 
@@ -46,6 +48,7 @@ def transcribe(
         thresholds: from which probability on something sounds.
         instruments: names of the classes.
         base: BASE.mid and BASE.png are written, too; None: nothing is.
+        downmix: how channels become one.
 
     Returns:
         `notes` by onset; `timeline`: when each instrument is heard; `files` that were written.
@@ -54,7 +57,31 @@ def transcribe(
         UsageError: no such file.
         IntegrityError: it is no audio that the decoders read.
     """
-    mono = load_mono(path, recipe)
+    sound = load_sound(path, recipe, downmix)
+    duration_s = len(sound.mono) / recipe.sample_rate
+    notes: tuple[Note, ...] = ()
+    timeline: dict[str, list[list[Seconds]]] = {}
+    if sound.finding is None:
+        notes, timeline = _hear(sound.mono, tagger, recipe, thresholds, instruments)
+    files = [] if base is None else write_outputs(base, path.name, notes, timeline, duration_s, instruments)
+    result: dict[str, Any] = rounded(
+        {
+            "path": str(path),
+            "duration_s": duration_s,
+            "nothing_heard": None if sound.finding is None else asdict(sound.finding),
+            "instruments": sorted(timeline, key=lambda name: -sum(end - start for start, end in timeline[name])),
+            "timeline": timeline,
+            "notes": [asdict(note) for note in notes],
+            "files": files,
+        }
+    )
+    return result
+
+
+def _hear(
+    mono: Mono, tagger: NotesTagger, recipe: NotesRecipe, thresholds: Thresholds, instruments: Sequence[str]
+) -> tuple[tuple[Note, ...], dict[str, list[list[Seconds]]]]:
+    """Find the notes of a waveform, and when each instrument is heard."""
     duration_s, hop_s = len(mono) / recipe.sample_rate, recipe.cqt.hop_s
     rolls = compute_rolls(tagger, recipe, mono)
     found = decode(
@@ -64,19 +91,7 @@ def transcribe(
         Note(n.onset_s, min(n.offset_s, duration_s), n.pitch, n.program, n.instrument, n.velocity) for n in found
     )
     sounding_IF = rolls.instrument[0].cpu().numpy() >= np.asarray(thresholds.instrument)[:, None]
-    timeline = timeline_of(sounding_IF, instruments, recipe, duration_s)
-    files = [] if base is None else write_outputs(base, path.name, notes, timeline, duration_s, instruments)
-    result: dict[str, Any] = rounded(
-        {
-            "path": str(path),
-            "duration_s": duration_s,
-            "instruments": sorted(timeline, key=lambda name: -sum(end - start for start, end in timeline[name])),
-            "timeline": timeline,
-            "notes": [asdict(note) for note in notes],
-            "files": files,
-        }
-    )
-    return result
+    return notes, timeline_of(sounding_IF, instruments, recipe, duration_s)
 
 
 def probabilities(tagger: NotesTagger, cqt_BWQ: Tensor) -> RollLogits:
@@ -138,6 +153,8 @@ def write_outputs(
 def as_text(result: dict[str, Any]) -> str:
     """Write a file's instruments, the one that is heard longest first, and when."""
     lines = [f"{result['path']}  ({result['duration_s']:.1f} s, {len(result['notes'])} notes)"]
+    if (finding := result["nothing_heard"]) is not None:
+        lines.append(f"    nothing to hear: {finding_text(finding)}")
     for name in result["instruments"]:
         times = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in result["timeline"][name])
         lines.append(f"    {name:20}{times}")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from tutti.datasets.audibility import Downmix
 from tutti.datasets.record import PRESENT
 from tutti.datasets.scores.score import is_our_midi
 from tutti.datasets.targets import IsOurs, is_our_picture
@@ -215,10 +216,15 @@ class Notes(Task[ScoredClips, NotesOutputs, Thresholds, NotesTagger]):
         return "hears notes; --plot DIR writes them as MIDI and piano roll, --json as text"
 
     def predict(
-        self, tagger: NotesTagger, thresholds: Thresholds, path: Path, base: Path | None = None
+        self,
+        tagger: NotesTagger,
+        thresholds: Thresholds,
+        path: Path,
+        base: Path | None = None,
+        downmix: Downmix = "mean",
     ) -> dict[str, Any]:
         """Write down the notes of one file; with `base` also as BASE.mid and BASE.png."""
-        return transcription.transcribe(path, tagger, self.recipe, thresholds, self.instruments, base)
+        return transcription.transcribe(path, tagger, self.recipe, thresholds, self.instruments, base, downmix)
 
     def text(self, result: dict[str, Any]) -> str:
         """Write a file's instruments, the one that is heard longest first, and when."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tutti.datasets.audibility import Downmix
 from tutti.datasets.errors import TuttiError, UsageError
 from tutti.datasets.record import ABSENT, PRESENT
 from tutti.datasets.targets import IsOurs, is_our_picture
@@ -334,10 +335,17 @@ class Tagging(Task[AnyClips, Tags, Thresholds, Tagger]):
             "train.evaluate"
         )
 
-    def predict(self, tagger: Tagger, thresholds: Thresholds, path: Path, base: Path | None = None) -> dict[str, Any]:
+    def predict(
+        self,
+        tagger: Tagger,
+        thresholds: Thresholds,
+        path: Path,
+        base: Path | None = None,
+        downmix: Downmix = "mean",
+    ) -> dict[str, Any]:
         """Name the instruments of one file, and when they play; with `base` also as BASE.png."""
         by_name = self.thresholds_to_json(thresholds)
-        result = timeline.timeline_of(path, tagger, self.recipe, by_name)
+        result = timeline.timeline_of(path, tagger, self.recipe, by_name, downmix)
         if base is not None:
             timeline.draw(result, by_name, base.with_name(f"{base.name}.png"))
         return result
