@@ -118,7 +118,7 @@ def silence_share(samples: Mono | NDArray[np.int16], amplitude: float) -> float:
 
 
 def _share_between(samples: Mono | NDArray[np.int16], low: float, high: float) -> float:
-    return float(np.mean((samples > low) & (samples < high)))
+    return np.count_nonzero((samples > low) & (samples < high)) / samples.size
 
 
 def measure_cancelled(waveform: Waveform, mono: Mono) -> Decibels | None:
@@ -133,7 +133,7 @@ def measure_cancelled(waveform: Waveform, mono: Mono) -> Decibels | None:
     """
     if len(waveform) == 1 or not mono.size:
         return None
-    rough = sum(_rough_power(channel) for channel in waveform)
+    rough = _rough_power(waveform.ravel(order="K"))  # as it lies in memory
     if rough <= SUSPECT * len(waveform) ** 2 * _rough_power(mono):
         return None
     apart, together = sum(_power(channel) for channel in waveform), len(waveform) ** 2 * _power(mono)
