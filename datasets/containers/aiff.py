@@ -42,7 +42,7 @@ def claim_of_aiff(data: bytes, start: int = 0) -> Claim | None:
                 break
         if common is not None and sound is not None:
             break
-        position = next_chunk(data, position + size)
+        position = next_chunk(data, position + size, start)
     if sound is None or common is None:
         return Claim("aiff", None, breaks_off=True) if common is not None or sound is not None else None
     return _claim(*sound, len(data), common)

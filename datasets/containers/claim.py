@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class Claim:
     """Facts that a container tells of itself, each only where it is plausible.
 
+    Samples are counted by the clock of the container: those of losses and gaps count.
+
     A file is complete where it does not break off and a decoder gives `num_samples` or more, counted at `sample_rate`.
     """
 
@@ -15,3 +17,4 @@ class Claim:
     breaks_off: bool  # its bytes end before its own end mark or declared length
     losses: tuple[tuple[int, int], ...] = ()  # [first, last) samples within that are lost: told by positions, checksums
     sample_rate: int | None = None  # of `num_samples` and `losses`: not always the decoder's (HE-AAC); None with none
+    gaps: tuple[tuple[int, int], ...] = ()  # [first, last) samples within where the clock goes on without sound (Ogg)

@@ -22,8 +22,7 @@ _LONGEST_FRAME = 1 << 20  # searched for the last frame; 8 channels of 65,535 sa
 
 @dataclass(frozen=True)
 class _Info:
-    sample_rate: int
-    num_channels: int
+    sample_rate: int | None
     num_samples: int | None
     block: int  # samples of all frames but the last, where it is constant
     first: int  # byte of the first frame
@@ -126,7 +125,7 @@ def _info(data: bytes, start: int, end: int) -> _Info | None:
     position = skip_zeros(data, position)
     constant = largest if smallest == largest else 0
     known = None if total in _UNKNOWN else total
-    return _Info(packed >> 44, (packed >> 41 & 7) + 1, known, constant, position)
+    return _Info(packed >> 44 or None, known, constant, position)
 
 
 def _frames(data: bytes, info: _Info, end: int) -> list[_Frame]:

@@ -68,7 +68,7 @@ def claim_of_mpeg(data: bytes, start: int = 0) -> Claim | None:
         begin = max(0, frames * samples - min(unplayed or 0, samples))
         if missing:
             losses.append((begin, begin + missing * samples))
-    held = walk.num_frames + sum(lost)
+    held = max(walk.num_frames, min(walk.num_frames + sum(lost), counted or 0))  # guesses without a count claim nothing
     num_samples = _played(data, first, max(held, counted or 0) if broken else held, samples, unplayed)
     return Claim("mp3", num_samples, broken, tuple(losses), rate)
 
@@ -77,9 +77,12 @@ def _lost_frames(walk: _Walk, counted: int | None, first: int) -> list[int]:
     """Compute how many frames are lost at each break: as many as its bytes held, together what the header lacks."""
     mean = max(1.0, (walk.end - first) / max(1, walk.num_frames))
     guesses = [max(1, round(size / mean)) for _, size in walk.breaks]
-    if counted is None or sum(guesses) <= counted - walk.num_frames:
+    if counted is None or not guesses:
         return guesses
-    return _shared(max(0, counted - walk.num_frames), guesses)
+    lacking = max(0, counted - walk.num_frames)
+    if sum(guesses) < lacking and not walk.ends_whole:  # it lost frames within, and was cut
+        return guesses
+    return _shared(lacking, guesses)
 
 
 def _played(data: bytes, first: int, num_frames: int, samples: int, unplayed: int | None) -> int:

@@ -12,8 +12,9 @@ from tutti.datasets.containers.claim import Claim
 from tutti.datasets.containers.crc import REVERSED, ogg_crc
 
 _MARK = b"OggS"
-_FIRST, _LAST = 0x02, 0x04  # flags of a page
-_MOST_SAMPLES = 5_760  # of a packet, of any of these codecs: 120 ms of Opus; 4,096 of Vorbis
+_CONTINUED, _FIRST, _LAST = 0x01, 0x02, 0x04  # flags of a page
+_MOST_SAMPLES = 5_760  # of a packet of Opus: 120 ms
+_FEW_SAMPLES = 64  # no packet of Vorbis has fewer
 _MOST_STREAMS = 1_024
 _MOST_PAGES = 64  # in a row that may be lost while the number of a damaged one is believed
 _BLOCK = 2_048  # samples
@@ -26,6 +27,7 @@ class _Page:
     serial: int
     number: int
     num_segments: int
+    num_packets: int  # that end here
     is_whole: bool  # its checksum is right
     body: int  # byte
 
@@ -36,13 +38,17 @@ class _Stream:
 
     sample_rate: int
     skipped: int  # at the beginning, decoded but not played
+    most: int  # samples that a packet can hold; 0: its first byte tells (Opus)
     number: int = 0  # of the last page
     position: int | None = None  # of the last page
     begins: int | None = None  # position before the first packet
+    num_packets: int = 0  # of the pages that are whole
+    num_held: int = 0  # samples of them
     has_ended: bool = False
     is_open: bool = False  # the last pages are lost: up to the next position
     lost_up_to: int | None = None  # position of the last of them, which it may still tell
     losses: list[tuple[int, int]] = field(default_factory=list)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def num_samples(self) -> int:
@@ -69,23 +75,30 @@ def claim_of_ogg(data: bytes, start: int = 0) -> Claim | None:
             group_begins = False
             found = known.get(page.serial)
             if found is not None:
-                _follow(found, page)
+                _follow(data, found, page)
         if len(links) > _MOST_STREAMS or len(known) > _MOST_STREAMS:
             return Claim("ogg", None, breaks_off=False)
     heard = [link[0] for link in links if link]
     if not heard:
         return Claim("ogg", None, breaks_off=True) if not links else None
-    total, losses = 0, []
+    rates = {stream.sample_rate for stream in heard}
+    if len(rates) > 1 or not all(rates):
+        return Claim("ogg", None, not heard[-1].has_ended)
+    total, losses, gaps = 0, [], []
     for stream in heard:
         if stream.is_open and stream.lost_up_to is not None:  # the last page is damaged
             _lose(stream, stream.lost_up_to)
-        before = total - (0 if stream.begins else stream.skipped) - (stream.begins or 0)
-        losses += [(max(total, before + first), max(total, before + last)) for first, last in stream.losses]
+        losses += _moved(stream, stream.losses, total)
+        gaps += _moved(stream, stream.gaps, total)
         total += stream.num_samples
-    rates = {stream.sample_rate for stream in heard}
-    if len(rates) > 1:
-        return Claim("ogg", None, not heard[-1].has_ended)
-    return Claim("ogg", total, not heard[-1].has_ended, tuple(losses), heard[0].sample_rate)
+    return Claim("ogg", total, not heard[-1].has_ended, tuple(losses), heard[0].sample_rate, tuple(gaps))
+
+
+def _moved(stream: _Stream, stretches: list[tuple[int, int]], total: int) -> list[tuple[int, int]]:
+    """Convert positions of a stream to samples of a file in which `total` come before it."""
+    before = total - (stream.begins or stream.skipped)
+    moved = [(max(total, before + first), before + last) for first, last in stretches]
+    return [(first, last) for first, last in moved if first < last]
 
 
 def _pages(data: bytes, start: int) -> Iterator[_Page]:
@@ -104,7 +117,8 @@ def _pages(data: bytes, start: int) -> Iterator[_Page]:
             return
         value = ogg_crc(mirrored[position : position + 22] + bytes(4) + mirrored[position + 26 : end])
         whole = value == int.from_bytes(data[position + 22 : position + 26], "little")
-        yield _Page(flags, place, serial, number, segments, whole, body)
+        packets = segments - data.count(b"\xff", position + 27, body)
+        yield _Page(flags, place, serial, number, segments, packets, whole, body)
         # A page whose checksum is wrong may lie about its length.
         position = end if whole or data[end : end + 4] == _MARK else position + 4
 
@@ -112,18 +126,40 @@ def _pages(data: bytes, start: int) -> Iterator[_Page]:
 def _identified(data: bytes, page: _Page) -> _Stream | None:
     """Identify the codec of a stream by its first packet; None: no sound, or of an unknown kind."""
     head = data[page.body : page.body + 64]
-    if head[:7] == b"\x01vorbis" and len(head) >= 16:
-        return _Stream(int.from_bytes(head[12:16], "little"), 0, page.number)
+    if head[:7] == b"\x01vorbis" and len(head) >= 29:
+        return _Stream(int.from_bytes(head[12:16], "little"), 0, 1 << max(1, head[28] >> 4) - 1, page.number)
     if head[:8] == b"OpusHead" and len(head) >= 12:
-        return _Stream(48_000, int.from_bytes(head[10:12], "little"), page.number)
+        return _Stream(48_000, int.from_bytes(head[10:12], "little"), 0, page.number)
     if head[:5] == b"\x7fFLAC" and len(head) >= 35:
-        return _Stream(int.from_bytes(head[27:30], "big") >> 4, 0, page.number)
-    if head[:8] == b"Speex   " and len(head) >= 40:
-        return _Stream(int.from_bytes(head[36:40], "little"), 0, page.number)
+        largest = int.from_bytes(head[19:21], "big")
+        return _Stream(int.from_bytes(head[27:30], "big") >> 4, 0, max(16, largest), page.number)
+    if head[:8] == b"Speex   " and len(head) >= 68 - 4:
+        rate, size, frames = (int.from_bytes(head[at : at + 4], "little") for at in (36, 56, 64 - 4))
+        return _Stream(rate, 0, max(1, size) * max(1, frames), page.number)
     return None
 
 
-def _follow(stream: _Stream, page: _Page) -> None:
+def _most_samples(data: bytes, stream: _Stream, page: _Page) -> int:
+    """Compute the samples that the packets of a page can hold, those that began before it included."""
+    if stream.most:
+        return (page.num_packets + 1) * stream.most
+    total, at, begins = 0, page.body, not page.flags & _CONTINUED
+    for size in data[page.body - page.num_segments : page.body]:
+        if begins and at + 1 < len(data):
+            total += _opus_samples(data[at], data[at + 1])
+        begins, at = size < 255, at + size
+    return total + (0 if not page.flags & _CONTINUED else _MOST_SAMPLES)
+
+
+def _opus_samples(first: int, second: int) -> int:
+    """Compute the duration of a packet of Opus at 48 kHz from its first two bytes (RFC 6716, 3.1 and 3.2)."""
+    mode, count = first >> 3, (1, 2, 2, second & 63)[first & 3]
+    if mode < 12:
+        return count * (480, 960, 1_920, 2_880)[mode & 3]
+    return count * ((480, 960)[mode & 1] if mode < 16 else (120, 240, 480, 960)[mode & 3])
+
+
+def _follow(data: bytes, stream: _Stream, page: _Page) -> None:
     """Add a page to its stream: a number left out or a wrong checksum is a loss up to the next position."""
     before = stream.position or 0
     if page.number <= stream.number:  # a page again, or out of order
@@ -142,16 +178,30 @@ def _follow(stream: _Stream, page: _Page) -> None:
     stream.is_open = stream.is_open or skipped_pages > 0
     if page.position >= 1 << 62:  # no packet ends here: all ones
         return
+    most = page.position - before
+    if most > page.num_packets * _FEW_SAMPLES:
+        most = min(most, _most_samples(data, stream, page))
     if stream.begins is None and page.position:
-        late = page.position > page.num_segments * _MOST_SAMPLES and not skipped_pages
-        stream.begins = page.position if late else 0  # a stream that was joined later
+        stream.begins = 0 if page.position <= most or skipped_pages else page.position  # else it was joined later
         before = stream.position = stream.begins
     if page.position < before:
         return
     if stream.is_open:
-        # Behind a damaged page a decoder needs a block until it gives sound again.
-        _lose(stream, min(page.position, (stream.lost_up_to or 0) + _BLOCK) if is_known else page.position)
+        # Behind what is lost a decoder needs a block until it gives sound again.
+        up_to = (stream.lost_up_to or 0) + _BLOCK if is_known else page.position - _held_at_least(stream, page)
+        _lose(stream, page.position if page.flags & _CONTINUED else min(page.position, up_to))
+    elif page.position > before:
+        if page.position - most > before + _BLOCK:
+            stream.gaps.append((before, page.position - most))
+            before = page.position - most
+        stream.num_packets += page.num_packets
+        stream.num_held += page.position - before
     stream.position = page.position
+
+
+def _held_at_least(stream: _Stream, page: _Page) -> int:
+    """Compute the samples of a page by those of earlier ones: four fifths of what its packets would hold."""
+    return page.num_packets * stream.num_held * 4 // (5 * stream.num_packets) if stream.num_packets else 0
 
 
 def _lose(stream: _Stream, up_to: int) -> None:

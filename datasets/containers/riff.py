@@ -31,7 +31,7 @@ def chunks_of_riff(data: bytes, start: int) -> Iterator[tuple[bytes, int, int]]:
             return
         kind, size = struct.unpack_from(f"{order}4sI", data, position)
         yield kind, size, position + 8
-        position = next_chunk(data, position + 8 + size)
+        position = next_chunk(data, position + 8 + size, start)
 
 
 def chunks_of_w64(data: bytes, start: int) -> Iterator[tuple[bytes, int, int]]:
@@ -88,6 +88,7 @@ def _format(data: bytes, position: int, size: int, order: str) -> _Format:
 
 def _is_chain(data: bytes, position: int, order: str) -> bool:
     """Whether what follows is nothing, or chunks up to the end of the file."""
+    first = position
     for _ in range(MOST_CHUNKS):
         if position >= len(data):
             return True
@@ -96,7 +97,7 @@ def _is_chain(data: bytes, position: int, order: str) -> bool:
         kind, size = struct.unpack_from(f"{order}4sI", data, position)
         if not kind.isalnum() and not kind.strip().isalnum():
             return False
-        position = next_chunk(data, position + 8 + size)
+        position = next_chunk(data, position + 8 + size, first)
         if position > len(data) + 1:
             return False
     return False

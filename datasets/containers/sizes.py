@@ -34,8 +34,12 @@ def is_lacking(claimed: int, there: int, frame: int, *more: int) -> bool:
     return claimed - there >= max(FEW_BYTES, frame) and claimed not in more
 
 
-def next_chunk(data: bytes, end: int) -> int:
-    """Find the chunk after one that ends at `end`: chunks are padded to even sizes, but not by all writers."""
-    if end % 2 and not is_name(data[end + 1 : end + 5]) and is_name(data[end : end + 4]):
+def next_chunk(data: bytes, end: int, start: int) -> int:
+    """Find the chunk after one that ends at `end` of a file that begins at `start`.
+
+    Chunks are padded to even sizes, but not by all writers.
+    """
+    odd = (end - start) % 2
+    if odd and not is_name(data[end + 1 : end + 5]) and is_name(data[end : end + 4]):
         return end
-    return end + end % 2
+    return end + odd
