@@ -25,6 +25,7 @@ from tutti.datasets.clip_line import ClipRow as ClipRow
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.heartbeat import beat
 from tutti.datasets.manifest_types import BucketEntry, CountsEntry, ManifestContent
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import PRESENT, SPLITS, Clip, Rejected
 from tutti.datasets.shard_info import ShardInfo, canonical_labels
 
@@ -109,7 +110,7 @@ def clip_row(row: Clip | Rejected, instruments: Sequence[str]) -> ClipRow:
         }
     if isinstance(row, Rejected):
         fields |= {"status": row.status, "stage": row.stage, "reason": row.reason, "value": row.value}
-        fields["detail"] = row.detail[:DETAIL_CHARACTERS] or None
+        fields["detail"] = in_unicode(row.detail[:DETAIL_CHARACTERS]) or None  # it may name a file
     else:
         fields |= {"status": "kept", "split": clip.split}
     return cast(ClipRow, {key: value for key, value in fields.items() if value is not None})

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from tutti.datasets.source import in_unicode
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.user_text import nfc
 
 

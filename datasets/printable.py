@@ -36,6 +36,22 @@ def _written(found: re.Match[str]) -> str:
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
+def in_unicode(name: str) -> str:
+    r"""Write out the bytes of a file's name that are no UTF-8 (PEP 383: half surrogates), as `\xe9`; all else stays.
+
+    What is answered can be encoded, so it can stand in manifests, JSON and tables.
+    """
+    return name if name.isascii() else _HALF.sub(_byte, name)
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def _byte(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
 def readable(num_bytes: int) -> str:
     """Write a size in powers of ten."""
     for exponent, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):

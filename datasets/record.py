@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
+from tutti.datasets.printable import in_unicode
+
 Seconds: TypeAlias = float
 Decibels: TypeAlias = float
 Lufs: TypeAlias = float  # loudness units relative to full scale, ITU-R BS.1770
@@ -222,5 +224,8 @@ class Rejected:
 
 
 def clip_id(source: str, key: str, start_s: Seconds = 0.0) -> str:
-    """Compose an id, `source/key@start_ms`; the key in Unicode NFC, so that one name has one id everywhere."""
-    return f"{source}/{unicodedata.normalize('NFC', key)}@{round(start_s * 1000)}"
+    """Compose an id, `source/key@start_ms`; the key in Unicode NFC, so that one name has one id everywhere.
+
+    Bytes of a name that are no UTF-8 are written out.
+    """
+    return f"{source}/{unicodedata.normalize('NFC', in_unicode(key))}@{round(start_s * 1000)}"

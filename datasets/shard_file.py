@@ -71,7 +71,7 @@ def open_parquet(path: Path, known: Copy | None = None) -> tuple[pq.ParquetFile,
         memory = Memory()
         start = memory.start()
         with contextlib.ExitStack() as stack:
-            source = stack.enter_context(pa.memory_map(str(path)))
+            source = stack.enter_context(pa.memory_map(os.fsencode(path)))
             descriptor = source.fileno()
             copy = copy_of(os.fstat(descriptor))
             if copy != known and not memory.holds(copy, _BOUNDED):

@@ -23,7 +23,6 @@ and remedy where an annotation cannot be understood; audio is never opened here.
 
 import hashlib
 import importlib
-import os
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from typing import Any, Protocol, cast
 from tutti.datasets import sources
 from tutti.datasets.errors import UsageError
 from tutti.datasets.manifest import digest_of
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import Recording
 
 
@@ -138,11 +138,6 @@ def inputs_of(name: str, config: Any) -> tuple[Input, ...]:
     """
     find = getattr(load_source(name), "inputs", None)
     return () if find is None else tuple(find(config))
-
-
-def in_unicode(name: str) -> str:
-    r"""Decode a file's name for a manifest: bytes that are no UTF-8 become `\xff`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def many(kind: str, name: str, root: Path, paths: Iterable[PurePath]) -> Input:

@@ -23,6 +23,7 @@ from typing import Literal
 from tutti.datasets.archive import open_archive
 from tutti.datasets.audio_files import is_audio_name
 from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.songs.raw_tracks import is_mix_name, is_numbered, sound_of_name
 
 MAX_TRACKS = 500  # of a folder of raw tracks: the library's largest session has 136
@@ -82,8 +83,8 @@ class _Tree:
 
 
 def file_name(path: str) -> str:
-    """Return the last part of a path, in Unicode NFC, as names are compared."""
-    return unicodedata.normalize("NFC", path.rpartition("/")[2])
+    """Return the last part of a path, in Unicode NFC, as names are compared; bytes that are no UTF-8 written out."""
+    return _key(path.rpartition("/")[2])
 
 
 def find_songs(roots: Sequence[str]) -> Found:
@@ -114,11 +115,7 @@ def find_songs(roots: Sequence[str]) -> Found:
 
 def _key_before(name: str, suffix: str) -> str:
     name = file_name(name).replace(".yml", ".yaml")
-    return name.removesuffix(suffix) if name.endswith(suffix) and _is_unicode(name) else ""
-
-
-def _is_unicode(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    return _key(name.removesuffix(suffix)) if name.endswith(suffix) else ""
 
 
 def _walk(root: str) -> _Tree:
@@ -199,7 +196,7 @@ def _medley_songs(number: int, root: str, folder: str, tree: _Tree) -> Iterator[
     mixed = {stem.removesuffix("_MIX") for name in audio if (stem := PurePosixPath(name).stem).endswith("_MIX")}
     home_name = PurePosixPath(folder).name or _root_name(root)
     keys |= {key for key in mixed if f"{key}{METADATA}" in names or (key == home_name and len(audio) == 1)}
-    for key in sorted(key for key in keys if key and _is_unicode(key)):
+    for key in sorted(filter(None, keys)):
         stems = os.path.join(folder, f"{key}_STEMS")
         tracks = [Place(number, os.path.join(stems, name)) for name in tree.files.get(stems, []) if is_audio_name(name)]
         mixes = [
@@ -207,7 +204,7 @@ def _medley_songs(number: int, root: str, folder: str, tree: _Tree) -> Iterator[
         ]
         if tracks or mixes:
             home = Place(number, folder)
-            yield SongFiles(unicodedata.normalize("NFC", key), "medley", home, tuple(tracks), next(iter(mixes), None))
+            yield SongFiles(_key(key), "medley", home, tuple(tracks), next(iter(mixes), None))
 
 
 def _zips(number: int, root: str, folder: str, names: list[str]) -> Iterator[SongFiles]:
@@ -245,8 +242,7 @@ def _are_tracks(names: Sequence[str]) -> bool:
 
 
 def _key(name: str) -> str:
-    decoded = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", decoded)
+    return unicodedata.normalize("NFC", in_unicode(name))
 
 
 def _raw_song(key: str, home: Place, tracks: Iterable[Place]) -> SongFiles:

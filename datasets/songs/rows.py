@@ -23,6 +23,7 @@ from urllib.parse import quote
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.hierarchy import UNKNOWN_SOUND, Sound, labels_of
 from tutti.datasets.manifest import digest_of
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import Clip, Defect, Media, Recording, Sounding, Track, clip_id
 from tutti.datasets.songs.activations import MAX_BYTES, Spans, read_activations, read_source_ids
 from tutti.datasets.songs.artists import artist_groups, artist_of
@@ -30,7 +31,7 @@ from tutti.datasets.songs.folders import Found, Place, SongFiles, find_songs
 from tutti.datasets.songs.medley_format import Metadata, Song, read_place, read_song
 from tutti.datasets.songs.medleydb_tracks import V1, V2
 from tutti.datasets.songs.raw_tracks import hears_others, side_of
-from tutti.datasets.source import Input, in_unicode
+from tutti.datasets.source import Input
 
 _log = logging.getLogger(__name__)
 

@@ -24,8 +24,9 @@ from pathlib import Path, PurePosixPath
 from tutti.datasets.csv_cells import plain_cell
 from tutti.datasets.errors import UsageError
 from tutti.datasets.own_paths import Finder
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import ABSENT, PRESENT, SPLITS, Clip, Label, Labels, Media, Recording, Seconds, clip_id
-from tutti.datasets.source import Card, Input, LocalFile, RemoteFile, in_unicode
+from tutti.datasets.source import Card, Input, LocalFile, RemoteFile
 from tutti.datasets.taxonomy import INSTRUMENTS as TAXONOMY
 from tutti.datasets.user_text import decode_text, nfc, refuse_bytes, table_rows
 

@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from tutti.datasets.audio_files import AUDIO_SUFFIXES
 from tutti.datasets.errors import UsageError
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import DRUMS, Clip, Defect, Media, Note, Recording, Seconds, clip_id
 from tutti.datasets.scores import general_midi
 from tutti.datasets.scores.families import families_of
@@ -198,7 +199,7 @@ def _by_id(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> d
             path = PurePosixPath(folder, name)
             if path.suffix.lower() not in suffixes or not (root / path).is_file():
                 continue
-            key = unicodedata.normalize("NFC", path.stem)
+            key = unicodedata.normalize("NFC", in_unicode(path.stem))
             if key in found:
                 raise UsageError(f"musescore: {found[key]} and {path} have one id; remove one of them")
             found[key] = path

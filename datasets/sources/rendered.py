@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.manifest import digest_of
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import Clip, Defect, Media, Recording, Seconds
 from tutti.datasets.record import clip_id as make_id
 from tutti.datasets.scores.composing import CODE_VERSION as COMPOSER_VERSION
@@ -31,7 +32,7 @@ from tutti.datasets.scores.labels import CLASSES, labels_of
 from tutti.datasets.scores.score import Score, ScoreError, excerpt, read_midi
 from tutti.datasets.scores.soundfonts import SHORT, Soundfont, find_soundfonts
 from tutti.datasets.scores.variation import Performance, score_digest, vary
-from tutti.datasets.source import Card, Input, LocalFile, RemoteFile, in_unicode, many
+from tutti.datasets.source import Card, Input, LocalFile, RemoteFile, many
 
 CARD = Card(
     title="Music rendered from scores: your MIDI files, or composed from a seed",
@@ -193,7 +194,7 @@ def performance_of(rendered: Rendered, root: Path | None) -> Performance:
 def _recording(
     path: str, score: Score, variant: int, digest: str, fonts: tuple[Soundfont, ...], config: Config
 ) -> Recording:
-    name = unicodedata.normalize("NFC", path)
+    name = unicodedata.normalize("NFC", in_unicode(path))
     words = digest_of([name, config.seed, variant])
     font = fonts[int(words[:8], 16) % len(fonts)]
     rendered = Rendered(path, font.key, config.sample_rate, config.seed, variant, digest)
@@ -227,7 +228,7 @@ def _clips(key: str, stem: str, score: Score, config: Config) -> Iterator[Clip]:
 
 
 def _defective(path: str, error: ScoreError, config: Config) -> Recording:
-    key = unicodedata.normalize("NFC", path)
+    key = unicodedata.normalize("NFC", in_unicode(path))
     clip = Clip(
         id=make_id("rendered", key),
         source="rendered",

@@ -112,7 +112,8 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         seconds["total"] = round(time.perf_counter() - start_s, 3)
         report = summary(manifest, build, changed=before.name != manifest.version, seconds=seconds)
         report |= {"work": work_of(tallies, build.recipe)} | verdict | unmatched_in(manifest, build)
-        keep_books(arguments, replace(looks, settled=looks.settled and not changed), manifest, report)
+        looks = replace(looks, settled=looks.settled and not changed)
+        keep_books(arguments, looks, build.output.root, manifest, report)
         if build.publish is not None:
             publish_to(build.publish, manifest)
     note(work_line(report["work"]))
@@ -200,9 +201,10 @@ def mark_incomplete(staging: Path, staged: Manifest, lost: Mapping[str, int]) ->
     write_file(manifest_path(staging), (canonical_json(content) + "\n").encode(), durable=False)
 
 
-def keep_books(arguments: argparse.Namespace, looks: Looks, manifest: Manifest, report: dict[str, Any]) -> None:
+def keep_books(
+    arguments: argparse.Namespace, looks: Looks, output: Path, manifest: Manifest, report: dict[str, Any]
+) -> None:
     """Remember what the next build would find unchanged; whatever goes wrong here, the version is published."""
-    output = Path(report["output"])
     try:
         if is_final(looks, manifest.content):
             save_state(arguments, looks, output, report)

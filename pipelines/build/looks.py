@@ -18,7 +18,7 @@ from typing import Literal
 
 from tutti.datasets.copies import fresh_status
 from tutti.datasets.manifest import digest_of, version_folder
-from tutti.datasets.source import in_unicode
+from tutti.datasets.printable import in_unicode
 
 MAX_TABLE_BYTES = 4 << 20  # larger ones are told by their times alone
 TICK_NS = 20_000_000  # 10 ms are the coarsest tick of Linux's clock (HZ=100); twice that
@@ -98,7 +98,7 @@ def look_at(wanted: Input, own: Own) -> Look:
         except Exception:  # none, or none any more: whoever needs it says more
             return Look(ABSENT)
         seen = _look_below(os.path.join(folder, "manifest"), {})  # no more of it is read; an output may lie beside
-        return Look(digest_of([folder, seen.digest]), seen.folders, seen.newest_ns)
+        return Look(digest_of([in_unicode(folder), seen.digest]), seen.folders, seen.newest_ns)
     return _look_below(wanted.path, own)
 
 
@@ -110,10 +110,10 @@ def _look_below(top: str, own: Own) -> Look:
     if not stat.S_ISDIR(status.st_mode):
         if not stat.S_ISREG(status.st_mode):
             return Look(None)  # a pipe, `--exclude <(...)`: what it gave cannot be looked at again
-        stamp = _stamp(top, os.path.basename(top), status, table=True)
+        stamp = _stamp(top, in_unicode(os.path.basename(top)), status, table=True)
         folders = {"": digest_of(stamp)}
-        return Look(digest_of([os.path.realpath(top), status.st_ino, stamp]), folders, status.st_ctime_ns)
-    everything: list[object] = [os.path.realpath(top)]
+        return Look(digest_of([in_unicode(os.path.realpath(top)), status.st_ino, stamp]), folders, status.st_ctime_ns)
+    everything: list[object] = [in_unicode(os.path.realpath(top))]
     folders, newest_ns = {}, 0
     for below, stamps, inodes in _walk(top, own):
         read = [stamp for stamp in stamps if not _is_noise(stamp[0])]

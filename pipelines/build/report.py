@@ -13,6 +13,7 @@ from tutti.datasets.errors import StorageError
 from tutti.datasets.machine import MACHINE_REASONS
 from tutti.datasets.manifest import Manifest
 from tutti.datasets.os_errors import words
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.source import load_source, remotes_of, source_names
 from tutti.datasets.streams import note, overwrite
 from tutti.pipelines.build.checks import is_cached, needed_bytes, remedy
@@ -115,7 +116,7 @@ def summary(manifest: Manifest, build: Build, *, changed: bool, seconds: Mapping
         "dataset": build.recipe.name,
         "version": manifest.version,
         "root_digest": manifest.root_digest,
-        "output": str(build.output.root),
+        "output": in_unicode(str(build.output.root)),
         "changed": changed,
         **({"complete": False} if "incomplete" in manifest.content else {}),
         "clips": {"kept": counts["kept"], "rejected": counts["rejected"]},

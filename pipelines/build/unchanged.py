@@ -21,6 +21,7 @@ from tutti.datasets.errors import TuttiError
 from tutti.datasets.files import default_cache_folder, write_file
 from tutti.datasets.manifest import digest_of
 from tutti.datasets.manifest_types import ManifestContent
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.scores.soundfonts import VARIABLE
 from tutti.pipelines.build.arguments import output_root
 from tutti.pipelines.build.looks import Input, Look, LookAt, Looks, Own, look_at, own_names
@@ -77,8 +78,7 @@ def save_state(arguments: argparse.Namespace, looks: Looks, output: Path, summar
     state = {
         "command": command_digest(arguments, code_files()),
         "code": code_files(),
-        # No address: it may hold a password, and the command line has it.
-        "inputs": [[one.kind, "" if one.kind == "web" else one.path, seen.digest] for one, seen in looks.of.items()],
+        "inputs": [[one.kind, _written(one), seen.digest] for one, seen in looks.of.items()],
         "output": looker(arguments)(version_in(output)).digest,
         "work": summary["work"],
         "summary": {name: value for name, value in summary.items() if name not in ("seconds", "work")},
@@ -122,7 +122,7 @@ def version_in(output: Path) -> Input:
 
 def remembered_input(kind: Any, path: str, arguments: argparse.Namespace) -> Input:
     """Read an input as `save_state` wrote it."""
-    return Input(kind, arguments.mirror if kind == "web" else path)
+    return Input(kind, arguments.mirror if kind == "web" else _path(path))
 
 
 def command_digest(arguments: argparse.Namespace, files: tuple[str, ...]) -> str:
@@ -130,12 +130,28 @@ def command_digest(arguments: argparse.Namespace, files: tuple[str, ...]) -> str
     flags = {
         name: _plain(value) for name, value in vars(arguments).items() if name not in FLAGS_WITHOUT_EFFECT_ON_OUTPUT
     }
-    soundfonts, here = os.environ.get(VARIABLE), str(Path.cwd())
+    soundfonts, here = _plain(os.environ.get(VARIABLE)), _plain(Path.cwd())
     return digest_of([flags, soundfonts, here, code_digest(files), _libraries(), platform.python_version()])
 
 
 def _plain(value: Any) -> Any:
-    return [str(item) for item in value] if isinstance(value, list) else None if value is None else str(value)
+    if isinstance(value, list):
+        return [in_unicode(str(item)) for item in value]
+    return None if value is None else in_unicode(str(value))
+
+
+def _written(wanted: Input) -> str:
+    """Write the path of an input as JSON can hold it: as digits behind a NUL, where its bytes are no UTF-8.
+
+    An address is left out: it may hold a password, and the command line has it.
+    """
+    path = "" if wanted.kind == "web" else wanted.path
+    return path if in_unicode(path) == path else f"\0{os.fsencode(path).hex()}"
+
+
+def _path(written: str) -> str:
+    """Undo `_written`."""
+    return os.fsdecode(bytes.fromhex(written[1:])) if written.startswith("\0") else written
 
 
 def _libraries() -> list[str]:

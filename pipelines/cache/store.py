@@ -39,6 +39,7 @@ from tutti.datasets.files import (
 from tutti.datasets.heartbeat import beat
 from tutti.datasets.locks import READ_ONLY, UNLOCKABLE, LockedError, lock
 from tutti.datasets.manifest import digest_of, file_sha256
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.typed_json import Digest, predicate
 from tutti.pipelines.cache import results
 from tutti.pipelines.cache.soundness import (
@@ -206,6 +207,7 @@ class Cache:
         Raises:
             IntegrityError: a digest differs; nothing is stored.
         """
+        label = in_unicode(label)  # it may name a file
         digest_sha256, digest_md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         num_bytes = 0
         with temporary_file(self.incoming, digest_of(label)[:32], what=label) as (temporary, stream):

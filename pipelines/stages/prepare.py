@@ -22,6 +22,7 @@ from tutti.datasets.decode_error import DecodeError
 from tutti.datasets.errors import IntegrityError
 from tutti.datasets.machine import MachineError
 from tutti.datasets.manifest import digest_of
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import Alignment, Clip, Media, Recording, Rejected, Seconds, StoredAudio, Track
 from tutti.datasets.shard import notes_digest
 from tutti.pipelines.cache.store import Cache
@@ -201,7 +202,8 @@ def _hear(data: bytes, recording: Recording, config: PrepareConfig, cache: Cache
     """
     media, clips = recording.media, recording.clips
     spans = [span_in_file(media, clip) for clip in clips]
-    arguments: dict[str, Any] = {"name": media.member or media.url, "config": asdict(config), "spans": spans}
+    name = in_unicode(media.member or media.url)
+    arguments: dict[str, Any] = {"name": name, "config": asdict(config), "spans": spans}
     if any(map(_is_stem, clips)):
         arguments["stems"] = True
     if recording.score:
@@ -267,4 +269,4 @@ def read_media(media: Media, cache: Cache) -> bytes:
         cache.check_archive(media.sha256)
         if isinstance(error, OSError):
             raise
-        raise DecodeError(str(error)) from error
+        raise DecodeError(in_unicode(str(error))) from error
