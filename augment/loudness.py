@@ -1,5 +1,9 @@
 """Integrated loudness of a batch of mono clips, ITU-R BS.1770-4, as pyloudnorm measures it.
 
+Of whole gating blocks, as the standard says; pyloudnorm also counts a last block of which up to half is missing. The
+two agree within 2e-6 LU where the length is a multiple of 100 ms, and differ by up to 0.83 LU in clips under a second
+whose length is none.
+
 Shapes: B clips, T samples, J gating blocks.
 """
 

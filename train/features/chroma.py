@@ -23,7 +23,7 @@ class ChromaConfig:
     n_fft: int = 2048  # bins 7.8 Hz apart: a semitone at 132 Hz
     hop_length: int = 512
     a4_hz: float = 440.0  # concert pitch
-    center_octave: float = 5.0  # above C0: where the bank is loudest
+    center_octave: float = 5.75  # above C0: where the bank is loudest; librosa counts 5 from A0: 880 Hz
     octave_width: float = 2.0  # standard deviation of that weight
 
     def __post_init__(self) -> None:

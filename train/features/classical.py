@@ -8,12 +8,11 @@ Shapes: B clips, T samples, F frames, N FFT bins, Q features.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from tutti.train.features.logmel import LUMEN_DB
 from tutti.train.features.mfcc import Mfcc, MfccConfig
 from tutti.train.features.spectrum import PowerSpectrum, centered_frames
 
@@ -48,7 +47,7 @@ class ClassicalConfig:
     rolloff: float = 0.85  # share of the magnitude below the roll-off frequency
     contrast_min_hz: float = 200.0  # upper edge of the lowest band; each next one is an octave
     contrast_quantile: float = 0.02  # share of a band's bins that makes its peak and its valley
-    mfcc: MfccConfig = field(default_factory=lambda: MfccConfig(replace(LUMEN_DB, n_fft=2048, hop_length=512)))
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
 
     def __post_init__(self) -> None:
         if self.mfcc.num_coefficients != _NUM_MFCC or self.mfcc.logmel.sample_rate != self.sample_rate:

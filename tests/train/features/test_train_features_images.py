@@ -150,6 +150,25 @@ def test_there_are_28_classical_features_and_they_are_librosas_and_antropys() ->
     assert contrasts == pytest.approx([11.67, 10.45, 31.47, 12.74, 13.34, 13.66, 13.65], abs=0.1)
 
 
+def test_the_cepstral_features_are_librosas_also_of_a_clip_that_rests() -> None:
+    rests = torch.from_numpy(signals.sine(2.0, amplitude=0.3, sample_rate=RATE))
+    rests[:, :RATE] = 0
+    # librosa 0.11: mfcc(sr=16000, n_mfcc=10, n_fft=2048, hop_length=512).mean(axis=1): silence is 80 dB below the peak
+    expected = [
+        -525.31116,
+        32.05307,
+        14.85387,
+        4.86233,
+        -4.91931,
+        -12.98558,
+        -18.20361,
+        -19.52209,
+        -17.07132,
+        -11.40554,
+    ]
+    assert ClassicalFeatures()(rests)[0, :10].tolist() == pytest.approx(expected, abs=1e-2, rel=1e-5)
+
+
 def test_white_noise_is_flat_and_disordered_and_a_tone_is_not() -> None:
     rows = ClassicalFeatures()(
         torch.from_numpy(

@@ -20,6 +20,7 @@ from tutti.train.features import (
     mel_filters,
     standardization,
 )
+from tutti.train.features.chroma import ChromaConfig, chroma_filters
 from tutti.train.features.mfcc import cosine_transform
 from tutti.train.features.scalogram import center_frequencies_hz, wavelets
 
@@ -168,6 +169,19 @@ def test_chroma_does_not_depend_on_loudness_and_silence_has_none() -> None:
     chroma = Chroma()
     assert torch.allclose(chroma(tone(440.0)), chroma(tone(440.0, amplitude=0.01)), atol=1e-4)
     assert torch.equal(chroma(torch.zeros(1, RATE)), torch.zeros(1, 32, 12))
+
+
+def test_the_chroma_bank_is_librosas() -> None:
+    # librosa 0.11: filters.chroma(sr=16000, n_fft=2048), columns of three bins and the sum of all weights
+    expected = {
+        10: [0.000172, 0.007571, 0.076718, 0.178879, 0.095979, 0.011851, 0.000337, 0.000002, 0.0, 0.0, 0.0, 0.000001],
+        56: [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.000635, 0.172695, 0.860009, 0.078442, 0.000131],
+        113: [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.000211, 0.106383, 0.980452, 0.165502, 0.000512],
+    }
+    bank = chroma_filters(ChromaConfig())
+    for number, weights in expected.items():
+        assert bank[number].tolist() == pytest.approx(weights, abs=1e-6)
+    assert bank.sum() == pytest.approx(796.83923, abs=1e-3)
 
 
 def test_a_major_triad_has_three_pitch_classes() -> None:
