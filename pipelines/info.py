@@ -1,6 +1,7 @@
 """A built dataset in one screen.
 
     python -m pipelines.info build/ultimate
+    python -m pipelines.info build/ultimate/last-failed --rejects      what was not kept by a build that was refused
 
 Everything comes from the manifest; nothing is checked (`pipelines.verify` does that).
 """
@@ -19,6 +20,7 @@ from tutti.datasets.errors import UsageError
 from tutti.datasets.manifest import Manifest
 from tutti.datasets.printable import readable
 from tutti.datasets.record import SPLITS, Seconds
+from tutti.pipelines.rows import reject_line
 from tutti.pipelines.verify.findings import open_manifest
 
 LINE = 110  # characters
@@ -186,7 +188,8 @@ def build_parser() -> Parser:
     """Build the parser of all flags."""
     parser = Parser("python -m pipelines.info", "A built dataset in one screen.")
     parser.add_argument("path", metavar="DIR", type=Path, help="output root, version folder, or a manifest.json")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="one JSON object; with --rejects one a line")
+    parser.add_argument("--rejects", action="store_true", help="list the clips that were not kept, and why")
     return parser
 
 
@@ -196,13 +199,25 @@ def run(arguments: argparse.Namespace) -> str:
     return json.dumps(asdict(info), sort_keys=True) if arguments.json else text(info)
 
 
+def reject_lines(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield a line for each clip that was not kept, as text or JSON."""
+    for row in open_manifest(arguments.path).clip_rows():
+        if row["status"] != "kept":
+            yield json.dumps(row, sort_keys=True) if arguments.json else reject_line(row)
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command; return its exit code."""
     return run_command(_command, argv)
 
 
 def _command(argv: Sequence[str]) -> int:
-    print(run(build_parser().parse_args(argv)))
+    arguments = build_parser().parse_args(argv)
+    if arguments.rejects:
+        for line in reject_lines(arguments):
+            print(line)
+    else:
+        print(run(arguments))
     return 0
 
 

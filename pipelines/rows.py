@@ -179,6 +179,14 @@ class ShardJob:
     clips: tuple[Clip, ...]
 
 
+def reject_line(row: ClipRow) -> str:
+    """Format a row that was not kept: `id: reason value, detail`."""
+    value = row.get("value")
+    measured = "" if value is None else f" {value:.6g}"
+    detail = f", {row['detail']}" if row.get("detail") else ""
+    return f"{row['id']}: {row['reason']}{measured}{detail}"
+
+
 def conflict(a: Sequence[int], b: Sequence[int]) -> bool:
     """Whether two label vectors cannot both be right.
 

@@ -22,6 +22,7 @@ from tutti.pipelines.acquisition.origins import mirror_sums
 from tutti.pipelines.acquisition.own_index import index_of, sums_of
 from tutti.pipelines.build.arguments import flag_names
 from tutti.pipelines.build.checks import check_frozen, check_means, check_places, check_yield
+from tutti.pipelines.build.failed import kept_if_refused, remove_failed
 from tutti.pipelines.build.flow import construct
 from tutti.pipelines.build.healing import heal
 from tutti.pipelines.build.inputs import named_inputs, recipe_inputs
@@ -107,6 +108,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         verdict = check_staged(build, before)
         changed = changed_inputs(looks, look)
         manifest = publish(build, changed)
+        remove_failed(build.output)
         # From here on nothing ends the build but what was asked for and cannot be had: to publish, and the summary.
         tell_incomplete(manifest, changed)
         seconds["total"] = round(time.perf_counter() - start_s, 3)
@@ -177,6 +179,12 @@ def check_staged(build: Build, before: Standing) -> dict[str, Any]:
         TuttiError: it must not be published; see `checks.py` and `drift.py`.
     """
     staged = read_manifest(build.output.staging)
+    with kept_if_refused(build.output, staged):
+        return check_version(staged, build, before)
+
+
+def check_version(staged: Manifest, build: Build, before: Standing) -> dict[str, Any]:
+    """Hold a version against what is asked of it, and against the one before; see `check_staged`."""
     check_yield(staged, build.recipe, build.min_yield)
     if build.frozen is not None:
         return {"frozen": check_frozen(read_manifest(build.frozen), staged).summary()}

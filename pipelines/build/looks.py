@@ -28,7 +28,10 @@ ABSENT = "absent"
 SHOWN = 3  # changed files that are named
 
 # What builds write into an output root, and into a cache.
-OUTPUT = ("versions", "current", ".current.new", ".building", ".progress", ".lock", "run.log", ".unchanged.json")
+OUTPUT = (
+    "versions", "current", ".current.new", ".building", ".progress", ".lock", "run.log", ".unchanged.json",
+    "last-failed",
+)  # fmt: skip
 CACHE = ("blobs", "stages", "incoming", "quarantine", "locks", "ledger", "budget", "sample", "hot", ".lock")
 # What no reader of ours opens: logs, halves of downloads, what editors leave.
 NOISE_SUFFIXES = (".log", ".out", ".err", ".tmp", ".part", ".crdownload", ".swp", ".swo", ".lock", ".pid", "~", "#")

@@ -7,6 +7,7 @@ Below the output root (build/ultimate):
     run.log                what Beam printed during the last build
     versions/<version>/    immutable
     current                symbolic link to a version, replaced atomically
+    last-failed/           manifest and rows of the last build, where it was refused
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from tutti.datasets.printable import printable
 from tutti.pipelines.verify.check import verify
 
 REMOVALS = 20  # of a folder; others write into it once a second
+LAST_FAILED = "last-failed"
 RUN = re.compile(r"[\w.-]+-\d+")  # name of a build's folder of progress
 
 
@@ -231,6 +233,10 @@ def _is_progress(path: Path) -> bool:
     return not path.is_symlink() and all(RUN.fullmatch(name) for name in os.listdir(path))
 
 
+def _is_failed(path: Path) -> bool:
+    return not path.is_symlink() and os.listdir(path) in ([], ["manifest"])
+
+
 def _is_lock(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
@@ -249,6 +255,7 @@ OURS: Mapping[str, Callable[[Path], bool]] = {
     "versions": _is_folder,
     ".building": _is_staging,
     ".progress": _is_progress,
+    LAST_FAILED: _is_failed,
     ".lock": _is_lock,
     "run.log": _is_file,
     ".unchanged.json": _is_file,
