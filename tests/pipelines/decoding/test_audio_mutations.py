@@ -13,7 +13,6 @@ from audio_mutations import mutated
 from hostile import ima_adpcm, m4a_with_external_data, not_finite, rf64
 
 from tutti.datasets.decode_error import DecodeError
-from tutti.datasets.decoder import MAX_CHANNELS, SAMPLE_RATES_HZ
 from tutti.pipelines.decoding import sandbox
 from tutti.pipelines.decoding.sandbox import Limits
 
@@ -81,8 +80,8 @@ def test_a_mutated_file_is_decoded_or_is_a_decode_error_of_one_line():
         assert math.isfinite(answer["duration_s"]), name
         assert answer["complete"] in (True, False), name
         for facts in clips:
-            assert 1 <= facts["num_channels"] <= MAX_CHANNELS, name
-            assert SAMPLE_RATES_HZ[0] <= facts["native_sample_rate"] <= SAMPLE_RATES_HZ[1], name
+            assert 1 <= facts["num_channels"] <= 32, name
+            assert 4_000 <= facts["native_sample_rate"] <= 768_000, name
             assert 0 <= facts["damaged_s"] <= answer["duration_s"] + 0.1, name
             assert 0 <= facts["gap_s"] <= answer["duration_s"] + 0.1, name
             assert facts["num_samples"] > 0, name
