@@ -28,6 +28,8 @@ from tutti.datasets.errors import StorageError
 from tutti.datasets.locks import is_at, take, try_lock
 from tutti.datasets.os_errors import remedy, words
 
+# What a link or a folder of a user's may lead to: nothing, itself, a file, or what may not be read.
+UNREACHABLE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEFT_BEHIND_S = 86_400.0  # what another machine has not touched for a day, nobody writes any more
 _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})\.[0-9a-f]{16}\.tmp", re.DOTALL)  # group: of which machine
@@ -179,6 +181,26 @@ def open_plain(path: Path) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no file, but a folder, a pipe or a device", str(path))
     return descriptor
+
+
+def is_folder_entry(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a folder, links followed; a link to nowhere or in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno not in UNREACHABLE:
+            raise
+        return False
+
+
+def is_file_entry(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a regular file, links followed; a link to nowhere or in a circle is none."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno not in UNREACHABLE:
+            raise
+        return False
 
 
 def read_plain(path: Path, most_bytes: int) -> bytes:

@@ -84,10 +84,14 @@ def lock(
         with holding(descriptor):
             yield descriptor
     finally:
-        if vanishes:
-            path.unlink(missing_ok=True)
-        release(descriptor)
-        os.close(descriptor)
+        # What it guarded is done: a lock that cannot be returned goes with the process.
+        with contextlib.suppress(OSError):
+            if vanishes:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            release(descriptor)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:

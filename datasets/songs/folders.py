@@ -23,6 +23,7 @@ from typing import Literal
 from tutti.datasets.archive import open_archive
 from tutti.datasets.audio_files import is_audio_name
 from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import is_file_entry
 from tutti.datasets.printable import in_unicode
 from tutti.datasets.songs.raw_tracks import is_mix_name, is_numbered, sound_of_name
 
@@ -136,7 +137,7 @@ def _walk(root: str) -> _Tree:
             if entry.is_dir(follow_symlinks=False):
                 tree.folders.setdefault(folder, []).append(entry.name)
                 waiting.append(os.path.join(folder, entry.name))
-            elif entry.is_file() and (not entry.is_symlink() or _is_inside(Path(entry.path), real_root)):
+            elif is_file_entry(entry) and (not entry.is_symlink() or _is_inside(Path(entry.path), real_root)):
                 tree.files.setdefault(folder, []).append(entry.name)
     return tree
 

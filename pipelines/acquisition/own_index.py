@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tutti.datasets.audio_files import is_audio_name
 from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.files import UNREACHABLE, is_file_entry, is_folder_entry
 from tutti.datasets.user_text import decode_text, nfc
 
 _TIME = r"\d{1,9}(?:\.\d{1,9})?"
@@ -154,8 +155,11 @@ def _walk(root: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, list[str
                 seen.add((status.st_dev, status.st_ino))
                 with os.scandir(folder) as listing:
                     # Not a pipe or a device, which would block its reader, nor a link to nowhere.
-                    entries = sorted((e.name, e.is_dir()) for e in listing if e.is_dir() or e.is_file())
-            except (PermissionError, FileNotFoundError) as error:  # lost+found; a folder removed meanwhile
+                    kinds = ((e.name, is_folder_entry(e), is_file_entry(e)) for e in listing)
+                    entries = sorted((name, is_folder) for name, is_folder, is_file in kinds if is_folder or is_file)
+            except OSError as error:  # lost+found; a folder removed meanwhile
+                if error.errno not in UNREACHABLE:
+                    raise
                 _log.warning("--data-from: %s is left out: %s", folder, error.strerror)
                 continue
             yield below, [name for name, is_folder in entries if not is_folder]

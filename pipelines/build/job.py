@@ -13,7 +13,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from tutti.datasets.command import told
-from tutti.datasets.errors import Stopped, TuttiError
+from tutti.datasets.errors import Stopped
 from tutti.datasets.files import sweep, write_file
 from tutti.datasets.machine import INPUT_CHANGED
 from tutti.datasets.manifest import Manifest, canonical_json, manifest_path, read_manifest
@@ -27,7 +27,7 @@ from tutti.pipelines.build.flow import construct
 from tutti.pipelines.build.healing import heal
 from tutti.pipelines.build.inputs import named_inputs, recipe_inputs
 from tutti.pipelines.build.lock_file import differing
-from tutti.pipelines.build.looks import Input, Looks, changed_inputs, settled_looks
+from tutti.pipelines.build.looks import Input, LookAt, Looks, changed_inputs, settled_looks
 from tutti.pipelines.build.output import publish_to
 from tutti.pipelines.build.plan import Build, places_of, plan_build, recipe_of
 from tutti.pipelines.build.report import (
@@ -106,7 +106,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             return 0
         seconds |= {name: round(tally.seconds, 3) for name, tally in tallies.items()}
         verdict = check_staged(build, before)
-        changed = changed_inputs(looks, look)
+        looks, changed = looked_again(looks, look)
         manifest = publish(build, changed)
         remove_failed(build.output)
         # From here on nothing ends the build but what was asked for and cannot be had: to publish, and the summary.
@@ -114,7 +114,6 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         seconds["total"] = round(time.perf_counter() - start_s, 3)
         report = summary(manifest, build, changed=before.name != manifest.version, seconds=seconds)
         report |= {"work": work_of(tallies, build.recipe)} | verdict | unmatched_in(manifest, build)
-        looks = replace(looks, settled=looks.settled and not changed)
         keep_books(arguments, looks, build.output.root, manifest, report)
         if build.publish is not None:
             publish_to(build.publish, manifest)
@@ -127,9 +126,19 @@ def unmatched_in(manifest: Manifest, build: Build) -> dict[str, Any]:
     """Report, for a summary, which entries of the user's lists fit no clip; a frozen build has none of its own."""
     try:
         return {} if build.frozen is not None else tell_unmatched(build.recipe, manifest.clip_rows())
-    except (OSError, TuttiError) as error:  # the version is published
+    except Exception as error:  # the version is published
         note(f"entries of --exclude and --overrides were not looked up ({error})")
         return {}
+
+
+def looked_again(looks: Looks, look: LookAt) -> tuple[Looks, list[str]]:
+    """Compare all inputs with their looks; return these, unsettled where one differs or is not seen, and which."""
+    try:
+        changed = changed_inputs(looks, look)
+    except Exception as error:  # a disk that went away: what was built of it is sound all the same
+        note(f"the inputs cannot be looked at again ({error}): whether they changed while the build ran is not known")
+        return replace(looks, settled=False), []
+    return replace(looks, settled=looks.settled and not changed), changed
 
 
 def inputs_of(arguments: argparse.Namespace) -> Iterator[Input]:
@@ -220,5 +229,5 @@ def keep_books(
             forget(output)
         if not looks.settled and "incomplete" not in manifest.content:
             note("an input has only just changed, or bears a time of the future: the next build looks at all again")
-    except (OSError, TuttiError, ValueError) as error:
+    except Exception as error:
         note(f"the next build will not be answered from memory ({error}); this one is published")

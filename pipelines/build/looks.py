@@ -244,7 +244,11 @@ def changed_inputs(before: Looks, look: LookAt) -> list[str]:
 def _newer_files(folder: str, since_ns: int) -> list[str]:
     """List the files of a folder that changed since a time; the folder itself where none did: one is gone."""
     found = []
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:  # it is gone, or may not be read any more
+        names = []
+    for name in names:
         place = os.path.join(folder, name)
         try:
             status = os.stat(place)

@@ -202,8 +202,9 @@ def read_tallies(folder: Path) -> dict[str, Tally]:
     """Sum tallies over all processes; stages in the order in which they first reported."""
     total: dict[str, Tally] = {}
     for content in _contents(folder):
-        for name, (done, rejected, *rest) in content["stages"].items():
-            total.setdefault(name, Tally()).add(Tally(done, Counter(rejected), *rest))
+        with suppress(KeyError, TypeError, ValueError, AttributeError):  # of another version of this code
+            for name, (done, rejected, *rest) in content["stages"].items():
+                total.setdefault(name, Tally()).add(Tally(done, Counter(rejected), *rest))
     return total
 
 
