@@ -21,7 +21,6 @@ and the fetch stage reads each tar once.
 and remedy where an annotation cannot be understood; audio is never opened here.
 """
 
-import hashlib
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +30,7 @@ from typing import Any, Protocol, cast
 
 from tutti.datasets import sources
 from tutti.datasets.errors import UsageError
-from tutti.datasets.manifest import digest_of
+from tutti.datasets.manifest import digest_of, file_sha256
 from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import Recording
 
@@ -155,11 +154,11 @@ def many(kind: str, name: str, root: Path, paths: Iterable[PurePath]) -> Input:
     listed, num_bytes = [], 0
     for path in sorted(paths):
         try:
-            data = (root / path).read_bytes()
+            digest, size = file_sha256(root / path), (root / path).stat().st_size
         except OSError as error:
             raise UsageError(f"{name}: {path} cannot be read ({error.strerror}); correct its permissions") from error
-        listed.append([in_unicode(str(path)), hashlib.sha256(data).hexdigest()])
-        num_bytes += len(data)
+        listed.append([in_unicode(str(path)), digest])
+        num_bytes += size
     return Input(kind, name, digest_of(listed), num_bytes, len(listed))
 
 

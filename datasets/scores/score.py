@@ -9,31 +9,35 @@ within a track end in the order in which they began.
 """
 
 import io
-import re
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from pathlib import Path
 
 import mido
 
+from tutti.datasets.bounded import read_bounded
 from tutti.datasets.errors import IntegrityError
-from tutti.datasets.record import DRUMS, Note, Seconds
+from tutti.datasets.record import DRUMS, Defect, Note, Seconds
 from tutti.datasets.scores.general_midi import instrument_of
+from tutti.datasets.scores.midi_file import NOTE_OFF, NOTE_ON, PROGRAM, MidiError, MidiFile, parse_midi
+from tutti.datasets.scores.midi_meta import PORT, TEMPO
 
-MAX_BYTES = 2 << 20  # an orchestral hour has under 1 MiB; a stranger's file must not take minutes to parse
+SCORE_SUFFIXES = (".mid", ".midi", ".kar", ".smf", ".rmi", ".rmid")
+MAX_BYTES = 64 << 20  # of a file, most of it the sounds of an RMID; tracks may have less, see midi_file.py
 MAX_SCORE_S = 10_800.0  # three hours: longer than any opera's act; a delta time can claim years
 MIN_NOTE_S = 0.001  # what an excerpt's border leaves of a note below a millisecond is rounding, not music
 
 _DEFAULT_TEMPO = 500_000  # microseconds per quarter note until the first tempo event: SMF 1.0
 _PERCUSSION = 9  # MIDI channel 10, 0-based: General MIDI
 _MELODIC = tuple(channel for channel in range(16) if channel != _PERCUSSION)
-_ENDLESS = re.compile(rb"[\x80-\xff]{1000}")  # a number of the format has 4 bytes; mido reads it as long as it goes on
-_MAX_TICKS = 1 << 50  # beyond any music, and still exact as a float
 _TICKS_PER_BEAT = 10_000  # at the default tempo 50 microseconds a tick: finer than a sample at 16 kHz
 
-_Event = tuple[int, int, mido.Message]  # tick from the start, track, message
+_MAX_VALUE = 127  # of a data byte: SMF 1.0
+_Begun = tuple[int, int, int, int]  # tick, pitch, program, velocity
+_Played = tuple[int, int, int, int, int, bool]  # the same, tick of the end, whether it has an end of its own
 
 
 class ScoreError(IntegrityError):
@@ -45,30 +49,80 @@ class ScoreError(IntegrityError):
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A note whose pitch or program has a value that MIDI does not know."""
+
+    onset_s: Seconds
+    offset_s: Seconds
+    defect: Defect
+
+
+@dataclass(frozen=True)
 class Score:
     """Notes sorted by (onset, pitch, program, offset, velocity), and where the music ends."""
 
     notes: tuple[Note, ...]
     end_s: Seconds  # time of the last event: no note ends later
+    unread: tuple[Unread, ...] = ()  # notes that cannot be read, in the order of their onsets: not among `notes`
+    repairs: int = 0  # what was amiss in the file and cost no note
 
 
 def read_midi(data: bytes, name: str) -> Score:
-    """Read the notes of a MIDI file of type 0 or 1.
+    """Read the notes of a MIDI file that is one piece of music; what carries no notes may be odd.
 
     Args:
-        data: the whole file.
+        data: the whole file; RMID, too.
         name: for errors.
 
     Raises:
-        ScoreError: damaged, cut off, of type 2, too long, or without notes; names file, byte and remedy.
+        ScoreError: damaged where notes may be, cut off, of several pieces, too long, or without notes; names file,
+            byte and remedy.
     """
     file = _parsed(data, name)
-    events = sorted(_events(file), key=itemgetter(0))  # stable: within a tick in the order of tracks
-    clock = _Clock.of(file.ticks_per_beat, events, name)
-    notes = tuple(sorted(_notes(events, clock), key=_order))
+    clock = _Clock.of(file, name)
+    end_tick = _end_tick(file, clock, name)
+    notes: list[Note] = []
+    unread: list[Unread] = []
+    repairs = file.repairs + (end_tick != file.end_tick)
+    for tick, pitch, program, velocity, end, has_end in _played(file, end_tick):
+        onset_s, offset_s = clock.seconds(tick), clock.seconds(end)
+        repairs += not has_end
+        if offset_s <= onset_s:
+            continue
+        if defect := _defect(pitch, program):
+            unread.append(Unread(onset_s, offset_s, defect))
+        else:
+            notes.append(Note(onset_s, offset_s, pitch, program, instrument_of(program), velocity))
+    if not notes and unread:
+        raise ScoreError(f"{name}: none of its notes can be read ({unread[0].defect.detail}); export the score again")
     if not notes:
         raise ScoreError(f"{name}: has no notes; export the score again, or remove it", "no_notes")
-    return Score(notes, clock.seconds(events[-1][0]))
+    unread.sort(key=lambda note: (note.onset_s, note.offset_s, note.defect.detail))
+    return Score(tuple(sorted(notes, key=_order)), clock.seconds(end_tick), tuple(unread), repairs)
+
+
+def load_midi(path: Path, name: str) -> Score:
+    """Read the notes of a MIDI file on disk; see `read_midi`.
+
+    Raises:
+        ScoreError: likewise, or it is far too large, or no regular file.
+        OSError: it cannot be read.
+    """
+    try:
+        data = read_bounded(path, MAX_BYTES)
+    except IntegrityError as error:
+        words = f"no file of at most {MAX_BYTES:,} bytes, which no score exceeds; remove it"
+        raise ScoreError(f"{name}: {words}") from error
+    return read_midi(data, name)
+
+
+def _defect(pitch: int, program: int) -> Defect | None:
+    """Describe what makes a note unreadable; None: nothing."""
+    if pitch > _MAX_VALUE:
+        return Defect("pitch_range", float(pitch), f"a note of pitch {pitch}; MIDI has 0 to {_MAX_VALUE}")
+    if program > _MAX_VALUE and program != DRUMS:
+        return Defect("bad_score", float(program), f"a note of program {program}; MIDI has 0 to {_MAX_VALUE}")
+    return None
 
 
 def excerpt(score: Score, start_s: Seconds, end_s: Seconds) -> tuple[Note, ...]:
@@ -125,30 +179,17 @@ def write_midi(score: Score) -> bytes:
 # --- reading
 
 
-def _parsed(data: bytes, name: str) -> mido.MidiFile:
-    if len(data) > MAX_BYTES:
-        raise ScoreError(f"{name}: has {len(data):,} bytes, more than {MAX_BYTES:,}; no score is that large, remove it")
-    if endless := _ENDLESS.search(data):
-        raise ScoreError(f"{name}: byte {endless.start()}: a number without end; the file is damaged, fetch it again")
-    stream = io.BytesIO(data)
+def _parsed(data: bytes, name: str) -> MidiFile:
     try:
-        file = mido.MidiFile(file=stream)
-    except EOFError as error:
-        raise ScoreError(f"{name}: ends at byte {len(data)} within an event or track; fetch it again") from error
-    except Exception as error:  # mido lets through whatever a damaged byte raises: OSError, ValueError, struct.error
-        where = f"{name}: byte {stream.tell()}: not a MIDI file that can be read ({error})"
-        raise ScoreError(f"{where}; fetch it again, or export the score again") from error
-    if file.type not in (0, 1):
-        raise ScoreError(f"{name}: byte 8: type {file.type}, not one piece of music; export it as type 0 or 1")
-    return file
-
-
-def _events(file: mido.MidiFile) -> Iterator[_Event]:
-    for index, track in enumerate(file.tracks):
-        tick = 0
-        for message in track:
-            tick += message.time
-            yield tick, index, message
+        file = parse_midi(data)
+    except MidiError as error:
+        if error.cut_off:
+            raise ScoreError(f"{name}: ends at byte {error.at} within an event or track; fetch it again") from error
+        remedy = "" if error.at == 0 else "; the file is damaged, fetch it again"
+        raise ScoreError(f"{name}: byte {error.at}: {error.text}{remedy}") from error
+    if file.type == 2 and file.num_tracks > 1:
+        raise ScoreError(f"{name}: byte 8: type 2, not one piece of music; export it as type 0 or 1")
+    return file if file.type <= 1 else replace(file, repairs=file.repairs + 1)
 
 
 @dataclass(frozen=True)
@@ -158,28 +199,22 @@ class _Clock:
     steps: tuple[tuple[int, Seconds, Seconds], ...]  # first tick, its time, seconds per tick
 
     @classmethod
-    def of(cls, division: int, events: Sequence[_Event], name: str) -> "_Clock":
-        """Build the clock from the header's division (mido reads it as a signed number) and all tempo events."""
+    def of(cls, file: MidiFile, name: str) -> "_Clock":
+        """Build the clock from the header's division and all tempo events."""
+        division = file.division
         if division == 0:
             raise ScoreError(f"{name}: byte 12: 0 ticks per quarter note; export the score again")
-        last = events[-1][0] if events else 0
         if division < 0:  # SMPTE: frames per second negated, then ticks per frame
             frames, ticks = 256 - (division >> 8 & 0xFF), division & 0xFF
             if frames not in (24, 25, 29, 30) or ticks == 0:
                 raise ScoreError(f"{name}: byte 12: no such SMPTE time format; export it with ticks per quarter note")
-            steps = [(0, 0.0, 1 / ((29.97 if frames == 29 else frames) * ticks))]
-        else:
-            steps = [(0, 0.0, _DEFAULT_TEMPO * 1e-6 / division)]
-            for tick, _, message in events if last <= _MAX_TICKS else ():
-                if message.type == "set_tempo":
-                    first, time_s, pace = steps[-1]
-                    steps.append((tick, time_s + (tick - first) * pace, message.tempo * 1e-6 / division))
-        clock = cls(tuple(steps))
-        if last > _MAX_TICKS or clock.seconds(last) > MAX_SCORE_S:
-            raise ScoreError(
-                f"{name}: lasts longer than {MAX_SCORE_S:.0f} s; its delta times are damaged, fetch it again"
-            )
-        return clock
+            return cls(((0, 0.0, 1 / ((29.97 if frames == 29 else frames) * ticks)),))
+        steps = [(0, 0.0, _DEFAULT_TEMPO * 1e-6 / division)]
+        for tick, _, kind, tempo, _ in file.events:
+            if kind == TEMPO:
+                first, time_s, pace = steps[-1]
+                steps.append((tick, time_s + (tick - first) * pace, tempo * 1e-6 / division))
+        return cls(tuple(steps))
 
     def seconds(self, tick: int) -> Seconds:
         """Convert a tick to seconds."""
@@ -187,37 +222,40 @@ class _Clock:
         return round(time_s + (tick - first) * pace, 6)
 
 
-def _notes(events: Sequence[_Event], clock: _Clock) -> Iterator[Note]:
-    """Pair events to notes, in the order of their ends.
+def _end_tick(file: MidiFile, clock: _Clock, name: str) -> int:
+    """Find the tick where the music ends: that of the last event, or of the last one that plays, if that is absurd."""
+    if clock.seconds(file.end_tick) <= MAX_SCORE_S:
+        return file.end_tick
+    last = max((tick for tick, _, kind, _, _ in file.events if NOTE_OFF <= kind < PROGRAM), default=0)
+    if clock.seconds(last) > MAX_SCORE_S:
+        raise ScoreError(f"{name}: lasts longer than {MAX_SCORE_S:.0f} s; its delta times are damaged, fetch it again")
+    return last
+
+
+def _played(file: MidiFile, end_tick: int) -> Iterator[_Played]:
+    """Pair events to notes, in the order of their ends; those without one end with the music.
 
     A program belongs to a channel of a port, whichever track sets it; pairs belong to a track.
     """
     ports: dict[int, int] = {}  # track -> port: how more than sixteen channels are written
     programs: dict[tuple[int, int], int] = {}  # port, channel -> program
-    open_notes: dict[tuple[int, int, int], deque[tuple[int, int, int]]] = defaultdict(deque)  # tick, program, velocity
-
-    def close(pitch: int, begun: tuple[int, int, int], end: int) -> Iterator[Note]:
-        tick, program, velocity = begun
-        onset_s, offset_s = clock.seconds(tick), clock.seconds(end)
-        if offset_s > onset_s:
-            yield Note(onset_s, offset_s, pitch, program, instrument_of(program), velocity)
-
-    for tick, track, message in events:
-        if message.type == "midi_port":
-            ports[track] = message.port
-        elif message.type == "program_change":
-            programs[ports.get(track, 0), message.channel] = message.program
-        elif message.type == "note_on" and message.velocity > 0:
-            channel = message.channel
+    begun: dict[tuple[int, int, int], deque[_Begun]] = defaultdict(deque)
+    for tick, track, kind, first, second in file.events:
+        channel = kind & 0x0F
+        if kind == PORT:
+            ports[track] = first
+        elif kind < NOTE_OFF:
+            continue
+        elif kind >= PROGRAM:
+            programs[ports.get(track, 0), channel] = first
+        elif kind >= NOTE_ON and second > 0:
             program = DRUMS if channel == _PERCUSSION else programs.get((ports.get(track, 0), channel), 0)
-            open_notes[track, channel, message.note].append((tick, program, message.velocity))
-        elif message.type in ("note_off", "note_on"):
-            waiting = open_notes[track, message.channel, message.note]
-            if waiting:  # an end without a beginning means nothing
-                yield from close(message.note, waiting.popleft(), tick)
-    for (_, _, pitch), waiting in open_notes.items():
-        for begun in waiting:
-            yield from close(pitch, begun, events[-1][0])
+            begun[track, channel, first].append((tick, first, program, second))
+        elif waiting := begun.get((track, channel, first)):  # an end without a beginning means nothing
+            yield (*waiting.popleft(), tick, True)
+    for waiting in begun.values():
+        for note in waiting:
+            yield (*note, end_tick, False)
 
 
 def _order(note: Note) -> tuple[Seconds, int, int, Seconds, int]:

@@ -3,6 +3,9 @@
     my-pairs/mid/<id>.mid        the score; the folders of the authors' crawler
     my-pairs/mp3/<id>.mp3        its audio; or audio/<id>.{mp3,wav,flac,ogg}
 
+Audio may be of any kind that is read, scores .mid, .midi, .kar, .smf, .rmi or .rmid; what systems leave in folders
+(`._x`, .DS_Store, Thumbs.db) is passed over.
+
 The site no longer serves either in bulk and nobody may redistribute it, so there is nothing to
 download. Notes come from the MIDI file, and labels from the notes. Audio begins a little later than
 its score: the prepare stage measures by how much, moves the cut, and rejects audio of another piece,
@@ -10,8 +13,8 @@ so times here are those of the score. What is wrong with one score costs that sc
 
 | Reason | Clips |
 |---|---|
-| `orphan` | a MIDI file without audio, or audio without a MIDI file |
-| `bad_score` | a MIDI file that cannot be read |
+| `orphan` | a MIDI file without audio, or audio without a MIDI file; files of its name that are no audio are named |
+| `bad_score` | a MIDI file that cannot be read; an excerpt with a note of an impossible program |
 | `no_notes` | a MIDI file without notes |
 | `pitch_range` | an excerpt with pitched notes outside a piano's range: no frame label has a place for them |
 """
@@ -19,19 +22,20 @@ so times here are those of the score. What is wrong with one score costs that sc
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tutti.datasets.audio_files import AUDIO_SUFFIXES
 from tutti.datasets.errors import UsageError
+from tutti.datasets.litter import is_litter, litter_note
 from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import DRUMS, Clip, Defect, Media, Note, Recording, Seconds, clip_id
 from tutti.datasets.scores import general_midi
 from tutti.datasets.scores.families import families_of
 from tutti.datasets.scores.labels import labels_of
 from tutti.datasets.scores.playing import RELEASE_S
-from tutti.datasets.scores.score import Score, ScoreError, excerpt, read_midi
+from tutti.datasets.scores.score import SCORE_SUFFIXES, Score, ScoreError, excerpt, load_midi
 from tutti.datasets.source import Card, Input, LocalFile, RemoteFile, many
 
 CARD = Card(
@@ -51,8 +55,8 @@ PARTITIONS = ("all",)
 NOTES = True  # shards have a column of notes
 
 PIANO_RANGE = (21, 108)  # MIDI note numbers A0 to C8: the 88 rows of the pianoroll (Hung 2019)
-SCORE_SUFFIXES = (".mid", ".midi")
-AUDIO_FOLDERS = ("mp3", "audio")
+SCORE_FOLDERS, AUDIO_FOLDERS = ("mid",), ("mp3", "audio")  # in any case
+MAX_NAMED = 3  # files that are named in a detail
 
 
 @dataclass(frozen=True)
@@ -78,19 +82,38 @@ def read(files: Mapping[str, LocalFile], config: Config) -> Iterator[Recording]:
     """
     del files  # nothing was downloaded
     root = _root(config)
-    scores = _by_id(root, ("mid",), SCORE_SUFFIXES)
-    audio = _by_id(root, AUDIO_FOLDERS, AUDIO_SUFFIXES)
+    folders = _listed(root)
+    scores = _by_id(root, folders, SCORE_FOLDERS, SCORE_SUFFIXES)
+    audio = _by_id(root, folders, AUDIO_FOLDERS, AUDIO_SUFFIXES)
     if not scores:
         raise UsageError(
             f"musescore: {config.root!r} has no mid/<id>.mid; pass --data-from DIR that holds mid/ and mp3/"
         )
+    others = _others(folders, (*scores.values(), *audio.values()))
     for key in sorted(scores.keys() | audio.keys()):
         if key not in audio:
-            yield _defective(key, scores[key], Defect("orphan", detail=f"{scores[key]}: has no audio"), config)
+            detail = f"{scores[key]}: has no audio{_named(others[key], AUDIO_FOLDERS, AUDIO_SUFFIXES)}"
+            yield _defective(key, scores[key], Defect("orphan", detail=detail), config)
         elif key not in scores:
-            yield _defective(key, audio[key], Defect("orphan", detail=f"{audio[key]}: has no MIDI file"), config)
+            detail = f"{audio[key]}: has no MIDI file{_named(others[key], SCORE_FOLDERS, SCORE_SUFFIXES)}"
+            yield _defective(key, audio[key], Defect("orphan", detail=detail), config)
         else:
             yield _pair(key, root, scores[key], audio[key], config)
+
+
+def remarks(config: Config) -> Iterator[str]:
+    """Yield a remark on files of systems that are passed over.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    litter = [
+        f"{folder}/{name}"
+        for folder, names in _listed(_root(config)).items()
+        for name in names
+        if folder.lower() in (*SCORE_FOLDERS, *AUDIO_FOLDERS) and is_litter(name)
+    ]
+    yield from litter_note("musescore", litter)
 
 
 def inputs(config: Config) -> tuple[Input, ...]:
@@ -100,7 +123,8 @@ def inputs(config: Config) -> tuple[Input, ...]:
         UsageError: there is no such folder, or two files have one id.
     """
     root = _root(config)
-    return (many("scores", "MIDI files", root, _by_id(root, ("mid",), SCORE_SUFFIXES).values()),)
+    scores = _by_id(root, _listed(root), SCORE_FOLDERS, SCORE_SUFFIXES)
+    return (many("scores", "MIDI files", root, scores.values()),)
 
 
 def segments(score: Score, segment_s: Seconds, min_segment_s: Seconds) -> list[tuple[Seconds, Seconds]]:
@@ -129,13 +153,11 @@ def pitch_defect(notes: tuple[Note, ...]) -> Defect | None:
 
 def _pair(key: str, root: Path, score_path: PurePosixPath, audio_path: PurePosixPath, config: Config) -> Recording:
     try:
-        data = (root / score_path).read_bytes()
+        score = load_midi(root / score_path, str(score_path))
     except OSError as error:
         raise UsageError(
             f"musescore: {score_path} cannot be read ({error.strerror}); correct its permissions"
         ) from error
-    try:
-        score = read_midi(data, str(score_path))
     except ScoreError as error:
         return _defective(key, audio_path, Defect(error.reason, detail=str(error)), config)
     spans = segments(score, config.segment_s, config.min_segment_s)
@@ -143,7 +165,7 @@ def _pair(key: str, root: Path, score_path: PurePosixPath, audio_path: PurePosix
         short = Defect("too_short", score.notes[-1].offset_s, f"{score_path}: shorter than {config.min_segment_s} s")
         return _defective(key, audio_path, short, config)
     nearby = _by_segment(score.notes, config.segment_s)
-    clips = tuple(_clip(key, tuple(nearby[index]), *span, config) for index, span in enumerate(spans))
+    clips = tuple(_clip(key, score, tuple(nearby[index]), *span, config) for index, span in enumerate(spans))
     return Recording(Media(f"musescore:{audio_path}"), clips, score.notes)
 
 
@@ -156,7 +178,7 @@ def _by_segment(notes: tuple[Note, ...], segment_s: Seconds) -> dict[int, list[N
     return nearby
 
 
-def _clip(key: str, nearby: tuple[Note, ...], start_s: Seconds, end_s: Seconds, config: Config) -> Clip:
+def _clip(key: str, score: Score, nearby: tuple[Note, ...], start_s: Seconds, end_s: Seconds, config: Config) -> Clip:
     notes = excerpt(Score(nearby, end_s), start_s, end_s)
     return Clip(
         id=clip_id("musescore", key, start_s),
@@ -171,7 +193,16 @@ def _clip(key: str, nearby: tuple[Note, ...], start_s: Seconds, end_s: Seconds, 
         end_s=end_s,
         declared_s=round(end_s - start_s, 6),
         notes=notes,
-        defect=pitch_defect(notes),
+        score_repairs=score.repairs,
+        defect=_unread(score, start_s, end_s) or pitch_defect(notes),
+    )
+
+
+def _unread(score: Score, start_s: Seconds, end_s: Seconds) -> Defect | None:
+    """Find the first note that cannot be read and may be heard in an excerpt; None: there is none."""
+    return next(
+        (note.defect for note in score.unread if note.onset_s < end_s and note.offset_s + RELEASE_S > start_s),
+        None,
     )
 
 
@@ -189,21 +220,57 @@ def _defective(key: str, path: PurePosixPath, defect: Defect, config: Config) ->
     return Recording(Media(f"musescore:{path}"), (clip,))
 
 
-def _by_id(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> dict[str, PurePosixPath]:
+def _listed(root: Path) -> dict[str, list[str]]:
+    """List the names in the folder itself, under "", and in each folder within it, both sorted."""
+    names = sorted(os.listdir(root))
+    return {"": names} | {name: sorted(os.listdir(root / name)) for name in names if (root / name).is_dir()}
+
+
+def _by_id(
+    root: Path, folders: Mapping[str, list[str]], wanted: tuple[str, ...], suffixes: tuple[str, ...]
+) -> dict[str, PurePosixPath]:
     """Find files of a kind by their id, the name without its suffix; paths relative to root."""
     found: dict[str, PurePosixPath] = {}
-    for folder in folders:
-        if not (root / folder).is_dir():
-            continue
-        for name in sorted(os.listdir(root / folder)):
+    for folder in sorted((name for name in folders if name.lower() in wanted), key=_rank(wanted)):
+        for name in folders[folder]:
             path = PurePosixPath(folder, name)
-            if path.suffix.lower() not in suffixes or not (root / path).is_file():
+            if path.suffix.lower() not in suffixes or is_litter(name) or not (root / path).is_file():
                 continue
-            key = unicodedata.normalize("NFC", in_unicode(path.stem))
+            key = _key(path)
             if key in found:
                 raise UsageError(f"musescore: {found[key]} and {path} have one id; remove one of them")
             found[key] = path
     return found
+
+
+def _rank(wanted: tuple[str, ...]) -> Callable[[str], tuple[int, str]]:
+    return lambda folder: (wanted.index(folder.lower()), folder)
+
+
+def _key(path: PurePosixPath) -> str:
+    return unicodedata.normalize("NFC", in_unicode(path.stem))
+
+
+def _others(folders: Mapping[str, list[str]], taken: Iterable[PurePosixPath]) -> Mapping[str, list[PurePosixPath]]:
+    """Group the files that are no part of a pair by their ids."""
+    known = set(taken)
+    others: dict[str, list[PurePosixPath]] = defaultdict(list)
+    for folder, names in folders.items():
+        for name in names:
+            path = PurePosixPath(folder, name)
+            if path not in known and not is_litter(name) and name not in folders:
+                others[_key(path)].append(path)
+    return others
+
+
+def _named(others: list[PurePosixPath], folders: tuple[str, ...], suffixes: tuple[str, ...]) -> str:
+    """Describe files of the same id that are not looked for; empty where there is none."""
+    if not others:
+        return ""
+    more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
+    kinds, places = ", ".join(suffixes), " or ".join(f"{folder}/" for folder in folders)
+    shown = ", ".join(map(str, others[:MAX_NAMED]))
+    return f"; {shown}{more}: not looked for, which is {kinds} in {places}"
 
 
 def _root(config: Config) -> Path:

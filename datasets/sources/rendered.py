@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tutti.datasets.errors import IntegrityError, UsageError
+from tutti.datasets.litter import is_litter, litter_note
 from tutti.datasets.manifest import digest_of
 from tutti.datasets.printable import in_unicode
 from tutti.datasets.record import Clip, Defect, Media, Recording, Seconds
@@ -29,7 +30,7 @@ from tutti.datasets.scores.composing import CODE_VERSION as COMPOSER_VERSION
 from tutti.datasets.scores.composing import compose
 from tutti.datasets.scores.families import families_of
 from tutti.datasets.scores.labels import CLASSES, labels_of
-from tutti.datasets.scores.score import Score, ScoreError, excerpt, read_midi
+from tutti.datasets.scores.score import SCORE_SUFFIXES, Score, ScoreError, excerpt, load_midi
 from tutti.datasets.scores.soundfonts import SHORT, Soundfont, find_soundfonts
 from tutti.datasets.scores.variation import Performance, score_digest, vary
 from tutti.datasets.source import Card, Input, LocalFile, RemoteFile, many
@@ -53,7 +54,6 @@ NOTES = True  # shards have a column of notes
 SCHEME = "render:"
 MAX_SCORE_S: Seconds = 900.0  # of a score that is rendered: 15 minutes are 165 MB of samples
 MAX_SCORES = 1_000_000  # that a recipe may ask for: months of composing
-SUFFIXES = (".mid", ".midi")
 
 
 @dataclass(frozen=True)
@@ -144,18 +144,40 @@ def midi_files(root: Path) -> list[PurePosixPath]:
     """List the MIDI files in `root/mid`, else anywhere below `root`; relative to root, sorted.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or two have one name but for their suffixes.
     """
-    top = root / "mid" if (root / "mid").is_dir() else root
-    found = [
-        PurePosixPath(os.path.relpath(os.path.join(folder, name), root))
-        for folder, _, names in os.walk(top)
-        for name in names
-        if PurePosixPath(name).suffix.lower() in SUFFIXES
-    ]
+    found = sorted(path for path in _files_below(root) if path.suffix.lower() in SCORE_SUFFIXES)
     if not found:
-        raise UsageError(f"rendered: {top} holds no .mid file; pass --data-from DIR with your scores in DIR/mid")
-    return sorted(found)
+        raise UsageError(f"rendered: {_top(root)} holds no .mid file; pass --data-from DIR with your scores in DIR/mid")
+    by_stem: dict[str, PurePosixPath] = {}
+    for path in found:
+        other = by_stem.setdefault(unicodedata.normalize("NFC", str(path.with_suffix(""))), path)
+        if other != path:
+            raise UsageError(f"rendered: {other} and {path} have one id; remove one of them")
+    return found
+
+
+def remarks(config: Config) -> Iterator[str]:
+    """Yield a remark on files of systems that are passed over.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not config.scores:
+        yield from litter_note("rendered", map(str, _files_below(_root(config), litter=True)))
+
+
+def _top(root: Path) -> Path:
+    return root / "mid" if (root / "mid").is_dir() else root
+
+
+def _files_below(root: Path, *, litter: bool = False) -> Iterator[PurePosixPath]:
+    """Yield the files anywhere below the folder of the scores, relative to `root`: the user's, or those of systems."""
+    for folder, folders, names in os.walk(_top(root)):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        for name in names:
+            if is_litter(name) == litter:
+                yield PurePosixPath(os.path.relpath(os.path.join(folder, name), root))
 
 
 def parse(address: str) -> Rendered:
@@ -202,10 +224,10 @@ def _recording(
     stem = name if config.scores else str(PurePosixPath(name).with_suffix(""))
     # The soundfont is part of the key: another one makes another recording.
     key = f"{stem}.{config.seed}.{variant}.{font.key}"
-    return Recording(Media(rendered.address()), tuple(_clips(key, stem, performance.score, config)))
+    return Recording(Media(rendered.address()), tuple(_clips(key, stem, performance.score, score.repairs, config)))
 
 
-def _clips(key: str, stem: str, score: Score, config: Config) -> Iterator[Clip]:
+def _clips(key: str, stem: str, score: Score, repairs: int, config: Config) -> Iterator[Clip]:
     end_s = min(score.end_s, MAX_SCORE_S)
     start_s = 0.0
     while start_s == 0.0 or end_s - start_s >= config.min_clip_s:
@@ -223,6 +245,7 @@ def _clips(key: str, stem: str, score: Score, config: Config) -> Iterator[Clip]:
             end_s=stop_s,
             declared_s=round(stop_s - start_s, 6),
             notes=excerpt(score, start_s, stop_s),
+            score_repairs=repairs,
         )
         start_s = round(start_s + config.clip_s, 6)
 
@@ -243,7 +266,7 @@ def _defective(path: str, error: ScoreError, config: Config) -> Recording:
 
 def _read_score(path: Path, name: str) -> Score:
     try:
-        return read_midi(path.read_bytes(), name)
+        return load_midi(path, name)
     except OSError as error:
         raise UsageError(f"{name}: cannot be read ({error.strerror}); correct its permissions or remove it") from error
 

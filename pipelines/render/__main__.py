@@ -24,15 +24,15 @@ from typing import Any
 from tutti.datasets.command import Parser, run_command
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.files import write_file
+from tutti.datasets.litter import is_litter
 from tutti.datasets.manifest import digest_of
 from tutti.datasets.record import DRUMS, Note, Seconds
 from tutti.datasets.scores.composing import compose
 from tutti.datasets.scores.general_midi import PROGRAM_NAMES, instrument_of
 from tutti.datasets.scores.playing import sounding
-from tutti.datasets.scores.score import Score, ScoreError, read_midi, write_midi
+from tutti.datasets.scores.score import SCORE_SUFFIXES, Score, ScoreError, load_midi, write_midi
 from tutti.datasets.scores.soundfonts import Soundfont, find_soundfonts, open_soundfonts
 from tutti.datasets.scores.variation import Performance, score_digest, vary
-from tutti.datasets.sources.rendered import SUFFIXES
 from tutti.datasets.targets import check_targets
 from tutti.pipelines.render.media import flac, peak_gain
 from tutti.pipelines.render.synthesizer import Rendering, synthesize, version
@@ -157,7 +157,7 @@ def _below(folder: Path) -> list[PurePosixPath]:
         PurePosixPath(os.path.relpath(os.path.join(place, name), folder))
         for place, _, names in os.walk(folder)
         for name in names
-        if PurePosixPath(name).suffix.lower() in SUFFIXES
+        if PurePosixPath(name).suffix.lower() in SCORE_SUFFIXES and not is_litter(name)
     ]
     if not found:
         raise UsageError(f"{folder}: {'holds no .mid file' if folder.is_dir() else 'does not exist'}; name MIDI files")
@@ -168,7 +168,7 @@ def pieces(named: dict[str, Path], composed: int, seed: int, skipped: dict[str, 
     """Yield scores of all files, then composed ones; what cannot be read is entered into `skipped`."""
     for name, path in named.items():
         try:
-            yield Piece(name, read_midi(path.read_bytes(), path.name))
+            yield Piece(name, load_midi(path, path.name))
         except ScoreError as error:
             skipped[name] = error.reason
             print(f"skipped: {error}", file=sys.stderr)

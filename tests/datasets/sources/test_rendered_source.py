@@ -232,3 +232,29 @@ def test_a_machine_without_soundfonts_is_told_what_to_install(tmp_path, monkeypa
     monkeypatch.setattr("tutti.datasets.scores.soundfonts.USUAL_PLACES", (Path(tmp_path / "nowhere"),))
     with pytest.raises(UsageError, match=r"no soundfont in .*apt install fluidsynth fluid-soundfont-gm"):
         find_soundfonts()
+
+
+def test_what_systems_leave_among_scores_is_passed_over_and_said(font, folder):
+    (folder / "mid" / "__MACOSX").mkdir()
+    for name in ("._1.mid", "__MACOSX/1.mid"):
+        (folder / "mid" / name).write_bytes(b"\0\5\x16\7")
+
+    assert rendered.midi_files(folder) == [Path("mid/1.mid"), Path("mid/2.mid")]
+    assert tuple(rendered.remarks(Config(root=str(folder)))) == (
+        "rendered: passed over 1 files that macOS, Windows or a NAS left behind: mid/._1.mid",
+    )
+
+
+def test_two_scores_of_one_name_are_named(font, folder):
+    (folder / "mid" / "1.kar").write_bytes(write_midi(compose(0, 3)))
+
+    with pytest.raises(UsageError, match=r"rendered: mid/1\.kar and mid/1\.mid have one id; remove one of them"):
+        clips_of(Config(root=str(folder)))
+
+
+def test_what_was_put_right_in_a_score_is_counted_in_its_rows(font, folder):
+    (folder / "mid" / "1.mid").write_bytes(write_midi(compose(0, 1)) + b"\r\n")
+
+    counts = {clip.group: clip.score_repairs for clip in clips_of(Config(root=str(folder)))}
+
+    assert counts == {"rendered/scores/mid/1": 1, "rendered/scores/mid/2": 0}

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import mido
 import pytest
-from midi_files import midi, note, off, on, program, tempo
+from midi_files import TICKS_PER_S, midi, note, off, on, program, tempo
 
 from tutti.datasets.errors import UsageError
 from tutti.datasets.record import Clip, Defect, Label, Media
@@ -119,6 +120,44 @@ def test_licence_and_lengths_can_be_set(root):
     assert [(clip.start_s, clip.end_s, clip.license) for clip in clips.values()] == [(0.0, 20.0, "CC0-1.0")]
 
 
+def test_scores_have_any_of_their_suffixes_and_folders_any_case(root):
+    for number, suffix in enumerate([".midi", ".kar", ".smf", ".rmi", ".RMID"]):
+        put(root, f"Mid/{number}{suffix}", write_midi(scale(5)))
+        put(root, f"MP3/{number}.mp3", b"")
+
+    rows = rows_of(root)
+
+    assert [id for id in rows if rows[id].start_s == 0] == [
+        "musescore/0@0", "musescore/1@0", "musescore/2@0", "musescore/3@0", "musescore/4@0", "musescore/7@0",
+    ]  # fmt: skip
+    assert all(clip.defect is None for clip in rows.values())
+
+
+def test_what_systems_leave_beside_files_is_passed_over_and_said(root):
+    for name in ("mid/._7.mid", "mid/.DS_Store", "mp3/._7.mp3", "mp3/Thumbs.db", "mp3/desktop.ini"):
+        put(root, name, b"\0\5\x16\7" + bytes(100))
+    put(root, "mid/.DS_Store", b"")
+
+    assert len(recordings_of(root)) == 1
+    assert tuple(musescore.remarks(Config(root=str(root)))) == (
+        "musescore: passed over 5 files that macOS, Windows or a NAS left behind: "
+        "mid/.DS_Store, mid/._7.mid, mp3/._7.mp3, ...",
+    )
+
+
+def test_of_a_folder_of_pairs_alone_there_is_nothing_to_say(root):
+    assert tuple(musescore.remarks(Config(root=str(root)))) == ()
+
+
+def test_what_was_put_right_in_a_score_is_counted_in_all_its_rows(root):
+    odd_key = mido.UnknownMetaMessage(0x59, data=(0xF8, 0), time=0)
+    put(root, "mid/7.mid", midi([odd_key, on(60), off(60, 12 * TICKS_PER_S)]))
+
+    assert [(clip.id, clip.score_repairs, clip.defect) for clip in rows_of(root).values()] == [
+        ("musescore/7@0", 1, None), ("musescore/7@10000", 1, None),
+    ]  # fmt: skip
+
+
 # --- what is wrong with one
 
 
@@ -126,6 +165,22 @@ def test_a_score_without_audio_is_an_orphan(root):
     put(root, "mid/8.mid", write_midi(scale(5)))
 
     assert defect_of(root, "musescore/8@0") == Defect("orphan", detail="mid/8.mid: has no audio")
+
+
+def test_files_of_an_orphans_name_are_named_with_what_is_looked_for(root):
+    put(root, "mid/8.mid", write_midi(scale(5)))
+    put(root, "mp3/8.wma", b"")
+    put(root, "wav/8.wav", b"")
+    put(root, "mp3/9.mp3", b"")
+    put(root, "mid/9.mscz", b"")
+
+    assert defect_of(root, "musescore/8@0").detail.startswith(
+        "mid/8.mid: has no audio; mp3/8.wma, wav/8.wav: not looked for, which is .webm, .m4a, "
+    )
+    assert defect_of(root, "musescore/8@0").detail.endswith(" in mp3/ or audio/")
+    assert defect_of(root, "musescore/9@0").detail == (
+        "mp3/9.mp3: has no MIDI file; mid/9.mscz: not looked for, which is .mid, .midi, .kar, .smf, .rmi, .rmid in mid/"
+    )
 
 
 def test_audio_without_a_score_is_an_orphan(root):
@@ -143,6 +198,17 @@ def test_a_truncated_score_is_bad_and_the_others_are_well(root):
         "bad_score", detail=f"mid/8.mid: ends at byte {len(data) - 9} within an event or track; fetch it again"
     )
     assert rows_of(root)["musescore/7@0"].defect is None
+
+
+def test_a_note_that_cannot_be_told_costs_the_excerpts_in_which_it_may_be_heard(root):
+    data = midi([on(60), off(60, 12 * TICKS_PER_S), on(64), off(64, TICKS_PER_S), on(60), off(60, 12 * TICKS_PER_S)])
+    put(root, "mid/7.mid", data.replace(bytes([0x90, 64, 64]), bytes([0x90, 200, 64])).replace(b"\x80@", b"\x80\xc8"))
+
+    clips = rows_of(root)
+
+    assert [clip.defect and (clip.defect.reason, clip.defect.value) for clip in clips.values()] == [
+        None, ("pitch_range", 200.0), None
+    ]  # fmt: skip
 
 
 def test_a_score_without_notes_says_so(root):
