@@ -57,7 +57,7 @@ def claim_of_mp4(data: bytes, start: int = 0) -> Claim | None:
             _read_movie(data, first, last, movie)
         elif kind == b"sidx":
             _read_index(data, first, movie)
-        elif kind == b"moof":
+        elif kind == b"moof" and (movie.in_fragments or not movie.has_moov):
             _read_fragment(data, first, last, movie)
     if not movie.has_moov:
         return Claim("mp4", None, breaks_off=True)
