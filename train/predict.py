@@ -29,6 +29,7 @@ from tutti.datasets.audio_files import AUDIO_SUFFIXES, is_audio_name
 from tutti.datasets.command import Parser, run_command
 from tutti.datasets.errors import TuttiError, UsageError
 from tutti.datasets.files import write_file
+from tutti.datasets.printable import in_unicode
 from tutti.datasets.targets import IsOurs, check_targets
 from tutti.train.cli import processor_threads
 from tutti.train.data import default_device
@@ -72,7 +73,7 @@ def predict_file(path: Path, run: SavedRun, base: Path | None = None, downmix: D
         IntegrityError: it is no audio that the decoders read.
     """
     result: dict[str, Any] = run.task.predict(run.tagger, run.thresholds, path, base, downmix)
-    return result
+    return result | {"path": in_unicode(str(path))}  # a name may hold bytes that are no UTF-8
 
 
 def _targets(options: argparse.Namespace, task: AnyTask) -> dict[Path, IsOurs]:
@@ -124,13 +125,13 @@ def _each_file(options: argparse.Namespace, run: SavedRun) -> tuple[list[dict[st
                 if not options.json:
                     print(run.task.text(files[-1]), flush=True)
     if options.json:
-        print(json.dumps({"run": str(options.run), "files": files, "errors": errors}))
+        print(json.dumps({"run": in_unicode(str(options.run)), "files": files, "errors": errors}))
     return files, exit_code
 
 
 def _told(error: TuttiError, path: Path, errors: list[dict[str, str]]) -> int:
     print(f"error: {error}", file=sys.stderr)
-    errors.append({"path": str(path), "error": str(error)})
+    errors.append({"path": in_unicode(str(path)), "error": in_unicode(str(error))})
     return error.exit_code
 
 

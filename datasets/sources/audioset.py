@@ -11,7 +11,9 @@ What bites: ids may start with "-" and differ in case only. 1.6 % of the segment
 list singing too). The CSVs hold no audio: the download stage fetches the videos that still exist.
 """
 
+import codecs
 import csv
+import io
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -289,7 +291,9 @@ def _descendants(mid: str, children: Mapping[str, tuple[str, ...]]) -> set[str]:
 
 
 def _read_segments(file: LocalFile) -> Iterator[tuple[int, Segment]]:
-    with file.path.open(encoding="ascii") as stream:
+    with file.path.open("rb") as data, io.TextIOWrapper(data, encoding="ascii") as stream:
+        if data.peek(3)[:3] == codecs.BOM_UTF8:  # an editor's
+            data.seek(3)
         try:
             yield from parse_segments(stream, _name(file))
         except UnicodeDecodeError as error:
@@ -298,7 +302,7 @@ def _read_segments(file: LocalFile) -> Iterator[tuple[int, Segment]]:
 
 def _text(file: LocalFile) -> str:
     try:
-        return file.path.read_text(encoding="utf-8")
+        return file.path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise IntegrityError(f"{_name(file)}: is not UTF-8 text ({error}); {_REDO}") from error
 

@@ -170,8 +170,9 @@ def parse_table(text: str, name: str, finder: Finder | None = None) -> tuple[tup
     """
 
     def is_comment(line: str) -> bool:
-        is_path = finder is not None and finder.find(line.partition(",")[0].strip()) is not None
-        return line.lstrip().startswith("#") and not is_path
+        if not line.lstrip().startswith("#"):
+            return False
+        return finder is None or finder.find(line.partition(",")[0].strip()) is None
 
     lines = list(table_rows(text, name, is_comment=is_comment))
     if not lines:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,20 @@ def test_files_that_cannot_be_read_are_named_and_the_others_still_predicted(
     assert [item["path"] for item in result["errors"]] == [str(missing), str(text)]
     assert f"error: {missing}: cannot be read" in error
     assert f"error: {text}: " in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_a_name_that_is_no_utf8_is_written_out(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / os.fsdecode(b"caf\xe9.wav"), resampled_tone(1.0, 900.0))
+    table = tmp_path / "line.csv"
+    flags = ("--csv", str(table), "--plot", str(tmp_path / "pictures"))
+    exit_code, result, _ = predicted(run, *flags, path, f"{path}.wav", capsys=capsys)
+
+    assert exit_code == 2
+    assert [file["path"] for file in result["files"]] == [str(tmp_path / r"caf\xe9.wav")]
+    assert [error["path"] for error in result["errors"]] == [str(tmp_path / r"caf\xe9.wav.wav")]
+    assert r"caf\xe9.wav," in table.read_text(encoding="utf-8")
+    assert len(list((tmp_path / "pictures").iterdir())) > 0
 
 
 def test_a_missing_file_alone_exits_2_and_a_folder_without_audio_too(

@@ -114,7 +114,7 @@ def _relevances(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     answers: dict[str, dict[str, float]] = {}
     line = 1
     try:
-        text = read_bounded(path, _LABELS_BYTES).decode("utf-8")
+        text = read_bounded(path, _LABELS_BYTES).decode("utf-8-sig")
         rows = csv.DictReader(io.StringIO(text, newline=""))
         for row in rows:
             line = rows.line_num

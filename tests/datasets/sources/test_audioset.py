@@ -216,6 +216,13 @@ def test_switches_decide_which_segments_are_read(read: Read, config: Config, sel
     assert "".join(recording.clips[0].recording[0] for recording in read(config, eval=ROWS)) == selected
 
 
+def test_a_byte_order_mark_that_an_editor_put_first_is_no_part_of_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "eval_segments.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + HEADER.encode() + b'aaaaaaaaaaa, 0.000, 10.000, "/m/x"\r\n')
+    file = LocalFile("audioset", audioset.REMOTES[0], path, "", 0, "own")
+    assert [segment.youtube_id for _, segment in audioset._read_segments(file)] == ["aaaaaaaaaaa"]
+
+
 def test_every_file_is_its_own_partition(read: Read) -> None:
     rows = {name: f'{name[0] * 11}, 0.000, 10.000, "{CELLO}"\n' for name in ("balanced", "unbalanced", "eval")}
     partitions = {r.clips[0].recording[0]: r.clips[0].partition for r in read(**rows)}
