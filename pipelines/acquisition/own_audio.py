@@ -6,12 +6,14 @@ the top of a folder replaces the pins, as it does in a mirror.
 
 Audio of a video is named, with or without a leading `Y`,
 
-    <id>.<ext>                  the whole video, or the clip ready cut (PANNs): its length tells
+    <id>.<ext>                  the whole video, or the clip ready cut (PANNs), if its length leaves no doubt
+    <title> [<id>].<ext>        likewise: yt-dlp's own names
     <id>_<start>.<ext>          cut from `start` on, for as long as the labels say
-    <id>_<start>_<end>.<ext>    cut from `start` to `end`
+    <id>_<start>_<end>.<ext>    cut from `start` to `end`, just the clip or more around it
 
 with start and end in seconds ("30", "30.000") or milliseconds ("30000"). A name is only a claim:
-a file counts when it decodes and its length fits.
+a file counts when it decodes and its length fits. What may be the whole video as well as a clip cut with something
+around it is dismissed, unless its place says that it is whole (`www.youtube.com/watch/`, a mirror's).
 """
 
 import bisect
@@ -33,10 +35,13 @@ from tutti.pipelines.acquisition.own_index import Index, Named, index_of, listed
 from tutti.pipelines.cache.soundness import Blob, hash_file, mismatch
 
 TOLERANCE_S: Seconds = 0.1  # of a cut clip's length: what `clean` allows before it says "truncated"
+WHOLE_FROM = 3.0  # times a clip's length: shorter files may be the clip with something around it
+WHOLE_PLACE = ("www.youtube.com", "watch")  # folders of a mirror: whole videos by definition
 MAX_FILE_BYTES = 1 << 30  # read into memory; as for members of archives, far above any audio of ours
 
-Kind = Literal["exact", "start", "whole"]  # what the name says: start and end, start, or the id only
-_RANKS: dict[Kind, int] = {"exact": 0, "start": 1, "whole": 2}
+# What the name says: the clip's start and end, its start, a start and end around it, or the id only.
+Kind = Literal["exact", "start", "around", "whole"]
+_RANKS: dict[Kind, int] = {"exact": 0, "start": 1, "around": 2, "whole": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,30 @@ class Candidate:
     kind: Kind
     promised_s: Seconds | None = None  # length by the name's own start and end
     sha256: str | None = None  # by the SHA256SUMS of its root
+    begins_s: Seconds | None = None  # in the video, by a name that says more than the clip; None: as the clip, or at 0
+
+    def is_in_whole_place(self) -> bool:
+        """Whether the file lies where whole videos lie."""
+        return self.path.parent.parts[-2:] == WHOLE_PLACE
+
+    def says_cut(self) -> bool:
+        """Whether the name is that of a ready-cut clip: `Y<id>.<ext>`, as in PANNs' archives."""
+        return len(self.path.stem) == 12 and self.path.name.startswith("Y")
 
 
-def relation_to_clip(named: Named, start_s: Seconds, end_s: Seconds | None) -> tuple[Kind, Seconds | None] | None:
-    """Relate a file's name to the clip [start_s, end_s): which kind of match, and the length that it promises.
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A decision on a file for one clip: what it is taken for, and why."""
+
+    kind: Literal["whole", "cut", "dismissed"]
+    reason: str  # for people
+    offset_s: Seconds | None = None  # where in the video the file begins; None: dismissed
+
+
+def relation_to_clip(
+    named: Named, start_s: Seconds, end_s: Seconds | None
+) -> tuple[Kind, Seconds | None, Seconds | None] | None:
+    """Relate a file's name to the clip [start_s, end_s): kind, promised length, start if it is another.
 
     Start and end of a name are in one unit: whichever of seconds and milliseconds fits.
     None: the name speaks of another part of the video.
@@ -72,23 +97,77 @@ def relation_to_clip(named: Named, start_s: Seconds, end_s: Seconds | None) -> t
         end_s: of the clip in the video; None: the end of the video, so that only the whole fits.
     """
     if named.start is None:
-        return "whole", None
+        return "whole", None, None
     if end_s is None:
         return None
     clip_ms = round(start_s * 1000), round(end_s * 1000)
-    fits: list[tuple[Kind, Seconds | None]] = []
+    fits: list[tuple[Kind, Seconds | None, Seconds | None]] = []
     for scale in (1000, 1):  # of seconds, of milliseconds
         if scale == 1 and "." in named.start + (named.end or ""):
             continue
         first_ms = round(float(named.start) * scale)
-        if first_ms != clip_ms[0]:
-            continue
         if named.end is None:
-            return "start", None
+            if first_ms == clip_ms[0]:
+                return "start", None, None
+            continue
         last_ms = round(float(named.end) * scale)
-        if last_ms > first_ms:
-            fits.append(("exact" if last_ms == clip_ms[1] else "start", (last_ms - first_ms) / 1000))
+        promised_s = (last_ms - first_ms) / 1000
+        if first_ms == clip_ms[0] and last_ms > first_ms:
+            fits.append(("exact" if last_ms == clip_ms[1] else "start", promised_s, None))
+        elif first_ms < clip_ms[0] and clip_ms[1] <= last_ms:
+            fits.append(("around", promised_s, first_ms / 1000))
     return min(fits, key=lambda fit: _RANKS[fit[0]], default=None)
+
+
+def placement(
+    candidate: Candidate,
+    duration_s: Seconds,
+    start_s: Seconds,
+    end_s: Seconds | None,
+    tolerance_s: Seconds = TOLERANCE_S,
+) -> Placement:
+    """Decide what a file is by its name, its place and its decoded length; nothing is guessed.
+
+    Args:
+        candidate: the file.
+        duration_s: its length.
+        start_s: of the clip in the video.
+        end_s: of the clip in the video; None: the end of the video.
+        tolerance_s: of the length of a file that is cut.
+    """
+    lasts = f"lasts {duration_s:.3f} s"
+    if end_s is None:
+        if candidate.kind == "whole":
+            return Placement("whole", "its clip goes on to the end of the video", 0.0)
+        return Placement("dismissed", f"{lasts}; expected the whole video")
+    wanted_s = end_s - start_s
+    promised_s = wanted_s if candidate.promised_s is None else candidate.promised_s
+    reaches = duration_s >= end_s - tolerance_s
+    fits = round(abs(duration_s - promised_s), 6) <= tolerance_s and round(wanted_s - duration_s, 6) <= tolerance_s
+    if candidate.kind != "whole":
+        if fits:
+            first_s = start_s if candidate.begins_s is None else candidate.begins_s
+            return Placement("cut", f"by its name from {first_s:.3f} s on, and {lasts}", first_s)
+        return Placement("dismissed", f"{lasts}; expected {promised_s:.3f} s by its name")
+    if candidate.is_in_whole_place() and reaches:
+        return Placement("whole", f"{lasts}, in the folder of whole videos", 0.0)
+    if fits:
+        return Placement("cut", f"{lasts}, as long as its clip", start_s)
+    if not reaches:
+        expected = f"the clip ({wanted_s:.3f} s) or the video up to its end ({end_s:.3f} s)"
+        return Placement("dismissed", f"{lasts}; expected {expected}")
+    if start_s == 0:
+        return Placement("whole", f"{lasts}, and its clip is the beginning", 0.0)
+    if candidate.says_cut():
+        why = f"{lasts}; its name (Y...) is that of a ready-cut clip, which has {wanted_s:.3f} s"
+    elif duration_s >= WHOLE_FROM * wanted_s - tolerance_s:
+        return Placement("whole", f"{lasts}, far longer than its clip", 0.0)
+    else:
+        why = f"{lasts}; the whole video, or the clip ({wanted_s:.3f} s) with something around it"
+    return Placement("dismissed", f"{why}; name it by its times, <id>_<start>_<end>, or put it, whole, into {_PLACE}")
+
+
+_PLACE = "/".join(WHOLE_PLACE)
 
 
 def offset_in_video(
@@ -98,20 +177,8 @@ def offset_in_video(
     end_s: Seconds | None,
     tolerance_s: Seconds = TOLERANCE_S,
 ) -> Seconds | None:
-    """Compute where in the video a file begins, by its decoded length; None where it is not usable.
-
-    A file that is named by the id only is the whole video if it reaches the end of the clip, and
-    the clip ready cut if it is as long as the clip. A file that is named by its start must be as
-    long as promised: a longer one may well be the whole video under a wrong name.
-    """
-    if end_s is None:
-        return 0.0 if candidate.kind == "whole" else None
-    wanted_s = end_s - start_s
-    if candidate.kind == "whole" and duration_s >= end_s - tolerance_s:
-        return 0.0
-    promised_s = wanted_s if candidate.promised_s is None else candidate.promised_s
-    as_promised = round(abs(duration_s - promised_s), 6) <= tolerance_s
-    return start_s if as_promised and round(wanted_s - duration_s, 6) <= tolerance_s else None
+    """Compute where in the video a file begins, by its decoded length; None where it is not usable."""
+    return placement(candidate, duration_s, start_s, end_s, tolerance_s).offset_s
 
 
 def candidates(index: Index, video_id: str, start_s: Seconds, end_s: Seconds | None) -> tuple[Candidate, ...]:
@@ -124,11 +191,11 @@ def candidates(index: Index, video_id: str, start_s: Seconds, end_s: Seconds | N
         named = parse_name(name)
         fit = None if named is None else relation_to_clip(named, start_s, end_s)
         if fit is not None:
-            kind, promised_s = fit
+            kind, promised_s, begins_s = fit
             root, below = index.folders[int(number)]
             path = os.path.join(below, name)
             listed = listed_sum(root, path)
-            found.append((_RANKS[kind], int(number), Candidate(Path(root, path), kind, promised_s, listed)))
+            found.append((_RANKS[kind], int(number), Candidate(Path(root, path), kind, promised_s, listed, begins_s)))
     return tuple(item for _, _, item in sorted(found, key=lambda ranked: (*ranked[:2], ranked[2].path)))
 
 
@@ -152,15 +219,28 @@ def first_verified(
     """
     notes: list[str] = []
     for candidate in found:
-        known_s = known_length(candidate)
-        problem, duration_s = _length(candidate, probe) if known_s is None else ("", known_s)
-        offset_s = None if problem else offset_in_video(candidate, duration_s, start_s, end_s, tolerance_s)
-        if offset_s is not None:
-            return (candidate, offset_s), tuple(notes)
+        placed = decide(candidate, start_s, end_s, probe, tolerance_s, known_length)
+        if placed.offset_s is not None:
+            return (candidate, placed.offset_s), tuple(notes)
         # The name only: notes may reach a manifest, where paths of one machine mean nothing.
-        expected = f"lasts {duration_s:.3f} s; expected {_expected(candidate, start_s, end_s)}"
-        notes.append(f"{candidate.path.name}: {problem or expected}")
+        notes.append(f"{candidate.path.name}: {placed.reason}")
     return None, tuple(notes)
+
+
+def decide(
+    candidate: Candidate,
+    start_s: Seconds,
+    end_s: Seconds | None,
+    probe: Callable[[bytes], Seconds],
+    tolerance_s: Seconds = TOLERANCE_S,
+    known_length: Callable[[Candidate], Seconds | None] = lambda candidate: None,
+) -> Placement:
+    """Decode a file's length, where it is not known, and decide what the file is; see `first_verified`."""
+    known_s = known_length(candidate)
+    problem, duration_s = _length(candidate, probe) if known_s is None else ("", known_s)
+    if problem:
+        return Placement("dismissed", problem)
+    return placement(candidate, duration_s, start_s, end_s, tolerance_s)
 
 
 def _length(candidate: Candidate, probe: Callable[[bytes], Seconds]) -> tuple[str, Seconds]:
@@ -176,14 +256,6 @@ def _length(candidate: Candidate, probe: Callable[[bytes], Seconds]) -> tuple[st
         return str(error.strerror), 0.0
     except DecodeError as error:
         return str(error) or "not decodable", 0.0
-
-
-def _expected(candidate: Candidate, start_s: Seconds, end_s: Seconds | None) -> str:
-    if end_s is None:
-        return "the whole video"
-    if candidate.kind == "whole":
-        return f"the clip ({end_s - start_s:.3f} s) or the video up to its end ({end_s:.3f} s)"
-    return f"{end_s - start_s if candidate.promised_s is None else candidate.promised_s:.3f} s by its name"
 
 
 def find_file(roots: tuple[str, ...], remote: RemoteFile, expected_sha256: str | None = None) -> OwnFile | None:

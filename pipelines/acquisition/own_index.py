@@ -11,6 +11,7 @@ from pathlib import Path
 from tutti.datasets.audio_files import is_audio_name
 from tutti.datasets.errors import IntegrityError, UsageError
 from tutti.datasets.files import UNREACHABLE, is_file_entry, is_folder_entry
+from tutti.datasets.litter import is_litter
 from tutti.datasets.user_text import decode_text, nfc
 
 _TIME = r"\d{1,9}(?:\.\d{1,9})?"
@@ -19,6 +20,7 @@ _NAME = re.compile(
     rf"Y?(?P<id>[A-Za-z0-9_-]{{11}})(?:_(?P<start>{_TIME})(?:_(?P<end>{_TIME}))?)?\.[A-Za-z0-9]{{2,4}}",
     re.ASCII,
 )
+_TITLED = re.compile(r".* \[(?P<id>[A-Za-z0-9_-]{11})\]\.[A-Za-z0-9]{2,4}", re.ASCII | re.DOTALL)  # yt-dlp's own names
 MAX_SUMS_BYTES = 64 << 20  # 500,000 files
 MAX_SUMS_LINES = 1_000_000
 MAX_PATH_CHARS = 4096  # PATH_MAX of Linux
@@ -44,14 +46,17 @@ class Index:
     folders: tuple[tuple[str, str], ...]  # (root, path below it), in the order of the search
     videos: tuple[str, ...]  # "<video id>/<number of folder>/<name>", sorted
     others: tuple[str, ...]  # "<number of folder>/<name>", in the order of the search
+    strays: tuple[str, ...] = ()  # names of audio files that hold no id, in the order of the search
 
 
 def parse_name(name: str) -> Named | None:
     """Parse the claim of a file name; None for a name that is no scheme of ours or no audio."""
-    match = _NAME.fullmatch(name)
-    if match is None or not is_audio_name(name):
+    if not is_audio_name(name):
         return None
-    return Named(match["id"], match["start"], match["end"])
+    if (match := _NAME.fullmatch(name)) is not None:
+        return Named(match["id"], match["start"], match["end"])
+    titled = _TITLED.fullmatch(name)
+    return None if titled is None or is_litter(name) else Named(titled["id"])
 
 
 def parse_sums(content: bytes, name: str) -> dict[str, str]:
@@ -126,6 +131,7 @@ def index_of(roots: tuple[str, ...]) -> Index:
     folders: list[tuple[str, str]] = []
     videos: list[str] = []
     others: list[str] = []
+    strays: list[str] = []
     seen: set[tuple[int, int]] = set()  # a link may lead to a folder above
     for root in roots:
         if not os.path.isdir(root):
@@ -137,8 +143,10 @@ def index_of(roots: tuple[str, ...]) -> Index:
                     videos.append(f"{named.video_id}/{len(folders)}/{name}")
                 elif not is_audio_name(name):
                     others.append(f"{len(folders)}/{name}")
+                elif not is_litter(name):
+                    strays.append(name)
             folders.append((root, below))
-    return Index(tuple(folders), tuple(sorted(videos)), tuple(others))
+    return Index(tuple(folders), tuple(sorted(videos)), tuple(others), tuple(strays))
 
 
 def _walk(root: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, list[str]]]:

@@ -29,6 +29,7 @@ from tutti.pipelines.build.inputs import named_inputs, recipe_inputs
 from tutti.pipelines.build.lock_file import differing
 from tutti.pipelines.build.looks import Input, LookAt, Looks, changed_inputs, settled_looks
 from tutti.pipelines.build.output import publish_to
+from tutti.pipelines.build.own_report import foretold, report_own_audio
 from tutti.pipelines.build.plan import Build, places_of, plan_build, recipe_of
 from tutti.pipelines.build.report import (
     Progress,
@@ -80,7 +81,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         build = plan_build(arguments)
         check_places(build, standing(build.output))
         tell_remarks(build.recipe)
-        print(describe(build))
+        print("\n".join([describe(build), *foretold(build)]))
         return 0
     read_anew()
     look = looker(arguments)
@@ -105,6 +106,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             say({"dataset": build.recipe.name, **fetched_and_missing(tallies)})
             return 0
         seconds |= {name: round(tally.seconds, 3) for name, tally in tallies.items()}
+        own = report_own_audio(build)  # before a build without clips is refused
         verdict = check_staged(build, before)
         looks, changed = looked_again(looks, look)
         manifest = publish(build, changed)
@@ -113,7 +115,7 @@ def execute(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
         tell_incomplete(manifest, changed)
         seconds["total"] = round(time.perf_counter() - start_s, 3)
         report = summary(manifest, build, changed=before.name != manifest.version, seconds=seconds)
-        report |= {"work": work_of(tallies, build.recipe)} | verdict | unmatched_in(manifest, build)
+        report |= {"work": work_of(tallies, build.recipe)} | verdict | own | unmatched_in(manifest, build)
         keep_books(arguments, looks, build.output.root, manifest, report)
         if build.publish is not None:
             publish_to(build.publish, manifest)

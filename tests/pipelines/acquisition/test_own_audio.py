@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tutti.datasets.audio import decode
 from tutti.datasets.errors import UsageError
-from tutti.pipelines.acquisition.own_audio import Candidate, candidates, first_verified, offset_in_video
+from tutti.pipelines.acquisition.own_audio import Candidate, candidates, first_verified, offset_in_video, placement
 from tutti.pipelines.acquisition.own_index import Named, index_of, parse_name
 
 ID = "-abc_DEF123"
@@ -219,6 +219,57 @@ def test_a_hostile_id_is_found_under_all_its_names_and_no_other_id_is(tmp_path, 
 )
 def test_the_length_tells_where_a_file_begins(kind, promised_s, duration_s, offset_s):
     assert offset_in_video(Candidate(Path("file"), kind, promised_s), duration_s, 30.0, 40.0) == offset_s
+
+
+@pytest.mark.parametrize(
+    ("path", "duration_s", "kind", "reason"),
+    [
+        ("Y-abc_DEF123.ogg", 20.0, "dismissed", "its name (Y...) is that of a ready-cut clip, which has 10.000 s"),
+        ("Y-abc_DEF123.ogg", 240.0, "dismissed", "its name (Y...) is that of a ready-cut clip"),
+        ("Y-abc_DEF123.ogg", 10.3, "dismissed", "expected the clip (10.000 s) or the video up to its end (20.000 s)"),
+        ("Y-abc_DEF123.ogg", 10.0, "cut", "lasts 10.000 s, as long as its clip"),
+        ("-abc_DEF123.ogg", 20.0, "dismissed", "the whole video, or the clip (10.000 s) with something around it"),
+        ("-abc_DEF123.ogg", 29.0, "dismissed", "name it by its times, <id>_<start>_<end>, or put it, whole, into www."),
+        ("-abc_DEF123.ogg", 30.0, "whole", "far longer than its clip"),
+        ("www.youtube.com/watch/-abc_DEF123.ogg", 20.0, "whole", "in the folder of whole videos"),
+        ("A title [-abc_DEF123].m4a", 10.0, "cut", "as long as its clip"),
+        ("A title [-abc_DEF123].m4a", 13.0, "dismissed", "lasts 13.000 s; expected the clip"),
+    ],
+)
+def test_a_file_is_whole_or_cut_where_nothing_else_is_possible_else_dismissed_with_the_reason(
+    path, duration_s, kind, reason
+):
+    placed = placement(Candidate(Path(path), "whole"), duration_s, 10.0, 20.0)
+
+    assert placed.kind == kind
+    assert reason in placed.reason
+
+
+@pytest.mark.parametrize("times", ["0_4", "0.5_3.5", "500_3500"])
+def test_a_name_whose_times_lie_around_the_clip_says_where_the_file_begins(tmp_path, times):
+    name = f"{ID}_{times}.wav"
+    put(tmp_path / name, wav(4.0 if times == "0_4" else 3.0))
+
+    assert used(tmp_path, 1.0, 2.0) == ((name, 0.0 if times == "0_4" else 0.5), ())
+    assert used(tmp_path, 1.0, 5.0) == (None, ())
+
+
+def test_a_file_that_is_shorter_than_the_times_of_its_name_is_dismissed(tmp_path):
+    put(tmp_path / f"{ID}_0_4.wav", wav(3.0))
+
+    assert used(tmp_path, 1.0, 2.0) == (None, (f"{ID}_0_4.wav: lasts 3.000 s; expected 4.000 s by its name",))
+
+
+def test_at_the_beginning_of_a_video_whole_and_cut_are_one(tmp_path):
+    assert placement(Candidate(Path("Yx.ogg"), "whole"), 20.0, 0.0, 10.0).offset_s == 0.0
+
+
+def test_names_as_yt_dlp_gives_them_are_understood_and_names_without_an_id_are_noted(tmp_path):
+    for name in (f"A title, 2nd take [{ID}].m4a", f"A title-{ID}.m4a", f"._A title [{ID}].m4a", "cover.jpg"):
+        put(tmp_path / name)
+
+    assert found(tmp_path) == [(f"A title, 2nd take [{ID}].m4a", "whole")]
+    assert index_of((str(tmp_path),)).strays == (f"A title-{ID}.m4a",)
 
 
 def test_a_clip_up_to_the_end_of_the_video_needs_the_whole_video(tmp_path):

@@ -123,8 +123,7 @@ def test_a_video_whose_decoder_is_killed_is_pending_for_that_and_the_ledger_hold
 def test_an_own_file_whose_decoder_is_killed_is_neither_passed_over_nor_looked_for_elsewhere(site, cache, tmp_path):
     site.video(VIDEO, media=FULL)
     own = tmp_path / "own"
-    own.mkdir()
-    (own / f"{VIDEO}.webm").write_bytes(FULL)
+    put(own, f"www.youtube.com/watch/{VIDEO}.webm", FULL)
 
     with no_decoder_lives():
         rows = ask(cache, own_roots=(str(own),))
@@ -234,7 +233,7 @@ def test_a_breakdown_between_the_line_and_the_file_is_made_good(site, cache, mon
 
 
 def test_a_whole_video_of_ones_own_is_used_before_the_network(site, cache, tmp_path):
-    put(tmp_path / "mine", f"{VIDEO}.webm", FULL)
+    put(tmp_path / "mine", f"www.youtube.com/watch/{VIDEO}.webm", FULL)
 
     (row,) = ask(cache, own_roots=(str(tmp_path / "mine"),))
 
