@@ -2,6 +2,8 @@
 
 from pathlib import PurePath
 
+from tutti.datasets.litter import is_litter
+
 # In the order in which a mirror is asked for a video: what YouTube gives first. A test decodes one file of each.
 AUDIO_SUFFIXES = (
     ".webm", ".m4a", ".opus", ".ogg", ".mp3", ".flac", ".wav", ".mp4", ".mka", ".mkv", ".oga", ".mp2", ".aif", ".aiff",
@@ -11,5 +13,6 @@ _KNOWN = frozenset(AUDIO_SUFFIXES)
 
 
 def is_audio_name(name: str | PurePath) -> bool:
-    """Whether a file, by its suffix, may hold audio that can be decoded."""
-    return PurePath(name).suffix.lower() in _KNOWN
+    """Whether a file, by its name, may hold audio that can be decoded: `._x.wav` is what macOS writes beside x.wav."""
+    path = PurePath(name)
+    return path.suffix.lower() in _KNOWN and not is_litter(path.name)

@@ -58,7 +58,8 @@ def test_a_video_of_every_suffix_is_found_in_a_folder_of_ones_own(tmp_path, suff
 
 
 @pytest.mark.parametrize(
-    ("name", "is_audio"), [("a.FLAC", True), ("a.b.ogg", True), ("ogg", False), (".wav", False), ("a.aac", False)]
+    ("name", "is_audio"),
+    [("a.FLAC", True), ("a.b.ogg", True), ("ogg", False), (".wav", False), ("a.aac", False), ("._a.wav", False)],
 )
 def test_the_suffix_tells_whether_a_file_may_hold_audio(name, is_audio):
     assert is_audio_name(name) is is_audio
