@@ -259,6 +259,17 @@ def test_agreement_counts_only_clips_that_both_answered():
 CELLO, CAFE = "a/</script><!--<b>x@0", "a/song [cel] Café@1500"
 
 
+def test_answers_that_an_editor_saved_are_read_and_in_utf16_are_named(sample, capsys):
+    path = answers_file(sample, {CELLO: {"instruments": ["cello"]}})
+    text = path.read_text(encoding="utf-8")
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert main(["score", "--sample", str(sample), "--json"]) == 0
+
+    path.write_bytes(text.encode("utf-16"))
+    assert main(["score", "--sample", str(sample), "--json"]) == 2
+    assert "is UTF-16, not UTF-8; save it as UTF-8" in capsys.readouterr().err
+
+
 def test_score_prints_the_statistics_of_every_person_and_their_agreement(sample, capsys):
     answers_file(sample, {CELLO: {"instruments": ["cello"]}, CAFE: {"instruments": ["flute"], "unsure": True}})
     other = {CELLO: {"instruments": ["cello", "piano"]}}
