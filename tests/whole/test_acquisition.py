@@ -286,3 +286,33 @@ def test_every_stage_run_twice_over_gives_the_same_dataset(sample_mirror, sample
     ) == 0  # fmt: skip
     assert summary(capsys)["version"] == read_manifest(sample_build).version
     assert {"download", "select", "fetch", "prepare", "clean", "split", "write", "clip_rows", "manifest"} <= stages
+
+
+def test_own_audio_is_reported_file_by_file_before_and_after_a_build(
+    labels, sample_mirror, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TUTTI_OFFLINE", "1")
+    media = sorted((sample_mirror / WATCH).iterdir())
+    mine = labels / WATCH
+    mine.mkdir(parents=True)
+    for file in media[:4]:
+        shutil.copy(file, mine)
+    (labels / f"A title-{media[0].stem}.webm").write_bytes(b"")
+    command = [
+        "--dataset", "audioset", "--data-from", str(labels), "--embedder", "none", "--output", str(tmp_path / "out"),
+        "--cache-dir", str(tmp_path / "cache"),
+    ]  # fmt: skip
+
+    assert main([*command, "--dry-run"]) == 0
+    foretold = capsys.readouterr().out
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+
+    report = json.loads(out.splitlines()[-1])["own_audio"]
+    counted = f"your own audio of videos: {report['whole']} whole, {report['cut']} cut, {report['dismissed']} dismissed"
+    assert report["whole"] + report["cut"] + report["dismissed"] == len(report["files"]) > 0
+    assert report["whole"] > 0
+    assert report["names_without_id"] == 1
+    for told in (foretold, err):
+        assert counted in told
+        assert f"hold no video's id: A title-{media[0].stem}.webm" in told
