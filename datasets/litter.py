@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from tutti.datasets.printable import in_unicode
+
 SHOWN = 3  # files that are named
 _FILES = frozenset((".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".localized"))
 _FOLDERS = frozenset((
@@ -16,14 +18,9 @@ def is_litter(name: str) -> bool:
     return lowered.startswith("._") or lowered in _FILES or lowered in _FOLDERS
 
 
-def litter_note(source: str, paths: Iterable[str]) -> tuple[str, ...]:
-    """Describe what a source passed over, for people; empty where there is nothing.
-
-    Args:
-        source: its name.
-        paths: of the files and folders.
-    """
-    found = sorted(set(paths))
+def litter_note(paths: Iterable[str]) -> tuple[str, ...]:
+    """Describe what a source passed over, by the paths of the files, for people; empty where there is nothing."""
+    found = sorted(set(map(in_unicode, paths)))
     some = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
-    words = f"{source}: passed over {len(found):,} files that macOS, Windows or a NAS left behind: {some}"
+    words = f"passed over {len(found):,} files that macOS, Windows or a NAS left behind: {some}"
     return (words,) if found else ()

@@ -113,7 +113,7 @@ def remarks(config: Config) -> Iterator[str]:
         for name in names
         if folder.lower() in (*SCORE_FOLDERS, *AUDIO_FOLDERS) and is_litter(name)
     ]
-    yield from litter_note("musescore", litter)
+    yield from litter_note(litter)
 
 
 def inputs(config: Config) -> tuple[Input, ...]:

@@ -164,7 +164,7 @@ def remarks(config: Config) -> Iterator[str]:
         UsageError: there is no such folder.
     """
     if not config.scores:
-        yield from litter_note("rendered", map(str, _files_below(_root(config), litter=True)))
+        yield from litter_note(map(str, _files_below(_root(config), litter=True)))
 
 
 def _top(root: Path) -> Path:

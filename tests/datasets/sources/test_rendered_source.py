@@ -241,7 +241,7 @@ def test_what_systems_leave_among_scores_is_passed_over_and_said(font, folder):
 
     assert rendered.midi_files(folder) == [Path("mid/1.mid"), Path("mid/2.mid")]
     assert tuple(rendered.remarks(Config(root=str(folder)))) == (
-        "rendered: passed over 1 files that macOS, Windows or a NAS left behind: mid/._1.mid",
+        "passed over 1 files that macOS, Windows or a NAS left behind: mid/._1.mid",
     )
 
 

@@ -140,8 +140,7 @@ def test_what_systems_leave_beside_files_is_passed_over_and_said(root):
 
     assert len(recordings_of(root)) == 1
     assert tuple(musescore.remarks(Config(root=str(root)))) == (
-        "musescore: passed over 5 files that macOS, Windows or a NAS left behind: "
-        "mid/.DS_Store, mid/._7.mid, mp3/._7.mp3, ...",
+        "passed over 5 files that macOS, Windows or a NAS left behind: mid/.DS_Store, mid/._7.mid, mp3/._7.mp3, ...",
     )
 
 
