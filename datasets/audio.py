@@ -43,6 +43,8 @@ class Decoded:
     codec: str
     decoder: str
     complete: bool  # False: the container ends before its own end mark
+    gap_s: Seconds = 0.0  # of silence where the container has no sound
+    damaged_s: Seconds = 0.0  # lost, or not decodable
 
     @property
     def duration_s(self) -> Seconds:
@@ -61,7 +63,8 @@ def decode(data: bytes, name: str) -> Decoded:
         DecodeError: unknown format, damaged content, no samples, or samples that are not finite.
     """
     stream, (waveform,) = decode_spans(data, name, [(0.0, None)])
-    return Decoded(waveform, stream.sample_rate, stream.codec, stream.decoder, stream.complete)
+    facts = stream.sample_rate, stream.codec, stream.decoder, stream.complete, stream.gap_s, stream.damaged_s
+    return Decoded(waveform, *facts)
 
 
 def excerpt(decoded: Decoded, start_s: Seconds, end_s: Seconds | None) -> Waveform:

@@ -18,3 +18,4 @@ class Claim:
     losses: tuple[tuple[int, int], ...] = ()  # [first, last) samples within that are lost: told by positions, checksums
     sample_rate: int | None = None  # of `num_samples` and `losses`: not always the decoder's (HE-AAC); None with none
     gaps: tuple[tuple[int, int], ...] = ()  # [first, last) samples within where the clock goes on without sound (Ogg)
+    is_joined_late: bool = False  # an Opus stream whose positions begin above 0: a live one that was recorded

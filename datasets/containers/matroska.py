@@ -11,11 +11,14 @@ from tutti.datasets.containers.claim import Claim
 
 _SEGMENT, _CLUSTER, _INFO = 0x18538067, 0x1F43B675, 0x1549A966
 _TIMESTAMP, _CHECKSUM, _SCALE = 0xE7, 0xBF, 0x2AD7B1
+_BLOCKS = frozenset({0xA3, 0xA0, 0xAF})  # SimpleBlock, BlockGroup, EncryptedBlock
+_OF_CLUSTER = _BLOCKS | {_TIMESTAMP, _CHECKSUM, 0xA7, 0xAB, 0x5854, 0xEC}  # Position, PrevSize, SilentTracks, Void
 _TOP = frozenset(  # what ends a cluster of unknown size: SeekHead, Info, Tracks, Cues, Chapters, Tags, Attachments
     {_CLUSTER, 0x114D9B74, _INFO, 0x1654AE6B, 0x1C53BB6B, 0x1043A770, 0x1254C367, 0x1941A469, _SEGMENT, 0x1A45DFA3}
 )
 _MOST_ELEMENTS = 1 << 20
 _NANOSECONDS = 1_000_000_000
+_UNTIL_THE_END = 1 << 40  # ticks
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def claim_of_matroska(data: bytes, start: int = 0) -> Claim | None:
 
 def _claim_of_segment(data: bytes, segment: _Element) -> Claim:
     scale, broken, seen_behind, num_clusters = 1_000_000, False, False, 0
-    times: list[tuple[int, bool]] = []  # of clusters: first time, whether whole
+    times: list[tuple[int, int | None]] = []  # of clusters: first time, and that from which on it is damaged
     end = min(segment.last or len(data), len(data))
     position = segment.first
     for element in _elements(data, segment.first, end):
@@ -123,26 +126,34 @@ def _scale(data: bytes, position: int, end: int) -> int | None:
     return None
 
 
-def _look_into(data: bytes, first: int, last: int, *, whole: bool) -> tuple[int, bool]:
-    """Read the time of a cluster, and whether its checksum is right where it has one (RFC 8794, 11.3.1)."""
-    element = _element(data, first)
-    right = True
-    if element is not None and element.kind == _CHECKSUM and element.last == element.first + 4:
-        stored = int.from_bytes(data[element.first : element.last], "little")
-        right = not whole or zlib.crc32(memoryview(data)[element.last : last]) == stored
-        element = _element(data, element.last)
-    if element is None or element.kind != _TIMESTAMP or element.last is None or element.last - element.first > 8:
-        return -1, right
-    return int.from_bytes(data[element.first : element.last], "big"), right
+def _look_into(data: bytes, first: int, last: int, *, whole: bool) -> tuple[int, int | None]:
+    """Read the time of a cluster, and the time of the last block before what is no part of one.
+
+    A wrong checksum (RFC 8794, 11.3.1) says nothing of the place: from the beginning on. None: all of it is right.
+    """
+    position, time, at, right = first, -1, None, True
+    while position < last:
+        element = _element(data, position)
+        if element is None or element.kind not in _OF_CLUSTER or element.last is None or element.last > last:
+            return time, (max(time, 0) if at is None else at) if whole else None
+        if element.kind == _CHECKSUM and element.last == element.first + 4:
+            stored = int.from_bytes(data[element.first : element.last], "little")
+            right = not whole or zlib.crc32(memoryview(data)[element.last : last]) == stored
+        elif element.kind == _TIMESTAMP and element.last - element.first <= 8:
+            time = int.from_bytes(data[element.first : element.last], "big")
+        elif element.kind == 0xA3 and element.first + 4 < element.last:  # track of one byte, time, flags
+            at = max(time, 0) + int.from_bytes(data[element.first + 1 : element.first + 3], "big", signed=True)
+        position = element.last
+    return time, None if right else max(time, 0)
 
 
-def _losses(times: list[tuple[int, bool]]) -> tuple[tuple[int, int], ...]:
+def _losses(times: list[tuple[int, int | None]]) -> tuple[tuple[int, int], ...]:
     """List the stretches, in ticks, of clusters that are damaged: each up to the next."""
     losses, behind = [], None
     for place in range(len(times) - 1, -1, -1):
-        time, right = times[place]
-        if not right:
-            begin = time if time >= 0 else max(0, times[place - 1][0] if place else 0)
-            losses.append((begin, behind if behind is not None and behind > begin else begin + 1))
+        time, damaged_from = times[place]
+        if damaged_from is not None:
+            begin = damaged_from if time >= 0 else max(0, times[place - 1][0] if place else 0)
+            losses.append((begin, behind if behind is not None and behind > begin else begin + _UNTIL_THE_END))
         behind = time if time >= 0 else behind
     return tuple(reversed(losses))

@@ -190,7 +190,7 @@ def _plausible(number: int) -> int | None:
 
 def _walk(data: bytes, position: int, end: int, key: int) -> _Walk:
     """Count the frames up to the end of the sound, and note where they do not follow on one another."""
-    same, walk = key & _SAME, _Walk(0, True, position, [])
+    first, same, walk = position, key & _SAME, _Walk(0, True, position, [])
     while position + 4 <= end:
         if data[position] == 0xFF:
             key = data[position + 1] << 8 | data[position + 2]
@@ -205,6 +205,7 @@ def _walk(data: bytes, position: int, end: int, key: int) -> _Walk:
                 continue
         following = _next_frame(data, position, end, same)
         if following is None or len(walk.breaks) == _MOST_BREAKS:
+            walk.ends_whole = end - position < (walk.end - first) // max(1, walk.num_frames)  # less than a frame: a tag
             return walk
         if not _is_tag(data, position):
             walk.breaks.append((walk.num_frames, following - position))

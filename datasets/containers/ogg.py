@@ -44,6 +44,7 @@ class _Stream:
     begins: int | None = None  # position before the first packet
     num_packets: int = 0  # of the pages that are whole
     num_held: int = 0  # samples of them
+    is_joined_late: bool = False
     has_ended: bool = False
     is_open: bool = False  # the last pages are lost: up to the next position
     lost_up_to: int | None = None  # position of the last of them, which it may still tell
@@ -91,7 +92,8 @@ def claim_of_ogg(data: bytes, start: int = 0) -> Claim | None:
         losses += _moved(stream, stream.losses, total)
         gaps += _moved(stream, stream.gaps, total)
         total += stream.num_samples
-    return Claim("ogg", total, not heard[-1].has_ended, tuple(losses), heard[0].sample_rate, tuple(gaps))
+    joined_late = any(stream.is_joined_late for stream in heard if not stream.most)
+    return Claim("ogg", total, not heard[-1].has_ended, tuple(losses), heard[0].sample_rate, tuple(gaps), joined_late)
 
 
 def _moved(stream: _Stream, stretches: list[tuple[int, int]], total: int) -> list[tuple[int, int]]:
@@ -184,6 +186,7 @@ def _follow(data: bytes, stream: _Stream, page: _Page) -> None:
     if stream.begins is None and page.position:
         stream.begins = 0 if page.position <= most or skipped_pages else page.position  # else it was joined later
         before = stream.position = stream.begins
+        stream.is_joined_late = stream.begins - most > _MOST_SAMPLES
     if page.position < before:
         return
     if stream.is_open:

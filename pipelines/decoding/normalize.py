@@ -110,8 +110,9 @@ def store_audio(
         "sketch": sketch(samples, config.sample_rate),
         "clipped_share": round(audio.clipped_share(waveform), 6),
         "active": active,
-        "gap_s": 0.0,
-        "damaged_s": 0.0,
+        "complete": origin.complete,
+        "gap_s": origin.gap_s,
+        "damaged_s": origin.damaged_s,
         "flatness": flatness(samples, config.sample_rate) if stem else None,
     }
     return facts, audio.encode(samples, config.sample_rate, config.audio_format)

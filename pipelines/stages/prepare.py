@@ -31,7 +31,7 @@ from tutti.pipelines.decoding.config import ActivityConfig
 from tutti.pipelines.decoding.config import PrepareConfig as PrepareConfig
 from tutti.pipelines.decoding.process import nonsense
 
-CODE_VERSION = 4  # raise it when prepare, normalize.py or datasets/audio.py computes something else
+CODE_VERSION = 5  # raise it when prepare, normalize.py or datasets/audio.py computes something else
 SUM_VERSION = 1  # the same for mixing.py
 ALIGN_VERSION = 2  # the same for align.py
 WHITENESS_VERSION = 1  # the same for whiteness.py
@@ -75,7 +75,7 @@ def _prepare_sum(recording: Recording, config: PrepareConfig, cache: Cache) -> I
                 if isinstance(row, Rejected) and row.status == "pending":
                     yield replace(row, clip=clip)
                     return
-                if isinstance(row, Clip) and row.audio is not None and row.audio.complete:
+                if isinstance(row, Clip) and row.audio is not None and row.audio.complete and not row.audio.damaged_s:
                     stems.append(row.audio)
                 elif _is_stem(clip):
                     lost = _lost_side(part, row)
@@ -100,6 +100,8 @@ def _lost_side(part: Media, row: Clip | Rejected) -> dict[str, Any]:
     name = PurePosixPath(part.member or part.url).name
     if isinstance(row, Rejected):
         return {"reason": row.reason, "detail": f"{name}: {row.detail}"}
+    if row.audio is not None and row.audio.complete:
+        return {"reason": "damaged", "detail": f"{name}: {row.audio.damaged_s:.3f} s of it are lost"}
     return {"reason": "truncated", "detail": f"{name}: ends before its own end mark"}
 
 
@@ -169,7 +171,7 @@ def _prepare_missing(
             ends = f"the recording ends at {end_s:.3f} s, before the clip starts at {clip.start_s:.3f} s"
             yield clip, {"reason": "truncated", "detail": ends}
             continue
-        of_the_file = {"complete": heard.complete, "source_sha256": source_sha256}
+        of_the_file: dict[str, Any] = {"source_sha256": source_sha256}
         if (rate := bit_rate(len(data), heard.duration_s, facts["codec"])) is not None:
             of_the_file["bit_rate"] = rate
         yield clip, {"audio": facts | of_the_file, **aligned}
@@ -188,7 +190,6 @@ class _Heard:
     """The decoder's answer on a recording."""
 
     duration_s: Seconds
-    complete: bool
     alignment: Alignment | None
     clips: Mapping[int, dict[str, Any]]  # place of a clip that does not lie past the end -> its facts
 
@@ -218,7 +219,7 @@ def _hear(data: bytes, recording: Recording, config: PrepareConfig, cache: Cache
         sha256 = hashlib.sha256(files[0]).hexdigest()
         sandbox.typed(
             StoredAudio,
-            facts | {"blob": sha256, "source_sha256": "", "complete": True, "bit_rate": None, "active": None},
+            facts | {"blob": sha256, "source_sha256": "", "bit_rate": None, "active": None},
         )
         return place, facts | {"blob": cache.put_blob(files[0])}
 
@@ -232,10 +233,10 @@ def _hear(data: bytes, recording: Recording, config: PrepareConfig, cache: Cache
         case _:
             raise nonsense("an alignment")
     match rest:
-        case {"duration_s": float() as duration_s, "complete": bool() as complete}:
-            return _Heard(duration_s, complete, alignment, dict(parts))
+        case {"duration_s": float() as duration_s, "complete": bool()}:
+            return _Heard(duration_s, alignment, dict(parts))
         case {"duration_s": None, "complete": None} if alignment:
-            return _Heard(0.0, False, alignment, {})
+            return _Heard(0.0, alignment, {})
     raise nonsense("a recording")
 
 

@@ -11,9 +11,9 @@ import pytest
 import signals
 from rows import clip
 
-from tutti.datasets import audio, decoder
-from tutti.datasets.decode_error import DecodeError
+from tutti.datasets import audio
 from tutti.datasets.decoder import decode_spans, each_span
+from tutti.datasets.decoding import block as limits
 from tutti.datasets.record import Clip, Media, Recording
 from tutti.pipelines.cache.store import Cache
 from tutti.pipelines.decoding import sandbox
@@ -46,7 +46,7 @@ def peak_bytes():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_spans_of_any_order_and_overlap_hold_the_samples_that_a_whole_decoding_has_there(seed, monkeypatch):
-    monkeypatch.setattr(decoder, "BLOCK_SAMPLES", 10_000)  # 15 blocks
+    monkeypatch.setattr(limits, "BLOCK_SAMPLES", 10_000)  # 15 blocks
     data = signals.encoded(signals.noise(4.6, sample_rate=SAMPLE_RATE, num_channels=2), sample_rate=SAMPLE_RATE)
     whole = audio.decode(data, "a").waveform
     rng = random.Random(seed)
@@ -64,7 +64,7 @@ def test_spans_of_any_order_and_overlap_hold_the_samples_that_a_whole_decoding_h
 
 
 def test_a_span_is_given_away_when_its_end_is_decoded_and_no_block_is_kept_for_it(monkeypatch):
-    monkeypatch.setattr(decoder, "BLOCK_SAMPLES", SAMPLE_RATE)  # a second
+    monkeypatch.setattr(limits, "BLOCK_SAMPLES", SAMPLE_RATE)  # a second
     data = signals.encoded(signals.noise(10.0, sample_rate=SAMPLE_RATE), sample_rate=SAMPLE_RATE)
     decoded_s = []
 
@@ -76,18 +76,21 @@ def test_a_span_is_given_away_when_its_end_is_decoded_and_no_block_is_kept_for_i
     assert decoded_s == [(2, 1.0), (1, 2.0), (0, 9.0), (4, 10.0), (3, 10.0)]
 
 
-def test_a_file_that_turns_out_to_be_damaged_late_loses_the_clips_that_were_already_cut(cache):
+def test_a_file_that_breaks_off_keeps_the_clips_before_that_place():
     samples = audio.to_int16(signals.noise(100.0, sample_rate=96_000)[0])
     data = audio.encode(samples, 96_000, "flac")
-    damaged = data[: len(data) * 9 // 10]  # the decoder finds out in the third block
-    cut = []
-    with pytest.raises(DecodeError):
-        each_span(damaged, "a", [(0.0, 1.0)], lambda place, *_: cut.append(place))
-    assert cut == [0]
+    cut = {}
 
-    rows = list(prepare(windows(cache, damaged, [0.0, 1.0], 1.0), config=PrepareConfig(), cache=cache))
+    stream = each_span(
+        data[: len(data) * 9 // 10],  # the decoder finds out in the third block
+        "a",
+        [(0.0, 1.0), (85.0, 89.0), (89.0, 91.0), (95.0, None)],
+        lambda place, waveform, heard: cut.__setitem__(place, (waveform.shape[1], heard.complete)),
+    )
 
-    assert [row.reason for row in rows] == ["undecodable", "undecodable"]
+    assert stream.num_samples == pytest.approx(90 * 96_000, abs=96_000 // 10)
+    assert not stream.complete
+    assert (cut[0], cut[1], cut[2][1], cut[3]) == ((96_000, True), (4 * 96_000, True), False, (0, False))
 
 
 # --- through the sandbox
