@@ -53,13 +53,14 @@ def fetch_section(
     if kind is None:
         return Failure("no_formats", "the media server sent something that is not audio")
     low_s, high_s = max(0.0, span[0] - PADDING_S), min(span[1] + PADDING_S, duration_s)
+    seek = ("-ss", f"{low_s:.3f}") if low_s else ()  # a seek to 0 drops a packet that begins before, as Opus does
     path = temporary / "section.webm"
     # Bound to one demuxer and to http: a playlist in disguise opens nothing. The address is the one
     # after all redirects. -copyts keeps the video's own time, so that the first packet says where we are.
     command = [
         ffmpeg, "-nostdin", "-loglevel", "quiet", "-protocol_whitelist", "http,https,tcp,tls,crypto,httpproxy",
         "-rw_timeout", str(round(SOCKET_TIMEOUT_S * 1e6)), "-user_agent", info["http_headers"]["User-Agent"],
-        "-f", kind[1], "-copyts", "-ss", f"{low_s:.3f}", "-i", address,
+        "-f", kind[1], "-copyts", *seek, "-i", address,
         "-map", "0:a:0", "-c", "copy", "-to", f"{high_s:.3f}", "-f", "matroska", str(path),
     ]  # fmt: skip
     try:
@@ -121,6 +122,9 @@ def _extent(path: Path) -> tuple[Seconds, Seconds] | None:
                 return None
             context, last = container.streams.audio[0].codec_context, packets[-1]
             first_s, last_s = (float(Fraction(packet.pts or 0) * packet.time_base) for packet in (packets[0], last))
+            start = container.streams.audio[0].start_time
+            if context.name == "aac" and start is not None:  # later than its packet where the muxer wrote a CodecDelay
+                first_s = float(start * container.streams.audio[0].time_base)
             return begin_s(first_s, context.name, context.extradata, context.sample_rate), last_s
     except av.error.FFmpegError:
         return None
