@@ -17,6 +17,7 @@ class PrepareConfig:
     max_gain_db: Decibels = 40.0  # a 16-bit source 40 dB below target has some 9 bits left
     silence_amplitude: float = 0.001  # of full scale; Lumen 2023, "Obvious outliers"
     downmix: Downmix = "mean"  # of channels; "first" or "loudest" where those of a corpus cancel
+    max_clip_s: Seconds = 3_600.0  # a clip is in memory as a whole: an hour of stereo at 48 kHz takes 3 GB
     audio_format: Literal["flac", "wav"] = "flac"
     min_alignment: float = 0.15  # correlation of audio with its score, below: another piece; see align.py
 

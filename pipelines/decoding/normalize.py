@@ -27,7 +27,7 @@ Take: TypeAlias = Callable[[int, dict[str, Any], bytes], object]  # place of a s
 def prepare_spans(
     data: bytes, name: str, spans: Sequence[Span], config: PrepareConfig, take: Take, *, stems: bool = False
 ) -> Stream:
-    """Decode a file once; `take` gets each span when it is done, but for those that lie past the end.
+    """Decode a file once; `take` gets each span when it is done, but for those past the end or too long.
 
     The activity of `stems` is measured, and how white they are.
 
@@ -36,10 +36,19 @@ def prepare_spans(
     """
 
     def store(place: int, waveform: audio.Waveform, so_far: Stream) -> None:
-        if waveform.shape[1]:
+        if 0 < waveform.shape[1] <= config.max_clip_s * so_far.sample_rate:
             take(place, *store_audio(waveform, so_far, config, stem=stems))
 
-    return each_span(data, name, spans, store)
+    return each_span(data, name, _bounded(spans, config), store)
+
+
+def _bounded(spans: Sequence[Span], config: PrepareConfig) -> list[Span]:
+    """Shorten spans to a second more than a clip may have: that shows what is too long, and takes no more memory."""
+    latest = [start_s + config.max_clip_s + 1 for start_s, _ in spans]
+    return [
+        (span[0], until_s if span[1] is None else min(span[1], until_s))
+        for span, until_s in zip(spans, latest, strict=True)
+    ]
 
 
 def measure_alignment(data: bytes, name: str, notes: Sequence[Note], config: PrepareConfig) -> Alignment | None:
@@ -64,10 +73,10 @@ def prepare_aligned(
 
     def store(place: int, waveform: audio.Waveform, so_far: Stream) -> None:
         missing = max(0, -round(moved[place][0] * so_far.sample_rate))
-        if missing + waveform.shape[1]:
+        if 0 < missing + waveform.shape[1] <= config.max_clip_s * so_far.sample_rate:
             take(place, *store_audio(np.pad(waveform, ((0, 0), (missing, 0))), so_far, config))
 
-    return each_span(data, name, moved, store)
+    return each_span(data, name, _bounded(moved, config), store)
 
 
 def store_audio(

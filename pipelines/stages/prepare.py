@@ -144,7 +144,14 @@ def _prepare_missing(
     recording: Recording, config: PrepareConfig, cache: Cache
 ) -> Iterator[tuple[Clip, dict[str, Any]]]:
     """Yield the result of each clip: a property of the file, unless it has a `status`."""
-    media, clips = recording.media, recording.clips
+    media = recording.media
+    for clip in recording.clips:
+        if clip.end_s is not None and clip.end_s - clip.start_s > config.max_clip_s:  # known before it is decoded
+            yield clip, _too_long(clip.end_s - clip.start_s, config)
+    clips = tuple(c for c in recording.clips if c.end_s is None or c.end_s - c.start_s <= config.max_clip_s)
+    if not clips:
+        return
+    recording = replace(recording, clips=clips)
     try:
         data = read_media(media, cache)
         heard = _hear(data, recording, config, cache)
@@ -168,6 +175,9 @@ def _prepare_missing(
         facts = heard.clips.get(place)
         if facts is None:
             end_s = media.offset_s + heard.duration_s
+            if (lasts_s := min(end_s, clip.end_s or math.inf) - clip.start_s) > config.max_clip_s:
+                yield clip, _too_long(lasts_s, config)
+                continue
             ends = f"the recording ends at {end_s:.3f} s, before the clip starts at {clip.start_s:.3f} s"
             yield clip, {"reason": "truncated", "detail": ends}
             continue
@@ -175,6 +185,13 @@ def _prepare_missing(
         if (rate := bit_rate(len(data), heard.duration_s, facts["codec"])) is not None:
             of_the_file["bit_rate"] = rate
         yield clip, {"audio": facts | of_the_file, **aligned}
+
+
+def _too_long(lasts_s: Seconds, config: PrepareConfig) -> dict[str, Any]:
+    most_s = config.max_clip_s
+    remedy = f"name parts of it by start_s,end_s, or --set prepare.max_clip_s={math.ceil(lasts_s)} with memory for it"
+    detail = f"lasts {lasts_s:.0f} s, a clip may have {most_s:.0f} s; {remedy}"
+    return {"reason": "too_long", "value": round(lasts_s, 3), "detail": detail}
 
 
 def bit_rate(num_bytes: int, duration_s: Seconds, codec: str) -> int | None:
