@@ -1,4 +1,4 @@
-"""Names of audio files: the one list of suffixes, of what the pinned decoders read (datasets/decoder.py)."""
+"""Names of audio files: the one list of suffixes, of what the pinned decoders read (datasets/decoding/formats.py)."""
 
 from pathlib import PurePath
 
@@ -7,7 +7,7 @@ from tutti.datasets.litter import is_litter
 # In the order in which a mirror is asked for a video: what YouTube gives first. A test decodes one file of each.
 AUDIO_SUFFIXES = (
     ".webm", ".m4a", ".opus", ".ogg", ".mp3", ".flac", ".wav", ".mp4", ".mka", ".mkv", ".oga", ".mp2", ".aif", ".aiff",
-    ".aifc", ".au", ".caf",
+    ".aifc", ".au", ".caf", ".w64", ".aac", ".mov", ".3gp", ".tta", ".wma",
 )  # fmt: skip
 _KNOWN = frozenset(AUDIO_SUFFIXES)
 

@@ -11,8 +11,10 @@ from tutti.datasets.containers.claim import Claim
 
 _SEGMENT, _CLUSTER, _INFO = 0x18538067, 0x1F43B675, 0x1549A966
 _TIMESTAMP, _CHECKSUM, _SCALE = 0xE7, 0xBF, 0x2AD7B1
-_BLOCKS = frozenset({0xA3, 0xA0, 0xAF})  # SimpleBlock, BlockGroup, EncryptedBlock
-_OF_CLUSTER = _BLOCKS | {_TIMESTAMP, _CHECKSUM, 0xA7, 0xAB, 0x5854, 0xEC}  # Position, PrevSize, SilentTracks, Void
+_SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK = 0xA3, 0xA0, 0xA1
+_OF_CLUSTER = frozenset(  # beside these: EncryptedBlock, Position, PrevSize, SilentTracks, Void
+    {_SIMPLE_BLOCK, _BLOCK_GROUP, _TIMESTAMP, _CHECKSUM, 0xAF, 0xA7, 0xAB, 0x5854, 0xEC}
+)
 _TOP = frozenset(  # what ends a cluster of unknown size: SeekHead, Info, Tracks, Cues, Chapters, Tags, Attachments
     {_CLUSTER, 0x114D9B74, _INFO, 0x1654AE6B, 0x1C53BB6B, 0x1043A770, 0x1254C367, 0x1941A469, _SEGMENT, 0x1A45DFA3}
 )
@@ -141,8 +143,11 @@ def _look_into(data: bytes, first: int, last: int, *, whole: bool) -> tuple[int,
             right = not whole or zlib.crc32(memoryview(data)[element.last : last]) == stored
         elif element.kind == _TIMESTAMP and element.last - element.first <= 8:
             time = int.from_bytes(data[element.first : element.last], "big")
-        elif element.kind == 0xA3 and element.first + 4 < element.last:  # track of one byte, time, flags
-            at = max(time, 0) + int.from_bytes(data[element.first + 1 : element.first + 3], "big", signed=True)
+        elif element.kind in (_SIMPLE_BLOCK, _BLOCK_GROUP):
+            block = _element(data, element.first) if element.kind == _BLOCK_GROUP else element
+            if block is not None and block.kind in (_SIMPLE_BLOCK, _BLOCK) and block.first + 4 < last:
+                # A track of one byte, and a time against the cluster's.
+                at = max(time, 0) + int.from_bytes(data[block.first + 1 : block.first + 3], "big", signed=True)
         position = element.last
     return time, None if right else max(time, 0)
 

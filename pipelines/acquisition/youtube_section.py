@@ -122,9 +122,9 @@ def _extent(path: Path) -> tuple[Seconds, Seconds] | None:
                 return None
             context, last = container.streams.audio[0].codec_context, packets[-1]
             first_s, last_s = (float(Fraction(packet.pts or 0) * packet.time_base) for packet in (packets[0], last))
-            start = container.streams.audio[0].start_time
-            if context.name == "aac" and start is not None:  # later than its packet where the muxer wrote a CodecDelay
-                first_s = float(start * container.streams.audio[0].time_base)
+            start, tick_s = container.streams.audio[0].start_time, container.streams.audio[0].time_base
+            if context.name == "aac" and start is not None and tick_s is not None:
+                first_s = float(start * tick_s)  # later than its packet where the muxer wrote a CodecDelay
             return begin_s(first_s, context.name, context.extradata, context.sample_rate), last_s
     except av.error.FFmpegError:
         return None

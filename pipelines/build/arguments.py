@@ -41,6 +41,7 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--dataset", metavar="NAME", help="the recipe: ultimate, lumen, irmas, folder, composed, ...; --list shows all")
     add("--list", action="store_true", help="print all recipes and sources with size and licence, then stop")
+    add("--formats", action="store_true", help="print which audio files are read, and how each is verified, then stop")
     add("--mirror", metavar="sample|PATH|URL", help="read every URL at ROOT/<host>/<path>; sample: the built-in one")
     add("--output", metavar="DIR", type=Path, help="output root (default: build/NAME)")
     add("--cache-dir", metavar="DIR", type=Path, help="cache (default: $TUTTI_CACHE_DIR or ~/.cache/tutti)")
@@ -101,7 +102,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             raise UsageError(f"--mirror {shown(arguments.mirror)}: {error}") from None
     if arguments.frozen is not None and (given := [flag for flag in FIXED_BY_MANIFEST if getattr(arguments, flag)]):
         raise UsageError(f"--{given[0]}: --frozen takes everything from the manifest; leave one of the two out")
-    if arguments.dataset is None and arguments.frozen is None and not arguments.list:
+    if arguments.dataset is None and arguments.frozen is None and not (arguments.list or arguments.formats):
         if rest:  # --dataset itself perhaps, misspelt
             from tutti.pipelines.engine.beam_flags import refuse_unknown  # Beam takes seconds to import
 

@@ -13,6 +13,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from tutti.datasets.command import told
+from tutti.datasets.decoding.formats import formats_text
 from tutti.datasets.errors import Stopped
 from tutti.datasets.files import sweep, write_file
 from tutti.datasets.machine import INPUT_CHANGED
@@ -58,8 +59,8 @@ from tutti.pipelines.stages.embed import embedder_of, ensure_weights
 def command(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Run the command line: the summary goes to stdout."""
     try:
-        if arguments.list:
-            print(listing())
+        if arguments.list or arguments.formats:
+            print(listing() if arguments.list else formats_text())
             return 0
         with interruptible():
             return execute(arguments, beam_flags)

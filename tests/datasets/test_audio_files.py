@@ -6,6 +6,7 @@ import signals
 
 from tutti.datasets.audio import decode
 from tutti.datasets.audio_files import AUDIO_SUFFIXES, is_audio_name
+from tutti.datasets.decoding.formats import FORMATS
 from tutti.pipelines.acquisition.own_index import index_of
 
 WAVEFORM = signals.sine(1.0, sample_rate=48_000)
@@ -37,6 +38,12 @@ ENCODED = {
     ".aifc": lambda: encoded("AIFF", "FLOAT"),
     ".au": lambda: encoded("AU", "PCM_16"),
     ".caf": lambda: encoded("CAF", "PCM_16"),
+    ".w64": lambda: encoded("W64", "PCM_16"),
+    ".aac": lambda: muxed("adts", "aac"),
+    ".mov": lambda: muxed("mov", "alac"),
+    ".3gp": lambda: muxed("3gp", "aac"),
+    ".tta": lambda: muxed("tta", "tta"),
+    ".wma": lambda: muxed("asf", "wmav2"),
 }
 
 
@@ -50,6 +57,10 @@ def test_a_file_of_every_suffix_is_decoded(suffix):
     assert np.sqrt(np.mean(np.square(middle))) == pytest.approx(0.5 / np.sqrt(2), abs=0.02)
 
 
+def test_the_table_of_formats_lists_every_suffix_once():
+    assert sorted(" ".join(row.suffixes for row in FORMATS).split()) == sorted(AUDIO_SUFFIXES)
+
+
 @pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
 def test_a_video_of_every_suffix_is_found_in_a_folder_of_ones_own(tmp_path, suffix):
     (tmp_path / f"-abc_DEF123{suffix}").touch()
@@ -59,7 +70,7 @@ def test_a_video_of_every_suffix_is_found_in_a_folder_of_ones_own(tmp_path, suff
 
 @pytest.mark.parametrize(
     ("name", "is_audio"),
-    [("a.FLAC", True), ("a.b.ogg", True), ("ogg", False), (".wav", False), ("a.aac", False), ("._a.wav", False)],
+    [("a.FLAC", True), ("a.b.ogg", True), ("ogg", False), (".wav", False), ("a.mid", False), ("._a.wav", False)],
 )
 def test_the_suffix_tells_whether_a_file_may_hold_audio(name, is_audio):
     assert is_audio_name(name) is is_audio

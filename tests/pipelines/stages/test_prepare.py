@@ -167,6 +167,26 @@ def test_a_clip_that_begins_past_the_end_is_truncated(cache):
     assert second.detail == "the recording ends at 2.000 s, before the clip starts at 30.000 s"
 
 
+def test_a_clip_that_is_too_long_is_rejected_with_the_remedy_and_no_other(cache):
+    recording = recording_of(
+        cache,
+        signals.encoded(signals.noise(5.0)),
+        clip("a/b@0", audio=None),  # up to the end of the file, wherever that is
+        clip("a/b@1", audio=None, start_s=1.0, end_s=4.0),
+        clip("a/b@2", audio=None, start_s=2.0, end_s=3.5),
+        clip("a/b@4", audio=None, start_s=4.0),
+    )
+
+    found = prepared(recording, cache, max_clip_s=2.0)
+    rows = {(row.clip if isinstance(row, Rejected) else row).id: row for row in found}
+
+    assert {name: getattr(row, "reason", "kept") for name, row in rows.items()} == {
+        "a/b@0": "too_long", "a/b@1": "too_long", "a/b@2": "kept", "a/b@4": "kept",
+    }  # fmt: skip
+    assert (rows["a/b@0"].value, rows["a/b@1"].value) == (5.0, 3.0)
+    assert "name parts of it by start_s,end_s, or --set prepare.max_clip_s=5 with memory for it" in rows["a/b@0"].detail
+
+
 def test_a_clip_that_ends_past_the_end_holds_what_there_is_for_clean_to_judge(cache):
     late = clip("a/b@1000", audio=None, start_s=1.0, end_s=11.0, declared_s=10.0)
 
