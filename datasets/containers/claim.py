@@ -19,3 +19,4 @@ class Claim:
     sample_rate: int | None = None  # of `num_samples` and `losses`: not always the decoder's (HE-AAC); None with none
     gaps: tuple[tuple[int, int], ...] = ()  # [first, last) samples within where the clock goes on without sound (Ogg)
     is_joined_late: bool = False  # an Opus stream whose positions begin above 0: a live one that was recorded
+    is_lost_sound_silent: bool = False  # of `losses` only what a decoder finds no sound in is lost, the rest is well

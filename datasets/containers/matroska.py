@@ -48,6 +48,7 @@ def claim_of_matroska(data: bytes, start: int = 0) -> Claim | None:
 
 def _claim_of_segment(data: bytes, segment: _Element) -> Claim:
     scale, broken, seen_behind, num_clusters = 1_000_000, False, False, 0
+    checksums = True
     times: list[tuple[int, int | None]] = []  # of clusters: first time, and that from which on it is damaged
     end = min(segment.last or len(data), len(data))
     position = segment.first
@@ -61,13 +62,22 @@ def _claim_of_segment(data: bytes, segment: _Element) -> Claim:
             broken = last is None or last > len(data)
             if last is None:
                 last, broken = _end_of_unknown(data, element.first, end)
-            times.append(_look_into(data, element.first, last, whole=not broken))
+            time, damaged_from, right = _look_into(data, element.first, last, whole=not broken)
+            times.append((time, damaged_from))
+            checksums = checksums and right
         elif num_clusters:
             seen_behind = True  # an index or tags: nothing of sound comes behind
         position = last if last is not None else end
     if not broken and not seen_behind and segment.last is not None:
         broken = segment.last > len(data) and (position >= len(data) - 12 or not num_clusters)
-    return Claim("matroska", None, broken or not num_clusters, _losses(times), _NANOSECONDS // scale or None)
+    return Claim(
+        "matroska",
+        None,
+        broken or not num_clusters,
+        _losses(times),
+        _NANOSECONDS // scale or None,
+        is_lost_sound_silent=checksums,
+    )
 
 
 def _elements(data: bytes, position: int, end: int) -> Iterator[_Element]:
@@ -128,8 +138,8 @@ def _scale(data: bytes, position: int, end: int) -> int | None:
     return None
 
 
-def _look_into(data: bytes, first: int, last: int, *, whole: bool) -> tuple[int, int | None]:
-    """Read the time of a cluster, and the time of the last block before what is no part of one.
+def _look_into(data: bytes, first: int, last: int, *, whole: bool) -> tuple[int, int | None, bool]:
+    """Read the time of a cluster, the time of the last block before what is no part of one, and check its checksum.
 
     A wrong checksum (RFC 8794, 11.3.1) says nothing of the place: from the beginning on. None: all of it is right.
     """
@@ -137,7 +147,7 @@ def _look_into(data: bytes, first: int, last: int, *, whole: bool) -> tuple[int,
     while position < last:
         element = _element(data, position)
         if element is None or element.kind not in _OF_CLUSTER or element.last is None or element.last > last:
-            return time, (max(time, 0) if at is None else at) if whole else None
+            return time, (max(time, 0) if at is None else at) if whole else None, right
         if element.kind == _CHECKSUM and element.last == element.first + 4:
             stored = int.from_bytes(data[element.first : element.last], "little")
             right = not whole or zlib.crc32(memoryview(data)[element.last : last]) == stored
@@ -149,7 +159,7 @@ def _look_into(data: bytes, first: int, last: int, *, whole: bool) -> tuple[int,
                 # A track of one byte, and a time against the cluster's.
                 at = max(time, 0) + int.from_bytes(data[block.first + 1 : block.first + 3], "big", signed=True)
         position = element.last
-    return time, None if right else max(time, 0)
+    return time, None if right else max(time, 0), right
 
 
 def _losses(times: list[tuple[int, int | None]]) -> tuple[tuple[int, int], ...]:

@@ -82,12 +82,15 @@ def skipped(blocks: Iterator[Block], num_samples: int) -> Iterator[Block]:
             yield block.cut(left_out, block.num_samples) if left_out else block
 
 
-def marked(blocks: Iterator[Block], losses: tuple[tuple[int, int], ...], *, inserted: bool) -> Iterator[Block]:
+def marked(
+    blocks: Iterator[Block], losses: tuple[tuple[int, int], ...], *, inserted: bool, only_silence: bool = False
+) -> Iterator[Block]:
     """Distinguish stretches of samples that are lost.
 
     Args:
         blocks: what a decoder gives.
         losses: stretches [first, last), disjoint, in order.
+        only_silence: of these stretches only what has no sound is lost.
         inserted: the decoder joins what is left; silence is put between. Else it leaves the place of what is lost.
     """
     waiting = list(reversed(losses))
@@ -107,7 +110,7 @@ def marked(blocks: Iterator[Block], losses: tuple[tuple[int, int], ...], *, inse
                 position = last
                 continue
             there = min(last - first, block.num_samples - taken)
-            yield block.cut(taken, taken + there, DAMAGE)
+            yield block.cut(taken, taken + there, SOUND if only_silence and block.kind == SOUND else DAMAGE)
             taken, position = taken + there, first + there
             if position < last:
                 waiting.append((position, last))

@@ -5,7 +5,6 @@ PyAV knows where what is left belongs. What libsndfile refuses, or cannot read f
 chained Ogg file are read one after the other.
 """
 
-import re
 from collections.abc import Iterator
 
 from tutti.datasets.containers.claim import Claim
@@ -14,11 +13,10 @@ from tutti.datasets.containers.read import read_claim
 from tutti.datasets.decode_error import DecodeError
 from tutti.datasets.decoding.block import SOUND, Block, RefusedError, check_block, marked, skipped
 from tutti.datasets.decoding.libsndfile import libsndfile_blocks
+from tutti.datasets.decoding.links import begin_of, behind_junk, links
 from tutti.datasets.decoding.pyav import PyavBlocks
 
 CLOCKLESS = ("mp3", "aac")  # containers whose frames follow each other, whatever was between
-_FIRST_PAGE = re.compile(rb"OggS\x00[\x02\x03\x06\x07]")  # RFC 3533: flag 2, beginning of stream
-MOST_LINKS = 1_000
 MOST_SILENCE_S = 600  # where there is not a tenth as much sound: a clock that nothing confirms
 LONGEST_FRAME = 4_096  # samples, of ALAC
 
@@ -39,7 +37,8 @@ class Reading:
             MemoryError: memory does not suffice.
         """
         position = rate = quiet = 0
-        for link in ogg_links(self.data):
+        begin = begin_of(self.data)
+        for link in links(self.data[begin:] if begin else self.data):
             self.complete = True  # of a chain the last link counts
             for block in self._link(link):
                 rate = rate or block.sample_rate
@@ -96,6 +95,10 @@ class Reading:
         except RefusedError:
             raise
         except DecodeError:
+            begin = behind_junk(data)
+            if begin and position == 0:
+                yield from self._link(data[begin:])
+                return
             if error is not None and position == 0:
                 raise error from None
             self.complete = self.complete and error is None
@@ -108,7 +111,12 @@ class Reading:
             if first is not None:
                 rate = first.sample_rate
                 losses = tuple((_rescaled(a, claim, rate), _rescaled(b, claim, rate)) for a, b in claim.losses)
-                decoded = marked(_chained(first, decoded), losses, inserted=claim.container in CLOCKLESS)
+                decoded = marked(
+                    _chained(first, decoded),
+                    losses,
+                    inserted=claim.container in CLOCKLESS,
+                    only_silence=claim.is_lost_sound_silent,
+                )
         yield from decoded
         self.complete = self.complete and blocks.complete
 
@@ -130,29 +138,6 @@ def demuxer_of(data: bytes) -> str | None:
     if data[:4] == b"wvpk":  # WavPack: by its content alone FFmpeg does not know it where a tag follows
         return "wv"
     return None
-
-
-def ogg_links(data: bytes) -> Iterator[bytes]:
-    """Split a chained Ogg file: a link begins with the first pages of its streams, behind all pages of the one before.
-
-    Yields:
-        The links; any other file as it is.
-    """
-    if data[:4] != b"OggS":
-        yield data
-        return
-    begins, page_end = [0], 0
-    for found in _FIRST_PAGE.finditer(data):
-        if found.start() not in (0, page_end) and len(begins) < MOST_LINKS:
-            begins.append(found.start())
-        num_segments = data[found.start() + 26] if found.start() + 26 < len(data) else 0
-        lacing = data[found.start() + 27 : found.start() + 27 + num_segments]
-        page_end = found.start() + 27 + num_segments + sum(lacing)
-    if len(begins) == 1:
-        yield data
-        return
-    for begin, end in zip(begins, [*begins[1:], len(data)], strict=True):
-        yield data[begin:end]
 
 
 def _rescaled(num_samples: int, claim: Claim, rate: int) -> int:
