@@ -36,6 +36,7 @@ _FORMATS = (
     (b"%PDF", "a PDF"),
 )
 _LINE_END = re.compile(r"\r\n|\r|\n")  # not `splitlines`: a name may hold U+2028 or a form feed
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _COMMENT = re.compile(r"\s+#(?:\s.*)?$", re.DOTALL)
 
 
@@ -151,7 +152,7 @@ class _Lines:
     def __init__(self, text: str, is_comment: Callable[[str], bool]) -> None:
         self.number = 0  # of the line that was read last
         self.begins = True  # whether the next line begins a row
-        self._lines = iter(lines_of(text))
+        self._lines = (found[0] for found in _LINE.finditer(text))  # with their ends, which a quoted cell may hold
         self._is_comment = is_comment
 
     def __iter__(self) -> "_Lines":
@@ -166,7 +167,7 @@ class _Lines:
                 if self._is_comment(line):
                     continue
                 self.begins = False
-            return f"{line}\n"
+            return line
         raise StopIteration
 
 
