@@ -51,10 +51,10 @@ def clean(clip: Clip, *, config: CleanConfig) -> Clip | Rejected:
         return _reject(clip, "damaged", audio.damaged_s, f"{audio.damaged_s:.3f} s of it are lost or cannot be decoded")
     if duration_s < config.min_duration_s:
         return _reject(clip, "too_short", duration_s)
-    if (finding := nothing_heard(clip, audio, config)) is not None:
-        return _reject(clip, finding.reason, finding.value, finding.detail)
     if (mean := audio.mean_amplitude) is not None and mean < config.min_mean_amplitude:
         return _reject(clip, "silent", mean, f"near-silent: mean amplitude {mean:.6f}")
+    if (finding := nothing_heard(clip, audio, config)) is not None:
+        return _reject(clip, finding.reason, finding.value, finding.detail)
     return replace(clip, labels=apply_overrides(clip.id, clip.labels, config.overrides)) if config.overrides else clip
 
 
