@@ -168,13 +168,13 @@ def test_a_score_without_audio_is_an_orphan(root):
 
 def test_files_of_an_orphans_name_are_named_with_what_is_looked_for(root):
     put(root, "mid/8.mid", write_midi(scale(5)))
-    put(root, "mp3/8.wma", b"")
+    put(root, "mp3/8.ape", b"")
     put(root, "wav/8.wav", b"")
     put(root, "mp3/9.mp3", b"")
     put(root, "mid/9.mscz", b"")
 
     assert defect_of(root, "musescore/8@0").detail.startswith(
-        "mid/8.mid: has no audio; mp3/8.wma, wav/8.wav: not looked for, which is .webm, .m4a, "
+        "mid/8.mid: has no audio; mp3/8.ape, wav/8.wav: not looked for, which is .webm, .m4a, "
     )
     assert defect_of(root, "musescore/8@0").detail.endswith(" in mp3/ or audio/")
     assert defect_of(root, "musescore/9@0").detail == (
