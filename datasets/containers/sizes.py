@@ -6,6 +6,7 @@ header in. Neither says that a file is truncated.
 
 FEW_BYTES = 64  # a header too many: that of a plain WAV has 44, less than 1 ms of sound
 _NEAR = 1 << 16  # SoX leaves 0x7FFFF000, FFmpeg 0xFFFFFFFF, others that less their header
+_NO_FILE = 1 << 48  # bytes
 _LIMITS = (1 << 31, 1 << 32, 1 << 63, 1 << 64)
 
 MOST_CHUNKS = 4_096  # of a header; a file with more is hostile
@@ -13,8 +14,8 @@ UNCOMPRESSED_BITS = 64  # at most, per sample
 
 
 def is_placeholder(size: int) -> bool:
-    """Whether a size is what writers leave that do not know it: 0, or the top of 31, 32, 63 or 64 bits."""
-    return size <= 0 or any(limit - _NEAR <= size <= limit for limit in _LIMITS)
+    """Whether a size is what writers leave that do not know it: 0, or the top of 31, 32, 63, 64 bits; or no file's."""
+    return size <= 0 or size >= _NO_FILE or any(limit - _NEAR <= size <= limit for limit in _LIMITS)
 
 
 def is_name(kind: bytes) -> bool:

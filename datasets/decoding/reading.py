@@ -18,6 +18,8 @@ from tutti.datasets.decoding.pyav import PyavBlocks
 
 CLOCKLESS = ("mp3", "aac")  # containers whose frames follow each other, whatever was between
 MOST_SILENCE_S = 600  # where there is not a tenth as much sound: a clock that nothing confirms
+# Their headers say how to decode them, and FFmpeg makes noise of what libsndfile finds contradictory.
+LIBSNDFILES = ("wav/adpcm_ima_wav", "wav/adpcm_ms", "w64/adpcm_ima_wav", "w64/adpcm_ms")
 LONGEST_FRAME = 4_096  # samples, of ALAC
 
 
@@ -91,7 +93,10 @@ class Reading:
     ) -> Iterator[Block]:
         """Read on where libsndfile gave up, or ended before the claim: a file behind the first, a length left at 0."""
         try:
-            yield from skipped(self._by_pyav(data, claim, None), position)
+            for block in skipped(self._by_pyav(data, claim, None), position):
+                if position == 0 and block.codec in LIBSNDFILES:
+                    raise RefusedError(str(error or f"{self.name}: its header contradicts itself"))
+                yield block
         except RefusedError:
             raise
         except DecodeError:
