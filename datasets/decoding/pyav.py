@@ -119,7 +119,7 @@ class PyavBlocks:
             yield last.silence(silence.num_samples, silence.kind)
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Frame]:
-        lost_s, end_s, rate = None, None, 0
+        lost_s, end_s, rate, tick_s = None, None, 0, Fraction(0)
         any_length = stream.codec_context.name.startswith("pcm_")  # the last packet of a stream is called corrupt
         for packet in container.demux(stream):
             frames, failed = [], packet.is_corrupt and not any_length
@@ -135,14 +135,16 @@ class PyavBlocks:
                 lost_s = (lost_s or Fraction(0)) + duration_s
                 end_s = None if packet.pts is None else packet.pts * packet.time_base + duration_s
             for frame in frames:
-                rate, self.num_channels = frame.sample_rate, frame.layout.nb_channels
+                tick_s = tick_s or cast(Fraction, frame.time_base)  # one for all frames of a stream; slow to read
+                samples = samples_of(frame)
+                rate, self.num_channels = frame.sample_rate, len(samples)
                 if self.num_channels > MAX_CHANNELS:
                     raise RefusedError(f"{self.name}: claims {self.num_channels} channels")
-                time_s = None if frame.pts is None else frame.pts * cast(Fraction, frame.time_base)
-                yield Frame(samples_of(frame), rate, time_s, lost_s)
+                yield Frame(samples, rate, frame.pts, tick_s, lost_s)
                 lost_s = None
         if lost_s is not None and rate:  # up to the end
-            yield Frame(np.empty((self.num_channels, 0), np.float32), rate, end_s, lost_s)
+            ticks = None if end_s is None else 1
+            yield Frame(np.empty((self.num_channels, 0), np.float32), rate, ticks, end_s or Fraction(0), lost_s)
 
 
 def _refuse(url: str, *_: Any) -> NoReturn:
@@ -179,9 +181,11 @@ def _begin_s(container: Any, chosen: Any) -> Fraction | None:
 
 def samples_of(frame: Any) -> Waveform:
     """Convert a decoded frame to float32 (num_channels, num_samples) in [-1, 1]."""
-    samples = frame.to_ndarray()
-    kind = frame.format.name.removesuffix("p")
-    if not frame.format.is_planar:
+    samples, name = frame.to_ndarray(), frame.format.name
+    if name == "fltp":  # most lossy codecs
+        return cast(Waveform, samples)
+    kind = name.removesuffix("p")
+    if kind == name:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
     if kind == "flt":
         return cast(Waveform, samples)

@@ -17,15 +17,21 @@ ROUNDED_S = Fraction(1, 500)  # by which two rounded timestamps may be too near:
 RESTART_S = 1  # time that goes back by more begins anew
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """Decoded samples with the time that their container gives them."""
 
     waveform: Waveform
     sample_rate: int
-    time_s: Fraction | None  # None: it gives none
+    pts: int | None  # in ticks; None: it gives none
+    tick_s: Fraction
     lost_s: Fraction | None = None  # of packets before it that could not be decoded; None: there are none
     kind: str = SOUND
+
+    @property
+    def time_s(self) -> Fraction | None:
+        """The time of the first sample, exactly."""
+        return None if self.pts is None else self.pts * self.tick_s
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,15 @@ class _Clock:
         self.zero_s = begin_s  # the time of sample 0
         self.position = 0  # of the next sample
         self.begun = False
+        self._tick_s: Fraction | None = None  # of what `_about` was computed
+        self._zero_s: Fraction | None = None
+        self._about = 0.0, 0.0
 
     def place(self, frame: Frame, following: Frame | None) -> Iterator[Frame | Silence]:
+        if self._follows(frame):
+            yield frame
+            self.position += frame.waveform.shape[1]
+            return
         ahead = self._ahead(frame, following)
         if ahead > 0:
             yield Silence(ahead, GAP if frame.lost_s is None else DAMAGE)
@@ -72,6 +85,18 @@ class _Clock:
         if frame.waveform.shape[1]:
             yield frame
         self.position += max(ahead, 0) + frame.waveform.shape[1]
+
+    def _follows(self, frame: Frame) -> bool:
+        """Whether a frame is well within the tolerance, by floats; all others are computed exactly."""
+        if not self.begun or frame.pts is None or frame.lost_s is not None:
+            return False
+        if frame.tick_s is not self._tick_s or self.zero_s is not self._zero_s:
+            self._tick_s, self._zero_s = frame.tick_s, self.zero_s
+            self._about = float(frame.tick_s), float(self.zero_s or 0)
+        tick_s, zero_s = self._about
+        rate, length = frame.sample_rate, frame.waveform.shape[1]
+        ahead = (frame.pts * tick_s - zero_s) * rate - self.position
+        return bool(length > 0 and abs(ahead) < max(length, rate // 50) - rate // 500 - 4)
 
     def _ahead(self, frame: Frame, following: Frame | None) -> int:
         """Compute by how many samples the clock is ahead of a frame; 0: within the tolerance."""
