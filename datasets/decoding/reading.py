@@ -1,8 +1,8 @@
 """Reading of a file by the decoder that suits it, or by a second one where the first gives up.
 
 Matroska and MP4 have a clock: PyAV reads them. All else is libsndfile's, but for files that lost something on the way:
-PyAV knows where what is left belongs. What libsndfile refuses, or cannot read further, goes to PyAV. Links of a
-chained Ogg file are read one after the other.
+PyAV knows where what is left belongs. What libsndfile refuses, or cannot read further, goes to PyAV. Files within a
+file (`links.py`) are read one after the other.
 """
 
 from collections.abc import Iterator
